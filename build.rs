@@ -1,0 +1,3 @@
+//! Finds out what must be known at build time.
+
+fn main() {}

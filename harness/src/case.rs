@@ -1,0 +1,78 @@
+//! A case: one thing to run, fully worked out before anything runs.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::name::CaseName;
+
+/// One thing to run: a suite's variant in an environment.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Its name, unique in a run.
+    pub name: CaseName,
+    /// Its suite, shared with the suite's other cases.
+    pub suite: Arc<Suite>,
+    /// What is run.
+    pub command: Command,
+    /// Where it is run: the directory of its selftest.
+    pub directory: PathBuf,
+    /// A shell command run before it; if it fails the case is `NO_RUN`.
+    pub setup: Option<String>,
+    /// A shell command run after it, whatever came of it.
+    pub teardown: Option<String>,
+    /// A shell command whose failure skips the case, with what it printed as the reason.
+    pub precheck: Option<String>,
+    /// After this time the case is killed; the command line's `--timeout` where `None`.
+    pub timeout: Option<Duration>,
+    /// What the host must have.
+    pub requires: Requires,
+    /// How many of the run's slots it takes.
+    pub weight: u32,
+    /// Nothing else runs beside it.
+    pub exclusive: bool,
+    /// How often it runs in one run.
+    pub iterations: u32,
+    /// Why it is listed but ignored, as far as that is known without running anything.
+    pub ignored: Option<String>,
+    /// Why it cannot be run at all although the user asked for it (`NO_RUN`).
+    pub missing: Option<String>,
+}
+
+/// What the cases of a suite share.
+#[derive(Debug, Default)]
+pub struct Suite {
+    /// The suite's name.
+    pub name: String,
+    /// A shell command run once before the suite's first case.
+    pub setup: Option<String>,
+    /// A shell command run once after the suite's last case.
+    pub teardown: Option<String>,
+}
+
+/// What a case runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A program with its arguments: no shell.
+    Program {
+        /// The executable.
+        path: PathBuf,
+        /// Its arguments, after the program's name.
+        args: Vec<OsString>,
+    },
+    /// A line for `/bin/sh -c`.
+    Shell(String),
+}
+
+/// What a case needs of the host. Unmet, it is listed, and ignored with the reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requires {
+    /// CPUs that the runner may use.
+    pub cpus: Option<u64>,
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// Free hugepages: their size in bytes, and how many.
+    pub hugepages: BTreeMap<u64, u64>,
+}

@@ -1,0 +1,72 @@
+//! Names of cases: Rust paths whose every segment is an identifier.
+
+use std::fmt;
+
+/// The name of a case: `suite::variant`, with `environment::` before it for any environment but the host as it is.
+///
+/// A variant of a matrix has one more segment in `variant` (`sweep::vcpus_4`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CaseName {
+    /// The environment's name; `None` is the host as it is.
+    pub environment: Option<String>,
+    /// The suite's name, one identifier.
+    pub suite: String,
+    /// The variant's name: one or more identifiers joined by `::`.
+    pub variant: String,
+}
+
+impl fmt::Display for CaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(environment) = &self.environment {
+            write!(f, "{environment}::")?;
+        }
+        write!(f, "{}::{}", self.suite, self.variant)
+    }
+}
+
+/// Rust's keywords: a segment must also do as the name of a `#[test]` stub.
+const KEYWORDS: &[&str] = &[
+    "as", "async", "await", "break", "const", "continue", "crate", "dyn", "else", "enum", "extern", "false",
+    "fn", "for", "gen", "if", "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref",
+    "return", "self", "Self", "static", "struct", "super", "trait", "true", "type", "unsafe", "use", "where",
+    "while", "_", "abstract", "become", "box", "do", "final", "macro", "override", "priv", "try", "typeof",
+    "unsized", "virtual", "yield",
+];
+
+/// Whether `text` can be a segment of a name: `[A-Za-z_][A-Za-z0-9_]*`, and no keyword of Rust.
+pub fn is_identifier(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !KEYWORDS.contains(&text)
+}
+
+/// The identifier for a name taken over from a foreign format or from a matrix value: what cannot stand in an
+/// identifier becomes `_`, and a leading digit or a keyword gets a `_` before it (`2slot-5vcpu` is `_2slot_5vcpu`).
+pub fn to_identifier(text: &str) -> String {
+    let mut identifier: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    while !is_identifier(&identifier) {
+        identifier.insert(0, '_');
+    }
+    identifier
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_names_become_identifiers() {
+        for (foreign, identifier) in [
+            ("2slot-5vcpu", "_2slot_5vcpu"),
+            ("a.b", "a_b"),
+            ("-", "__"),
+            ("é", "__"),
+            ("ok", "ok"),
+            ("move", "_move"),
+        ] {
+            assert_eq!(to_identifier(foreign), identifier);
+            assert!(is_identifier(&to_identifier(foreign)), "{foreign}");
+        }
+    }
+}

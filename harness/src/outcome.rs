@@ -1,0 +1,113 @@
+//! What became of a case: the facts of its process, and the status that they add up to.
+
+use serde::{Deserialize, Serialize};
+
+/// What a case's exit means: upstream's five words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Status {
+    /// It ran and found nothing wrong.
+    Passed,
+    /// It could not be run here, for the reason given.
+    Skipped,
+    /// It ran and found something wrong.
+    Failed,
+    /// It did not end in its time, and was killed.
+    TimedOut,
+    /// It never ran, although it should have.
+    NoRun,
+}
+
+impl Status {
+    /// Whether a run with such a case has failed.
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Passed | Self::Skipped => false,
+            Self::Failed | Self::TimedOut | Self::NoRun => true,
+        }
+    }
+
+    /// The word that users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "PASSED",
+            Self::Skipped => "SKIPPED",
+            Self::Failed => "FAILED",
+            Self::TimedOut => "TIMED_OUT",
+            Self::NoRun => "NO_RUN",
+        }
+    }
+}
+
+/// What happened to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+        /// Whether the kernel says that it dumped core.
+        core_dumped: bool,
+    },
+    /// It was killed because its time was up.
+    Timeout,
+    /// It was killed because the run was interrupted.
+    Interrupted,
+}
+
+/// A process that outlived its case and had to be killed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leak {
+    /// Its process ID, in the runner's PID namespace.
+    pub pid: i32,
+    /// Its command name, from `/proc/PID/comm` (proc(5)), with what is not UTF-8 replaced.
+    pub command: String,
+    /// Whether even SIGKILL did not end it within the time allowed (a process stuck in the kernel).
+    pub unkillable: bool,
+}
+
+/// The first failed assertion of a selftest: upstream's `==== Test Assertion Failure ====` (lib/assert.c).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assertion {
+    /// The source file, as the selftest prints it (`dirty_log_test.c`, `lib/kvm_util.c`).
+    pub file: String,
+    /// The line in it.
+    pub line: u32,
+    /// The expression that did not hold.
+    pub expression: String,
+    /// The message under the backtrace, which may span lines; empty where there is none.
+    pub message: String,
+    /// The `errno` printed with it, if it could be read.
+    pub errno: Option<i32>,
+}
+
+/// The result of one KTAP sub-test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubtestResult {
+    /// `ok`
+    Ok,
+    /// `not ok`
+    NotOk,
+    /// `ok … # SKIP`
+    Skip,
+    /// `not ok … # TODO` or `# XFAIL`: expected to fail.
+    Todo,
+}
+
+/// A KTAP sub-test that a selftest reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subtest {
+    /// Its description, without a leading `- `; its number where it has none. A nested one is `parent/child`.
+    pub name: String,
+    /// How it went.
+    pub result: SubtestResult,
+    /// What follows `# SKIP`, `# TODO` or `# XFAIL`.
+    pub reason: Option<String>,
+}

@@ -1,0 +1,3 @@
+//! The test target `kvm`.
+
+fn main() {}

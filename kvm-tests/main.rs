@@ -1,0 +1,3 @@
+//! The program `kvm-tests`.
+
+fn main() {}
