@@ -1,0 +1,229 @@
+//! The command line: libtest's own options as libtest has them, and ours.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+/// What a case may take by default, in seconds, where neither its suite nor the command line says otherwise.
+///
+/// The same as upstream's `settings` file for these selftests.
+pub const DEFAULT_TIMEOUT_S: u64 = 120;
+
+/// What the program `kvm-tests` is asked to do.
+#[derive(Debug, Parser)]
+#[command(name = "kvm-tests", version, about = "Runs the Linux kernel's KVM selftests")]
+pub struct Program {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ProgramCommand,
+}
+
+/// The program's subcommands.
+#[derive(Debug, Subcommand)]
+pub enum ProgramCommand {
+    /// Run tests: the same as `cargo test --`
+    Run(Box<Options>),
+}
+
+/// Which cases to run, how, and what to print. The test target `kvm` and `kvm-tests run` take the same.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Run the cases whose names contain one of these (`/` may stand for `::`)
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+
+    /// A FILTER or --skip must be the whole name
+    #[arg(long)]
+    pub exact: bool,
+
+    /// Leave out the cases whose names contain this; repeatable
+    #[arg(long, value_name = "FILTER")]
+    pub skip: Vec<String>,
+
+    /// Run only the ignored cases
+    #[arg(long)]
+    pub ignored: bool,
+
+    /// Run the ignored cases too
+    #[arg(long)]
+    pub include_ignored: bool,
+
+    /// List the cases and touch nothing
+    #[arg(long)]
+    pub list: bool,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// One character a case: the same as --format terse
+    #[arg(short, long, conflicts_with = "format")]
+    pub quiet: bool,
+
+    /// How many cases run side by side; the CPUs where not given (also RUST_TEST_THREADS)
+    #[arg(long, value_name = "N")]
+    pub test_threads: Option<NonZeroUsize>,
+
+    /// Print each case's output when it has ended
+    #[arg(long = "nocapture", visible_alias = "no-capture")]
+    pub no_capture: bool,
+
+    /// Print the output of the cases that passed at the end, too
+    #[arg(long)]
+    pub show_output: bool,
+
+    /// Whether to colour
+    #[arg(long, value_enum, default_value_t)]
+    pub color: Color,
+
+    /// Write libtest's lines to this file instead of the standard output
+    #[arg(long, value_name = "PATH")]
+    pub logfile: Option<PathBuf>,
+
+    /// Accepted as libtest has it (`-Z unstable-options`); what it unlocks there needs no key here
+    #[arg(short = 'Z', value_name = "FLAG", value_parser = ["unstable-options"])]
+    pub unstable: Vec<String>,
+
+    /// Run in a random order
+    #[arg(long)]
+    pub shuffle: bool,
+
+    /// Run in the random order of this seed
+    #[arg(long, value_name = "SEED")]
+    pub shuffle_seed: Option<u64>,
+
+    /// Accepted as libtest has it: durations are always reported
+    #[arg(long, hide = true)]
+    pub report_time: bool,
+
+    /// Accepted as libtest has it: these are all tests
+    #[arg(long, hide = true)]
+    pub test: bool,
+
+    /// As libtest has it: run the benchmarks instead of the tests; there are none
+    #[arg(long, hide = true)]
+    pub bench: bool,
+
+    /// Where the selftest binaries are: an in-tree build, an OUTPUT= build or an installed tree; repeatable
+    /// (also KVM_SELFTESTS)
+    #[arg(long, value_name = "DIR")]
+    pub selftests: Vec<PathBuf>,
+
+    /// A suite or environment file, or a directory searched for them; repeatable
+    #[arg(long, value_name = "PATH")]
+    pub config: Vec<PathBuf>,
+
+    /// Keep the results here; refused where it exists
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Replace the --output directory of an earlier run
+    #[arg(long, requires = "output")]
+    pub overwrite: bool,
+
+    /// Kill a case that sets no timeout of its own after this time
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_S, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub timeout: u64,
+
+    /// Run every selected case this often, as one queue
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub iterations: u32,
+}
+
+impl Options {
+    /// How to print, `--quiet` considered.
+    pub fn format(&self) -> Format {
+        if self.quiet { Format::Terse } else { self.format }
+    }
+
+    /// The timeout of cases that set none.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+/// `--format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// One line a case
+    #[default]
+    Pretty,
+    /// One character a case
+    Terse,
+    /// libtest's JSON, one object a line
+    Json,
+}
+
+/// `--color`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Color {
+    /// Where it is a terminal
+    #[default]
+    Auto,
+    /// In any case
+    Always,
+    /// Not at all
+    Never,
+}
+
+/// The options of the test target `kvm`.
+///
+/// # Errors
+/// Wrong usage; also, as clap has it, a call for `--help`.
+pub fn parse_test_target(args: &[OsString]) -> Result<Options, clap::Error> {
+    let command = Options::augment_args(clap::Command::new("kvm"))
+        .about("Runs the Linux kernel's KVM selftests as cargo test's trials")
+        .override_usage("cargo test -- [OPTIONS] [FILTER]...")
+        .args_override_self(true);
+    Options::from_arg_matches(&command.try_get_matches_from(args)?)
+}
+
+/// The command of the program `kvm-tests`.
+///
+/// # Errors
+/// Wrong usage; also, as clap has it, a call for `--help` or `--version`.
+pub fn parse_program(args: &[OsString]) -> Result<ProgramCommand, clap::Error> {
+    let command = Program::command().args_override_self(true);
+    Ok(Program::from_arg_matches(&command.try_get_matches_from(args)?)?.command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Program::command().debug_assert();
+    }
+
+    fn parse(args: &[&str]) -> Result<Options, clap::Error> {
+        let args: Vec<OsString> =
+            std::iter::once("kvm").chain(args.iter().copied()).map(Into::into).collect();
+        parse_test_target(&args)
+    }
+
+    #[test]
+    fn what_an_ide_passes_is_understood() {
+        let options = parse(&[
+            "a::b",
+            "--exact",
+            "-Z",
+            "unstable-options",
+            "--format=json",
+            "--nocapture",
+            "--show-output",
+        ])
+        .unwrap();
+        assert_eq!(options.format(), Format::Json);
+        assert!(options.no_capture && options.exact && options.show_output);
+    }
+
+    #[test]
+    fn zero_test_threads_is_an_error() {
+        assert_eq!(parse(&["--test-threads", "0"]).unwrap_err().exit_code(), 2);
+        assert_eq!(parse(&["--test-threads=0"]).unwrap_err().exit_code(), 2);
+    }
+}
