@@ -6,7 +6,9 @@
 pub mod arch;
 pub mod case;
 pub mod cli;
+pub mod host;
 pub mod name;
 pub mod outcome;
 pub mod problem;
 pub mod selftests;
+pub mod slots;

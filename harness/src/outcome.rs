@@ -1,5 +1,7 @@
 //! What became of a case: the facts of its process, and the status that they add up to.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// What a case's exit means: upstream's five words.
@@ -110,4 +112,50 @@ pub struct Subtest {
     pub result: SubtestResult,
     /// What follows `# SKIP`, `# TODO` or `# XFAIL`.
     pub reason: Option<String>,
+}
+
+/// What became of a case.
+///
+/// Facts and what was derived from them; the output itself stays in its files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// The case's whole name, unique in its run.
+    pub name: String,
+    /// The environment part of the name; `None` is the host as it was.
+    pub environment: Option<String>,
+    /// The suite part of the name.
+    pub suite: String,
+    /// The rest of the name.
+    pub variant: String,
+    /// What it means.
+    pub status: Status,
+    /// Why, for people: the first line stands alone.
+    pub reason: Option<String>,
+    /// What happened to the case's process, where one was started.
+    pub exit: Option<Exit>,
+    /// The process's ID, in the runner's PID namespace.
+    pub pid: Option<i32>,
+    /// When the case began, in milliseconds since the epoch.
+    pub started_ms: u64,
+    /// How long the case's own process ran, in seconds; 0 where none was started.
+    pub duration_s: f64,
+    /// CPU time of the process and those it waited for, in user mode, in seconds.
+    pub user_s: f64,
+    /// The same, in the kernel.
+    pub system_s: f64,
+    /// The largest resident set of any one of its processes, in bytes.
+    pub max_rss: u64,
+    /// Which of the run's workers ran it, from 0; 0 also where none did.
+    pub worker: usize,
+    /// The directory of its output, relative to the run's; `None` where it has none.
+    pub output: Option<PathBuf>,
+    /// A shell command that repeats it by hand.
+    pub reproduce: String,
+    /// Its first failed assertion.
+    pub assertion: Option<Assertion>,
+    /// The KTAP sub-tests that it reported.
+    pub subtests: Vec<Subtest>,
+    /// The processes that outlived it and were killed.
+    pub leaks: Vec<Leak>,
 }
