@@ -7,3 +7,4 @@ pub mod case;
 pub mod name;
 pub mod outcome;
 pub mod problem;
+pub mod source;
