@@ -5,6 +5,7 @@
 
 pub mod case;
 pub mod name;
+pub mod node;
 pub mod outcome;
 pub mod problem;
 pub mod source;
