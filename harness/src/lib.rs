@@ -3,9 +3,11 @@
 //! Data flows one way: sources are discovered, become cases, are planned and ordered, run by libtest-mimic's
 //! threads, and end as outcomes that the reports show.
 
+pub mod arch;
 pub mod case;
 pub mod name;
 pub mod node;
 pub mod outcome;
 pub mod problem;
+pub mod size;
 pub mod source;
