@@ -8,6 +8,7 @@ pub mod case;
 pub mod name;
 pub mod node;
 pub mod outcome;
+pub mod placeholder;
 pub mod problem;
 pub mod size;
 pub mod source;
