@@ -5,6 +5,7 @@
 
 pub mod arch;
 pub mod case;
+pub mod fields;
 pub mod name;
 pub mod node;
 pub mod outcome;
