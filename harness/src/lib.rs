@@ -11,5 +11,6 @@ pub mod node;
 pub mod outcome;
 pub mod placeholder;
 pub mod problem;
+pub mod settings;
 pub mod size;
 pub mod source;
