@@ -6,6 +6,7 @@
 pub mod arch;
 pub mod case;
 pub mod fields;
+pub mod matrix;
 pub mod name;
 pub mod node;
 pub mod outcome;
