@@ -15,3 +15,5 @@ pub mod problem;
 pub mod settings;
 pub mod size;
 pub mod source;
+pub mod suite_file;
+pub mod suite_toml;
