@@ -5,6 +5,7 @@
 
 pub mod arch;
 pub mod case;
+pub mod config;
 pub mod fields;
 pub mod matrix;
 pub mod name;
