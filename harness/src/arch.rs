@@ -36,6 +36,12 @@ impl Arch {
         Self::ALL.iter().copied().find(|arch| arch.as_str() == name || arch.directories().contains(&name))
     }
 
+    /// Every name that [`Arch::from_name`] knows: first those of `uname -m`.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        let directories = Self::ALL.iter().flat_map(|arch| arch.directories().iter().copied());
+        Self::ALL.iter().map(|arch| arch.as_str()).chain(directories)
+    }
+
     /// Its name, as `uname -m` has it.
     pub fn as_str(self) -> &'static str {
         match self {

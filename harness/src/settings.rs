@@ -1,0 +1,147 @@
+//! The settings of a test that its suite may set for all of its tests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::arch::Arch;
+use crate::case::Requires;
+use crate::fields::{Fields, Item, excerpt, hint, quoted};
+use crate::node::Value;
+use crate::placeholder::NCPUS;
+use crate::size;
+
+/// A week: nobody waits longer for one test.
+const MAX_TIMEOUT_S: u32 = 7 * 24 * 60 * 60;
+
+/// More than any machine has CPUs, or any run has patience.
+const MAX_COUNT: u32 = 1_000_000;
+
+/// What both a suite and a test may say; a test's own word replaces its suite's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `timeout_s`: the seconds after which the test is killed. By default the command line's `--timeout`.
+    pub timeout: Option<Duration>,
+    /// `arch`: the architecture, or a list of those, that it is for. By default every one.
+    pub arch: Option<Vec<Arch>>,
+    /// `requires`: what the host must have: `cpus`, `memory`, `hugepages`. By default nothing.
+    pub requires: Requires,
+    /// `exclusive`: nothing else runs beside it. By default false.
+    pub exclusive: bool,
+    /// `weight`: how many of the run's slots it takes, or `"{ncpus}"`. By default one.
+    pub weight: Weight,
+    /// `iterations`: how often it runs in one run. By default once.
+    pub iterations: u32,
+}
+
+/// How many of a run's slots a test takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// This many.
+    Slots(u32),
+    /// As many as there are CPUs that the runner may use.
+    Ncpus,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            timeout: None,
+            arch: None,
+            requires: Requires::default(),
+            exclusive: false,
+            weight: Weight::Slots(1),
+            iterations: 1,
+        }
+    }
+}
+
+impl Settings {
+    /// Takes the settings from a table; `self` is what holds where it is silent.
+    pub fn overridden(&self, fields: &mut Fields<'_, '_>) -> Self {
+        Self {
+            requires: fields.take("requires", requires).unwrap_or_else(|| self.requires.clone()),
+            exclusive: fields.take("exclusive", Item::boolean).unwrap_or(self.exclusive),
+            weight: fields.take("weight", weight).unwrap_or(self.weight),
+            iterations: fields
+                .take("iterations", |item| item.number(1..=MAX_COUNT))
+                .unwrap_or(self.iterations),
+            ..self.overridden_by_proposal(fields)
+        }
+    }
+
+    /// The same for the two that the 2024 proposal knows.
+    pub fn overridden_by_proposal(&self, fields: &mut Fields<'_, '_>) -> Self {
+        Self {
+            timeout: fields.take("timeout_s", timeout).or(self.timeout),
+            arch: fields.take("arch", arch).or_else(|| self.arch.clone()),
+            ..self.clone()
+        }
+    }
+}
+
+fn timeout(item: Item<'_, '_>) -> Option<Duration> {
+    item.number(1..=MAX_TIMEOUT_S).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+fn arch(item: Item<'_, '_>) -> Option<Vec<Arch>> {
+    let one = |item: Item<'_, '_>| {
+        let (source, at) = (item.source, item.at);
+        let name = item.text()?;
+        let arch = Arch::from_name(&name);
+        if arch.is_none() {
+            source.problem(
+                at,
+                format!(
+                    "unknown architecture {}{}",
+                    quoted(&name),
+                    hint(&name, &Arch::names().collect::<Vec<_>>())
+                ),
+            );
+        }
+        arch
+    };
+    Some(item.one_or_more()?.into_iter().filter_map(one).collect())
+}
+
+fn weight(item: Item<'_, '_>) -> Option<Weight> {
+    match &item.value {
+        Value::String(text)
+            if text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) == Some(NCPUS) =>
+        {
+            Some(Weight::Ncpus)
+        }
+        Value::Integer(_) => item.number(1..=MAX_COUNT).map(Weight::Slots),
+        _ => item.wrong("a whole number or \"{ncpus}\""),
+    }
+}
+
+fn requires(item: Item<'_, '_>) -> Option<Requires> {
+    let mut fields = item.fields()?;
+    let requires = Requires {
+        cpus: fields.take("cpus", |item| item.number(1..=MAX_COUNT)).map(u64::from),
+        memory: fields.take("memory", Item::size),
+        hugepages: fields.take("hugepages", hugepages).unwrap_or_default(),
+    };
+    fields.finish();
+    Some(requires)
+}
+
+/// A table from the size of a hugepage to how many of them.
+fn hugepages(item: Item<'_, '_>) -> Option<BTreeMap<u64, u64>> {
+    let mut hugepages = BTreeMap::new();
+    for (size, at, count) in item.fields()?.entries() {
+        let source = count.source;
+        match size::parse(&size).filter(|bytes| bytes.is_power_of_two()) {
+            None => source
+                .problem(at, format!("{} is no size of a hugepage, as \"2M\" and \"1G\" are", quoted(&size))),
+            Some(bytes) => {
+                if let Some(count) = count.number(1..=u32::MAX)
+                    && hugepages.insert(bytes, count.into()).is_some()
+                {
+                    source.problem(at, format!("hugepages of {} are required twice", excerpt(&size)));
+                }
+            }
+        }
+    }
+    Some(hugepages)
+}
