@@ -1,20 +1,10 @@
-//! The program `kvm-tests`.
+//! The program `kvm-tests`: the runner without Cargo.
 
 use std::process::ExitCode;
 
+mod embedded;
 mod smoke;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
-    if args.next().as_deref() != Some("--smoke-selftest") {
-        return ExitCode::SUCCESS;
-    }
-    let name = args.next().unwrap_or_default();
-    match smoke::SELFTESTS.iter().find(|(known, _)| *known == name) {
-        Some((_, run)) => run(),
-        None => {
-            eprintln!("no smoke selftest is called {name:?}");
-            ExitCode::from(2)
-        }
-    }
+    harness::program(&embedded::EMBEDDED)
 }

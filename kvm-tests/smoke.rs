@@ -2,7 +2,7 @@
 //!
 //! Each `smoke/*_test.rs` is one selftest; `harness` runs it in a process of its own, by the same contract as upstream's.
 
-use std::process::ExitCode;
+use harness::embedded::Selftest;
 
 mod capability_test;
 mod device;
@@ -38,9 +38,6 @@ macro_rules! with_guest {
         })
     };
 }
-
-/// A smoke selftest: its name, and the function that is its `main`.
-pub(crate) type Selftest = (&'static str, fn() -> ExitCode);
 
 /// Every smoke selftest.
 pub(crate) const SELFTESTS: &[Selftest] = &[

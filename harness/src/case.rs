@@ -1,7 +1,7 @@
 //! A case: one thing to run, fully worked out before anything runs.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,26 @@ pub struct Case {
     pub ignored: Option<String>,
     /// Why it cannot be run at all although the user asked for it (`NO_RUN`).
     pub missing: Option<String>,
+}
+
+impl Case {
+    /// A shell command that repeats the case's selftest by hand.
+    pub fn reproduce(&self) -> String {
+        let command = match &self.command {
+            Command::Program { path, args } => {
+                let words = std::iter::once(path.as_os_str()).chain(args.iter().map(OsString::as_os_str));
+                words.map(quoted).collect::<Vec<_>>().join(" ")
+            }
+            Command::Shell(line) => line.clone(),
+        };
+        format!("cd {} && {command}", quoted(self.directory.as_os_str()))
+    }
+}
+
+/// `text` as one word of a shell command.
+pub fn quoted(text: &OsStr) -> String {
+    // A NUL, which shlex refuses, cannot be in the argument of a process either.
+    shlex::try_quote(&text.to_string_lossy()).map_or_else(|_| "''".to_owned(), Into::into)
 }
 
 /// What the cases of a suite share.

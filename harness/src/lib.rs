@@ -3,24 +3,100 @@
 //! Data flows one way: sources are discovered, become cases, are planned and ordered, run by libtest-mimic's
 //! threads, and end as outcomes that the reports show.
 
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::cli::{Options, ProgramCommand};
+use crate::embedded::{Embedded, SMOKE_SELFTEST};
+
 pub mod arch;
+pub mod assertion;
 pub mod case;
 pub mod cli;
-pub mod host;
 pub mod config;
+pub mod console;
+pub mod discover;
+pub mod embedded;
+pub mod event;
+pub mod evidence;
+pub mod execute;
 pub mod fields;
+pub mod header;
+pub mod host;
+pub mod interruption;
+pub mod journal;
+pub mod keeper;
+pub mod keepers;
+pub mod ktap;
+pub mod libtest_json;
+pub mod line;
+pub mod list;
 pub mod matrix;
 pub mod name;
 pub mod node;
+pub mod order;
 pub mod outcome;
 pub mod placeholder;
+pub mod printable;
 pub mod problem;
-pub mod selftests;
-pub mod slots;
 pub mod proposal;
+pub mod results;
+pub mod run;
+pub mod running;
+pub mod select;
+pub mod selftests;
 pub mod settings;
 pub mod size;
+pub mod slots;
 pub mod source;
+pub mod stubs;
 pub mod suite_file;
+pub mod suite_run;
 pub mod suite_toml;
+pub mod summary;
 pub mod testcases;
+pub mod trial;
+pub mod verdict;
+
+/// The test target `kvm`: runs what follows `cargo test --`.
+pub fn test_target(embedded: &Embedded) -> ExitCode {
+    act(embedded, cli::parse_test_target)
+}
+
+/// The program `kvm-tests`.
+pub fn program(embedded: &Embedded) -> ExitCode {
+    act(embedded, |args| {
+        cli::parse_program(args).map(|command| match command {
+            ProgramCommand::Run(options) => *options,
+        })
+    })
+}
+
+fn act(embedded: &Embedded, parse: impl FnOnce(&[OsString]) -> Result<Options, clap::Error>) -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // The hidden roles come first: they must have no thread, and the user's arguments are none of their business.
+    if keeper::is_keeper(args.iter().cloned()) {
+        return keeper::main();
+    }
+    if let [_, role, name, ..] = args.as_slice()
+        && role == SMOKE_SELFTEST
+    {
+        return embedded.run_selftest(&name.to_string_lossy());
+    }
+    let options = match parse(&args) {
+        Ok(options) => options,
+        Err(error) => {
+            // Where not even this can be printed, the exit status says it.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(run::EXIT_NOT_STARTED));
+        }
+    };
+    match run::run(&options, embedded, &args) {
+        Ok(code) => code,
+        Err(error) => {
+            let message = printable::printable(format!("{error:#}").as_bytes());
+            message.lines().for_each(|line| eprintln!("error: {line}"));
+            ExitCode::from(run::EXIT_NOT_STARTED)
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Names of cases: Rust paths whose every segment is an identifier.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The name of a case: `suite::variant`, with `environment::` before it for any environment but the host as it is.
@@ -13,6 +14,28 @@ pub struct CaseName {
     pub suite: String,
     /// The variant's name: one or more identifiers joined by `::`.
     pub variant: String,
+    /// Which of several iterations it is, from 1; `None` where it runs once.
+    pub iteration: Option<u32>,
+}
+
+impl CaseName {
+    /// A name on the host as it is, without iterations.
+    pub fn new(suite: &str, variant: &str) -> Self {
+        Self { environment: None, suite: suite.to_owned(), variant: variant.to_owned(), iteration: None }
+    }
+
+    /// The name without its iteration: the one that is listed.
+    pub fn listed(&self) -> String {
+        Self { iteration: None, ..self.clone() }.to_string()
+    }
+
+    /// Its segments, in order.
+    pub fn segments(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let environment = self.environment.iter().map(String::as_str);
+        let named =
+            environment.chain([self.suite.as_str()]).chain(self.variant.split("::")).map(Cow::Borrowed);
+        named.chain(self.iteration.map(|iteration| Cow::Owned(format!("iteration_{iteration}"))))
+    }
 }
 
 impl fmt::Display for CaseName {
@@ -20,7 +43,8 @@ impl fmt::Display for CaseName {
         if let Some(environment) = &self.environment {
             write!(f, "{environment}::")?;
         }
-        write!(f, "{}::{}", self.suite, self.variant)
+        write!(f, "{}::{}", self.suite, self.variant)?;
+        self.iteration.map_or(Ok(()), |iteration| write!(f, "::iteration_{iteration}"))
     }
 }
 

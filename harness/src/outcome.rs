@@ -1,8 +1,11 @@
 //! What became of a case: the facts of its process, and the status that they add up to.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+
+use crate::case::Case;
 
 /// What a case's exit means: upstream's five words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -158,4 +161,58 @@ pub struct Outcome {
     pub subtests: Vec<Subtest>,
     /// The processes that outlived it and were killed.
     pub leaks: Vec<Leak>,
+}
+
+impl Outcome {
+    /// That of a case that has not run yet.
+    pub fn new(case: &Case) -> Self {
+        Self {
+            name: case.name.to_string(),
+            environment: case.name.environment.clone(),
+            suite: case.name.suite.clone(),
+            variant: case.name.variant.clone(),
+            status: Status::NoRun,
+            reason: None,
+            exit: None,
+            pid: None,
+            started_ms: now_ms(),
+            duration_s: 0.0,
+            user_s: 0.0,
+            system_s: 0.0,
+            max_rss: 0,
+            worker: 0,
+            output: None,
+            reproduce: case.reproduce(),
+            assertion: None,
+            subtests: Vec::new(),
+            leaks: Vec::new(),
+        }
+    }
+
+    /// Decides on `status`, for `reason`.
+    pub fn set(&mut self, status: Status, reason: String) {
+        (self.status, self.reason) = (status, Some(reason));
+    }
+
+    /// Something else went wrong: what was no failure becomes one, and what was keeps its reason first.
+    pub fn worsen(&mut self, reason: String) {
+        if self.status.is_failure() {
+            let reasons = self.reason.get_or_insert_default();
+            reasons.push_str(if reasons.is_empty() { "" } else { "\n" });
+            reasons.push_str(&reason);
+        } else {
+            self.set(Status::Failed, reason);
+        }
+    }
+}
+
+/// The wall clock, in milliseconds since the epoch.
+pub fn now_ms() -> u64 {
+    milliseconds(SystemTime::now())
+}
+
+/// `time` in milliseconds since the epoch; 0 for what lies before it.
+pub fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,0 +1,23 @@
+//! What happens in a run, told to those who report it: they take events and know no process.
+
+use crate::outcome::Outcome;
+
+/// Something that has just happened.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// A case's process was started.
+    Started {
+        /// The case.
+        name: &'a str,
+        /// Its process.
+        pid: i32,
+    },
+    /// A case has ended, one way or another.
+    Finished(&'a Outcome),
+}
+
+/// One who is told what happens, on the thread where it happens.
+pub trait Observer: Send + Sync {
+    /// Takes note of `event`.
+    fn notify(&self, event: Event<'_>);
+}

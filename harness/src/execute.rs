@@ -1,0 +1,264 @@
+//! Runs one case: its suite's set-up, precheck, set-up, the selftest itself, tear-down; and says what became of it.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::case::{Case, Command, Suite};
+use crate::event::{Event, Observer};
+use crate::evidence::{self, Evidence};
+use crate::keeper::{Ended, Task};
+use crate::keepers::{Haste, Keepers, Worker};
+use crate::outcome::{Exit, Outcome, Status, milliseconds};
+use crate::results::Results;
+use crate::slots::Slots;
+use crate::suite_run::SuiteRun;
+use crate::verdict;
+
+/// How long a process has between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The most that is kept of a case's standard output, and of its standard error, in bytes: the start and the end.
+const OUTPUT_CAP: u64 = 64 << 20;
+
+/// What all cases of a run are run with.
+pub struct Executor {
+    /// Where the output goes.
+    pub results: Arc<Results>,
+    /// The processes that contain the cases.
+    pub keepers: Arc<Keepers>,
+    /// How many cases run side by side.
+    pub slots: Slots,
+    /// The suites of this run, by environment and suite.
+    pub suites: HashMap<(Option<String>, String), SuiteRun>,
+    /// The timeout of the cases that set none.
+    pub timeout: Duration,
+    /// Who is told what happens.
+    pub observers: Vec<Arc<dyn Observer>>,
+}
+
+/// The suites of `cases`, each with the number of its cases that will be executed.
+pub fn suites_of<'a>(
+    cases: impl IntoIterator<Item = &'a Case>,
+) -> HashMap<(Option<String>, String), SuiteRun> {
+    let mut counts = HashMap::<_, (&Arc<Suite>, usize)>::new();
+    for case in cases {
+        counts.entry(suite_key(case)).or_insert((&case.suite, 0)).1 += 1;
+    }
+    counts.into_iter().map(|(key, (suite, count))| (key, SuiteRun::new(Arc::clone(suite), count))).collect()
+}
+
+fn suite_key(case: &Case) -> (Option<String>, String) {
+    (case.name.environment.clone(), case.name.suite.clone())
+}
+
+impl Executor {
+    /// Runs `case` to its end.
+    pub fn execute(&self, case: &Case) -> Outcome {
+        let suite = &self.suites[&suite_key(case)];
+        let slots = if case.exclusive { self.slots.take_all() } else { self.slots.take(case.weight) };
+        let mut outcome = Outcome::new(case);
+        match self.keepers.take() {
+            Ok(worker) => {
+                outcome.worker = worker.number();
+                let mut attempt = Attempt { executor: self, case, worker, outcome: &mut outcome };
+                attempt.run(suite);
+                self.keepers.give_back(attempt.worker);
+            }
+            Err(error) => outcome.set(Status::NoRun, format!("{error:#}")),
+        }
+        drop(slots);
+        self.tell(Event::Finished(&outcome));
+        outcome
+    }
+
+    fn tell(&self, event: Event<'_>) {
+        for observer in &self.observers {
+            observer.notify(event);
+        }
+    }
+}
+
+/// One case on one worker.
+struct Attempt<'a> {
+    executor: &'a Executor,
+    case: &'a Case,
+    worker: Worker,
+    outcome: &'a mut Outcome,
+}
+
+/// Why a case is not run, or is no longer what its selftest made of it.
+type Verdict = (Status, String);
+
+impl Attempt<'_> {
+    fn run(&mut self, suite: &SuiteRun) {
+        if let Err((status, reason)) = self.try_run(suite) {
+            self.outcome.set(status, reason);
+        }
+        let place = self.suite_place();
+        if let Err(reason) = suite.leave(|command| self.shell("teardown", command, &place, Haste::Never)) {
+            self.outcome.worsen(format!("the tear-down of suite {} failed: {reason}", self.case.name.suite));
+        }
+    }
+
+    fn try_run(&mut self, suite: &SuiteRun) -> Result<(), Verdict> {
+        let no_run = |reason: String| (Status::NoRun, reason);
+        if self.executor.keepers.interrupted_by().is_some() {
+            return Err(no_run("interrupted before it started".to_owned()));
+        }
+        if let Some(missing) = &self.case.missing {
+            return Err(no_run(missing.clone()));
+        }
+        let suite_place = self.suite_place();
+        suite.set_up(|command| self.shell("setup", command, &suite_place, Haste::Interruptible)).map_err(
+            |reason| no_run(format!("the set-up of suite {} failed: {reason}", self.case.name.suite)),
+        )?;
+
+        let place = Results::place_of(&self.case.name);
+        if let Some(command) = &self.case.precheck {
+            self.precheck(command, &place)?;
+        }
+        let set_up = match &self.case.setup {
+            Some(command) => self.shell("setup", command, &place, Haste::Interruptible),
+            None => Ok(()),
+        };
+        let result = match set_up {
+            Ok(()) => self.selftest(&place),
+            Err(reason) => Err(no_run(format!("its set-up failed: {reason}"))),
+        };
+        if let Some(command) = &self.case.teardown
+            && let Err(reason) = self.shell("teardown", command, &place, Haste::Never)
+        {
+            self.outcome.worsen(format!("its tear-down failed: {reason}"));
+        }
+        result
+    }
+
+    /// The selftest itself.
+    fn selftest(&mut self, place: &Path) -> Result<(), Verdict> {
+        let task = self.task("command", &self.case.command, place, self.timeout());
+        let task = task.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
+        self.outcome.output = Some(place.to_owned());
+        let (executor, case) = (self.executor, self.case);
+        let name = case.name.to_string();
+        let started = |pid| executor.tell(Event::Started { name: &name, pid });
+        let ended = self.executor.keepers.run(&mut self.worker, &task, Haste::Interruptible, started);
+        let ended = ended.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
+        let evidence = read_evidence(&task).map_err(|error| (Status::Failed, format!("{error:#}")))?;
+        self.conclude(ended, evidence);
+        if disk_is_full(&task.stdout) {
+            self.outcome
+                .worsen("the disk with the results is full: its output may not be complete".to_owned());
+        }
+        Ok(())
+    }
+
+    fn conclude(&mut self, ended: Ended, evidence: Evidence) {
+        let verdict = verdict::derive(ended.exit, &evidence, &self.case.command);
+        let outcome = &mut *self.outcome;
+        (outcome.status, outcome.reason) = (verdict.status, verdict.reason);
+        outcome.exit = Some(ended.exit);
+        outcome.pid = Some(ended.pid);
+        outcome.started_ms = milliseconds(ended.started);
+        outcome.duration_s = ended.duration.as_secs_f64();
+        outcome.user_s = ended.user_time.as_secs_f64();
+        outcome.system_s = ended.system_time.as_secs_f64();
+        outcome.max_rss = ended.max_rss;
+        outcome.leaks = ended.leaks;
+        outcome.assertion = evidence.assertion;
+        outcome.subtests = evidence.ktap.subtests;
+    }
+
+    fn precheck(&mut self, command: &str, place: &Path) -> Result<(), Verdict> {
+        let step = self.step("precheck", command, place, Haste::Interruptible);
+        let (exit, evidence) = step.map_err(|error| (Status::NoRun, format!("its precheck: {error:#}")))?;
+        match exit {
+            Exit::Code(0) => Ok(()),
+            Exit::Code(_) => {
+                let printed = evidence.last_stdout.or(evidence.last_stderr);
+                Err((
+                    Status::Skipped,
+                    printed.unwrap_or_else(|| format!("its precheck: {}", verdict::words(exit))),
+                ))
+            }
+            exit => Err((Status::NoRun, format!("its precheck: {}", verdict::words(exit)))),
+        }
+    }
+
+    /// A set-up or a tear-down.
+    fn shell(&mut self, step: &str, command: &str, place: &Path, haste: Haste) -> Result<(), String> {
+        match self.step(step, command, place, haste) {
+            Ok((Exit::Code(0), _)) => Ok(()),
+            Ok((exit, evidence)) => {
+                let printed = evidence.last_stderr.or(evidence.last_stdout);
+                Err(format!(
+                    "{}{}",
+                    verdict::words(exit),
+                    printed.map(|line| format!(": {line}")).unwrap_or_default()
+                ))
+            }
+            Err(error) => Err(format!("{error:#}")),
+        }
+    }
+
+    /// A shell command that is not the selftest itself.
+    fn step(
+        &mut self,
+        step: &str,
+        command: &str,
+        place: &Path,
+        haste: Haste,
+    ) -> anyhow::Result<(Exit, Evidence)> {
+        let task = self.task(step, &Command::Shell(command.to_owned()), place, self.timeout())?;
+        let ended = self.executor.keepers.run(&mut self.worker, &task, haste, |_| ())?;
+        Ok((ended.exit, read_evidence(&task)?))
+    }
+
+    fn task(&self, step: &str, command: &Command, place: &Path, timeout: Duration) -> anyhow::Result<Task> {
+        let results = &self.executor.results;
+        let directory =
+            results.make(place).with_context(|| format!("make {}", results.root().join(place).display()))?;
+        let (program, args) = match command {
+            Command::Program { path, args } => (path.clone(), args.clone()),
+            Command::Shell(line) => {
+                (PathBuf::from("/bin/sh"), vec![OsString::from("-c"), OsString::from(line)])
+            }
+        };
+        Ok(Task {
+            program,
+            args,
+            env: Vec::new(),
+            directory: self.case.directory.clone(),
+            stdout: directory.join(format!("{step}.stdout")),
+            stderr: directory.join(format!("{step}.stderr")),
+            timeout: Some(timeout),
+            grace: GRACE,
+            output_cap: OUTPUT_CAP,
+        })
+    }
+
+    fn timeout(&self) -> Duration {
+        self.case.timeout.unwrap_or(self.executor.timeout)
+    }
+
+    fn suite_place(&self) -> PathBuf {
+        self.case.name.environment.iter().chain([&self.case.name.suite]).collect()
+    }
+}
+
+fn read_evidence(task: &Task) -> anyhow::Result<Evidence> {
+    let open = |path: &Path| File::open(path).with_context(|| format!("open {}", path.display()));
+    let (stdout, stderr) = (open(&task.stdout)?, open(&task.stderr)?);
+    let read: io::Result<Evidence> = evidence::read(stdout, stderr);
+    read.with_context(|| format!("read the output beside {}", task.stdout.display()))
+}
+
+fn disk_is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail == 0)
+}

@@ -1,0 +1,38 @@
+//! What is said before anything runs.
+
+use std::path::Path;
+
+use crate::discover::Discovered;
+use crate::host::size;
+use crate::results::RunInfo;
+
+/// The header's lines.
+pub fn lines(info: &RunInfo, discovered: &Discovered, results: &Path) -> Vec<String> {
+    let host = &info.host;
+    let modules: Vec<_> = host.modules.keys().map(String::as_str).collect();
+    let kvm = match (&host.kvm_problem, modules.is_empty()) {
+        (Some(problem), _) => problem.clone(),
+        (None, true) => "there".to_owned(),
+        (None, false) => format!("there ({})", modules.join(", ")),
+    };
+    let mut lines = vec![
+        format!(
+            "kvm-tests {}: Linux {} on {} ({}), {} CPUs, {} of memory",
+            info.version,
+            host.kernel,
+            host.machine,
+            host.cpu_vendor,
+            host.cpus,
+            size(host.memory)
+        ),
+        format!("  /dev/kvm     {kvm}"),
+    ];
+    lines.extend(discovered.describe_sources().into_iter().map(|line| format!("  selftests    {line}")));
+    lines.extend(discovered.describe_left_out().into_iter().map(|line| format!("  left out     {line}")));
+    lines.push("  environment  host: as it is".to_owned());
+    if let Some(seed) = info.shuffle_seed {
+        lines.push(format!("  order        shuffled (--shuffle-seed {seed})"));
+    }
+    lines.push(format!("  results      {}", results.display()));
+    lines
+}

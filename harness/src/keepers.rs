@@ -1,0 +1,142 @@
+//! The run's workers: each has a keeper, and all can be interrupted together.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+
+use crate::keeper::{Ended, Handle, Keeper, RunError, Task};
+
+/// The workers, lent out one case at a time. Dropping the last reference ends their keepers.
+#[derive(Debug, Default)]
+pub struct Keepers {
+    state: Mutex<State>,
+    /// The signal that interrupted the run, or 0.
+    interrupted_by: AtomicI32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<Worker>,
+    count: usize,
+    handles: BTreeMap<usize, Interruptible>,
+}
+
+/// A worker's handle, and whether what it runs at the moment may be interrupted.
+#[derive(Debug, Clone)]
+struct Interruptible {
+    handle: Handle,
+    now: Arc<AtomicBool>,
+}
+
+/// Whether an interruption of the run ends a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// It does.
+    Interruptible,
+    /// It does not: what was set up must be torn down.
+    Never,
+}
+
+/// A worker, lent out.
+#[derive(Debug)]
+pub struct Worker {
+    number: usize,
+    keeper: Keeper,
+    interruptible: Arc<AtomicBool>,
+}
+
+impl Keepers {
+    /// A worker that is idle, or a new one.
+    ///
+    /// # Errors
+    /// A keeper cannot be started.
+    pub fn take(&self) -> anyhow::Result<Worker> {
+        let idle = self.lock().idle.pop();
+        match idle {
+            Some(worker) if !worker.keeper.is_used_up() => Ok(worker),
+            Some(used_up) => self.start(used_up.number),
+            None => {
+                let mut state = self.lock();
+                state.count += 1;
+                let number = state.count - 1;
+                drop(state);
+                self.start(number)
+            }
+        }
+    }
+
+    /// Takes a worker back.
+    pub fn give_back(&self, worker: Worker) {
+        self.lock().idle.push(worker);
+    }
+
+    /// Interrupts the run because of `signal`: what runs is ended, and what may be interrupted is not started any
+    /// more. Returns whether this is the first time.
+    pub fn interrupt(&self, signal: i32) -> bool {
+        let first =
+            self.interrupted_by.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        self.for_each_interruptible(Handle::interrupt);
+        first
+    }
+
+    /// Cuts the grace of what is being ended.
+    pub fn hurry(&self) {
+        self.for_each_interruptible(Handle::hurry);
+    }
+
+    /// The signal that interrupted the run, if one did.
+    pub fn interrupted_by(&self) -> Option<i32> {
+        Some(self.interrupted_by.load(Ordering::SeqCst)).filter(|&signal| signal != 0)
+    }
+
+    /// Runs `task` on `worker` to its end; `on_start` is told its process ID.
+    ///
+    /// # Errors
+    /// It could not be started, or its keeper broke.
+    pub fn run(
+        &self,
+        worker: &mut Worker,
+        task: &Task,
+        haste: Haste,
+        on_start: impl FnOnce(i32),
+    ) -> Result<Ended, RunError> {
+        worker.interruptible.store(haste == Haste::Interruptible, Ordering::SeqCst);
+        let handle = worker.keeper.handle();
+        let started = |pid| {
+            on_start(pid);
+            // An interruption that came before this task met no task, and one that comes from now on meets it.
+            if haste == Haste::Interruptible && self.interrupted_by().is_some() {
+                handle.interrupt();
+            }
+        };
+        let ended = worker.keeper.run(task, started);
+        worker.interruptible.store(false, Ordering::SeqCst);
+        ended
+    }
+
+    fn start(&self, number: usize) -> anyhow::Result<Worker> {
+        let keeper = Keeper::start().context("start the process that keeps a case")?;
+        let interruptible = Arc::new(AtomicBool::new(false));
+        let handle = Interruptible { handle: keeper.handle(), now: Arc::clone(&interruptible) };
+        self.lock().handles.insert(number, handle);
+        Ok(Worker { number, keeper, interruptible })
+    }
+
+    fn for_each_interruptible(&self, act: impl Fn(&Handle)) {
+        let handles: Vec<_> = self.lock().handles.values().cloned().collect();
+        handles.iter().filter(|one| one.now.load(Ordering::SeqCst)).for_each(|one| act(&one.handle));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Worker {
+    /// Its number, from 0.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+}

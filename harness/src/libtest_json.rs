@@ -1,0 +1,139 @@
+//! `--format json`: libtest's JSON, written as it happens.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use libtest_mimic::Conclusion;
+use serde_json::{Map, Value, json};
+
+use crate::event::{Event, Observer};
+use crate::outcome::{Outcome, Status};
+use crate::printable::printable;
+
+/// The most of a case's output that one event carries, in bytes: readers of libtest's JSON hold it in memory.
+const OUTPUT_LIMIT: u64 = 56 * 1024;
+
+/// The writer of libtest's JSON.
+pub struct LibtestJson {
+    out: Mutex<Box<dyn Write + Send>>,
+    results: PathBuf,
+    shows_passed: bool,
+    closed: Box<dyn Fn() + Send + Sync>,
+}
+
+impl LibtestJson {
+    /// Writes to `out`, with the output that is kept in `results`; that of passed cases too if `shows_passed`.
+    /// A reader that goes away is told to `closed`.
+    pub fn new(
+        out: Box<dyn Write + Send>,
+        results: &Path,
+        shows_passed: bool,
+        closed: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self { out: Mutex::new(out), results: results.to_owned(), shows_passed, closed: Box::new(closed) }
+    }
+
+    /// The run begins, with this many cases.
+    pub fn begin(&self, count: usize, shuffle_seed: Option<u64>) {
+        let mut line = json!({"type": "suite", "event": "started", "test_count": count});
+        if let Some(seed) = shuffle_seed {
+            line["shuffle_seed"] = seed.into();
+        }
+        self.write(&line);
+    }
+
+    /// A case is ignored, for this reason.
+    pub fn ignored(&self, name: &str, reason: &str) {
+        self.write(&json!({"type": "test", "event": "started", "name": name}));
+        self.write(&json!({"type": "test", "name": name, "event": "ignored", "message": printable(reason.as_bytes())}));
+    }
+
+    /// A case is about to be set up and started.
+    pub fn started(&self, name: &str) {
+        self.write(&json!({"type": "test", "event": "started", "name": name}));
+    }
+
+    /// The run has ended.
+    pub fn end(&self, conclusion: &Conclusion, seconds: f64) {
+        self.write(&json!({
+            "type": "suite",
+            "event": if conclusion.has_failed() { "failed" } else { "ok" },
+            "passed": conclusion.num_passed,
+            "failed": conclusion.num_failed,
+            "ignored": conclusion.num_ignored,
+            "measured": 0,
+            "filtered_out": conclusion.num_filtered_out,
+            "exec_time": seconds,
+        }));
+    }
+
+    fn finished(&self, outcome: &Outcome) {
+        let mut line = Map::new();
+        let mut put = |key: &str, value: Value| line.insert(key.to_owned(), value);
+        put("type", "test".into());
+        put("name", outcome.name.as_str().into());
+        let event = match outcome.status {
+            Status::Passed => "ok",
+            Status::Skipped => "ignored",
+            Status::Failed | Status::TimedOut | Status::NoRun => "failed",
+        };
+        put("event", event.into());
+        let reason = printable(outcome.reason.as_deref().unwrap_or_default().as_bytes());
+        match outcome.status {
+            Status::Skipped => drop(put("message", reason.into())),
+            Status::Passed if !self.shows_passed => drop(put("exec_time", outcome.duration_s.into())),
+            Status::Passed => {
+                put("exec_time", outcome.duration_s.into());
+                put("stdout", self.output(outcome).into());
+            }
+            Status::Failed | Status::TimedOut | Status::NoRun => {
+                put("exec_time", outcome.duration_s.into());
+                let heading =
+                    format!("{}: {reason}\nreproduce: {}\n", outcome.status.as_str(), outcome.reproduce);
+                put("stdout", (heading + &self.output(outcome)).into());
+                if outcome.status == Status::TimedOut {
+                    put("reason", "time limit exceeded".into());
+                }
+            }
+        }
+        self.write(&Value::Object(line));
+    }
+
+    fn output(&self, outcome: &Outcome) -> String {
+        let Some(place) = &outcome.output else { return String::new() };
+        let show = |name: &str| match end_of(&self.results.join(place).join(name), OUTPUT_LIMIT / 2) {
+            Ok(bytes) if bytes.is_empty() => String::new(),
+            Ok(bytes) => format!("--- {name}\n{}\n", printable(&bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(error) => format!("--- {name}: {error}\n"),
+        };
+        show("command.stdout") + &show("command.stderr")
+    }
+
+    fn write(&self, line: &Value) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+            (self.closed)();
+        }
+    }
+}
+
+impl Observer for LibtestJson {
+    fn notify(&self, event: Event<'_>) {
+        if let Event::Finished(outcome) = event {
+            self.finished(outcome);
+        }
+    }
+}
+
+/// The last `limit` bytes of a file.
+fn end_of(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,283 @@
+//! A run, from the command line to the exit status.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, IsTerminal};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use libtest_mimic::{Arguments, Conclusion, FormatSetting, Trial};
+use signal_hook::consts::SIGPIPE;
+
+use crate::case::Case;
+use crate::cli::{Color, Format, Options};
+use crate::console::{self, Console};
+use crate::discover::{self, Discovered};
+use crate::embedded::Embedded;
+use crate::event::Observer;
+use crate::execute::{Executor, suites_of};
+use crate::header;
+use crate::host::Host;
+use crate::interruption;
+use crate::journal::Journal;
+use crate::keepers::Keepers;
+use crate::libtest_json::LibtestJson;
+use crate::list;
+use crate::order;
+use crate::outcome::now_ms;
+use crate::results::{Entry, Results, RunInfo, SCHEMA_VERSION};
+use crate::running::Running;
+use crate::select::Selection;
+use crate::slots::Slots;
+use crate::summary::Summary;
+use crate::trial;
+
+/// Something failed.
+const EXIT_FAILED: u8 = 101;
+
+/// It could not start: usage, configuration, or nothing matches the filter.
+pub const EXIT_NOT_STARTED: u8 = 2;
+
+/// Runs, or lists, what `options` ask for.
+///
+/// # Errors
+/// It could not start, or not keep its results.
+pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) -> anyhow::Result<ExitCode> {
+    let host = Host::probe();
+    let discovered = discover::discover(options, embedded, &host)?;
+    let selection = Selection::new(options);
+    if options.list {
+        return list_selected(&discovered, &selection, options);
+    }
+    let (mut cases, filtered_out) = discovered.select(&selection, options.iterations);
+    if cases.is_empty() && !options.bench {
+        bail!("{}", discovered.nothing_matches(&selection));
+    }
+    let seed = order::seed(options);
+    order::sort(&mut cases, seed);
+
+    let results = Arc::new(match &options.output {
+        Some(path) => Results::create_at(path, options.overwrite)?,
+        None => Results::create_in(&default_results_directory())?,
+    });
+    let workers = workers(options)?;
+    let info = RunInfo {
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command_line: command_line.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        started_ms: now_ms(),
+        host,
+        selftests: discovered.selftest_sources(),
+        workers,
+        shuffle_seed: seed,
+        selected: cases.len(),
+    };
+    results.record(&Entry::RunStarted { run: Box::new(info.clone()) })?;
+    results.write_run_json()?;
+    Run { options, results, cases, filtered_out, info }.go(&discovered)
+}
+
+fn list_selected(
+    discovered: &Discovered,
+    selection: &Selection,
+    options: &Options,
+) -> anyhow::Result<ExitCode> {
+    let cases: Vec<&Case> = discovered.cases.iter().filter(|case| selection.has(case)).collect();
+    let mut out = io::BufWriter::new(console::destination(options.logfile.as_deref())?);
+    match list::print(&cases, options.format(), &mut out) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("print the list"),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// A run that is ready to go.
+struct Run<'a> {
+    options: &'a Options,
+    results: Arc<Results>,
+    cases: Vec<Case>,
+    filtered_out: usize,
+    info: RunInfo,
+}
+
+impl Run<'_> {
+    fn go(self, discovered: &Discovered) -> anyhow::Result<ExitCode> {
+        let begin = Instant::now();
+        let keepers = Arc::new(Keepers::default());
+        let running = Arc::new(Running::default());
+        let console = Arc::new(Console::new(Arc::clone(&running), self.cases.len()));
+        let summary = Arc::new(Summary::default());
+        let journal = Arc::new(Journal::new(Arc::clone(&self.results), Arc::clone(&console)));
+        let json = self.libtest_json(&keepers)?;
+        let signals = interruption::watch(Arc::clone(&keepers), Arc::clone(&console))?;
+
+        header::lines(&self.info, discovered, self.results.root()).iter().for_each(|line| console.say(line));
+        let informing = console.start();
+        let mut observers: Vec<Arc<dyn Observer>> =
+            vec![journal.clone(), running.clone(), summary.clone(), console.clone()];
+        observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
+
+        let runs_ignored = Selection::new(self.options).runs_ignored();
+        for case in self.cases.iter().filter(|case| case.ignored.is_some() && !runs_ignored) {
+            let reason = case.ignored.as_deref().unwrap_or_default();
+            journal.ignored(case);
+            summary.ignored(&case.name.to_string(), reason);
+        }
+        let executor = Arc::new(Executor {
+            results: Arc::clone(&self.results),
+            keepers: Arc::clone(&keepers),
+            slots: Slots::new(u32::try_from(self.info.workers).unwrap_or(u32::MAX)),
+            suites: suites_of(self.cases.iter().filter(|case| case.ignored.is_none() || runs_ignored)),
+            timeout: self.options.timeout(),
+            observers,
+        });
+        let conclusion = match &json {
+            Some(json) => self.conclude_as_json(json, &executor, begin)?,
+            None => self.conclude_as_text(&executor, &console, &keepers)?,
+        };
+
+        running.close();
+        if informing.join().is_err() {
+            console.say("the thread that keeps the user informed panicked");
+        }
+        let interrupted_by = signals.stop();
+        let duration_s = begin.elapsed().as_secs_f64();
+        journal.record(&Entry::RunFinished { at_ms: now_ms(), duration_s, interrupted_by });
+        self.results.write_run_json()?;
+        self.print_summary(&summary);
+        Ok(exit_code(&conclusion, interrupted_by, journal.is_complete()))
+    }
+
+    fn libtest_json(&self, keepers: &Arc<Keepers>) -> anyhow::Result<Option<Arc<LibtestJson>>> {
+        if self.options.format() != Format::Json {
+            return Ok(None);
+        }
+        let out = console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
+        let shows_passed = self.options.show_output || self.options.no_capture;
+        let keepers = Arc::clone(keepers);
+        let closed = move || {
+            keepers.interrupt(SIGPIPE);
+        };
+        Ok(Some(Arc::new(LibtestJson::new(out, self.results.root(), shows_passed, closed))))
+    }
+
+    /// libtest-mimic runs; what it prints goes nowhere, and ours is printed as it happens.
+    fn conclude_as_json(
+        &self,
+        json: &Arc<LibtestJson>,
+        executor: &Arc<Executor>,
+        begin: Instant,
+    ) -> anyhow::Result<Conclusion> {
+        let selection = Selection::new(self.options);
+        json.begin(self.cases.len(), self.info.shuffle_seed);
+        for case in self.cases.iter().filter(|case| case.ignored.is_some() && !selection.runs_ignored()) {
+            json.ignored(&case.name.to_string(), case.ignored.as_deref().unwrap_or_default());
+        }
+        let arguments = Arguments { logfile: Some("/dev/null".to_owned()), ..self.arguments() };
+        let conclusion = libtest_mimic::run(&arguments, self.trials(executor));
+        json.end(&conclusion, begin.elapsed().as_secs_f64());
+        Ok(conclusion)
+    }
+
+    /// libtest-mimic runs and prints, through a pipe: so its lines and the live line do not mix, and a reader that
+    /// goes away does not make it panic.
+    fn conclude_as_text(
+        &self,
+        executor: &Arc<Executor>,
+        console: &Arc<Console>,
+        keepers: &Keepers,
+    ) -> anyhow::Result<Conclusion> {
+        let out = console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
+        let (reader, writer) = io::pipe().context("make a pipe")?;
+        let arguments =
+            Arguments { logfile: Some(format!("/proc/self/fd/{}", writer.as_raw_fd())), ..self.arguments() };
+        let trials = self.trials(executor);
+        thread::scope(|scope| {
+            let closed = || {
+                keepers.interrupt(SIGPIPE);
+            };
+            let forwarding = scope.spawn(move || console.forward(reader, out, closed));
+            let conclusion = libtest_mimic::run(&arguments, trials);
+            drop(writer);
+            match forwarding.join() {
+                Ok(Err(error)) if error.kind() != ErrorKind::BrokenPipe => {
+                    Err(error).context("print the results")
+                }
+                Ok(_) => Ok(conclusion),
+                Err(_) => bail!("the thread that prints the results panicked"),
+            }
+        })
+    }
+
+    fn trials(&self, executor: &Arc<Executor>) -> Vec<Trial> {
+        let selected = self.cases.iter().map(|case| trial::of(case.clone(), executor));
+        selected.chain((0..self.filtered_out).map(|_| trial::filtered_out())).collect()
+    }
+
+    fn arguments(&self) -> Arguments {
+        let colored = match self.options.color {
+            Color::Auto => self.options.logfile.is_none() && io::stdout().is_terminal(),
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Arguments {
+            // Ours says which cases are selected; libtest-mimic's part is to leave the others out and count them.
+            skip: vec![trial::FILTERED_OUT.to_owned()],
+            include_ignored: Selection::new(self.options).runs_ignored(),
+            test_threads: Some(self.info.workers),
+            format: Some(match self.options.format() {
+                Format::Terse => FormatSetting::Terse,
+                Format::Pretty | Format::Json => FormatSetting::Pretty,
+            }),
+            color: Some(if colored {
+                libtest_mimic::ColorSetting::Always
+            } else {
+                libtest_mimic::ColorSetting::Never
+            }),
+            ..Arguments::default()
+        }
+    }
+
+    fn print_summary(&self, summary: &Summary) {
+        let text = summary.render(self.results.root());
+        let printed = if self.options.format() == Format::Json || self.options.logfile.is_some() {
+            io::Write::write_all(&mut io::stderr(), text.as_bytes())
+        } else {
+            io::Write::write_all(&mut io::stdout(), text.as_bytes())
+        };
+        // A reader that went away has said that it wants no more.
+        drop(printed);
+    }
+}
+
+fn workers(options: &Options) -> anyhow::Result<usize> {
+    if let Some(threads) = options.test_threads {
+        return Ok(threads.get());
+    }
+    match std::env::var("RUST_TEST_THREADS") {
+        Ok(threads) => match threads.parse() {
+            Ok(0) | Err(_) => bail!("RUST_TEST_THREADS is `{threads}`, should be a positive integer"),
+            Ok(threads) => Ok(threads),
+        },
+        Err(_) => Ok(num_cpus::get()),
+    }
+}
+
+/// `kvm-tests` in Cargo's target directory, found from where this program lies; else in `target` of the working directory.
+fn default_results_directory() -> PathBuf {
+    let exe = std::env::current_exe().unwrap_or_default();
+    // Cargo marks its target directory as a cache (CACHEDIR.TAG).
+    let target = exe.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file());
+    target.unwrap_or(Path::new("target")).join("kvm-tests")
+}
+
+fn exit_code(conclusion: &Conclusion, interrupted_by: Option<i32>, is_complete: bool) -> ExitCode {
+    match interrupted_by {
+        Some(signal) => ExitCode::from(128_u8.saturating_add(u8::try_from(signal).unwrap_or(0))),
+        None if conclusion.has_failed() || !is_complete => ExitCode::from(EXIT_FAILED),
+        None => ExitCode::SUCCESS,
+    }
+}

@@ -1,0 +1,142 @@
+//! What a run came to, for people: said once, at its end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::event::{Event, Observer};
+use crate::outcome::{Outcome, Status};
+use crate::printable::printable;
+use crate::running::Counts;
+
+use std::sync::{Mutex, PoisonError};
+
+/// How many of the reasons for skipping are shown, the commonest first.
+const SHOWN_REASONS: usize = 12;
+
+/// How many cases are named behind a reason for skipping.
+const NAMED: usize = 4;
+
+/// Collects what the end of the run has to say.
+#[derive(Debug, Default)]
+pub struct Summary {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counts: Counts,
+    failures: BTreeMap<(Status, String), String>,
+    skipped: BTreeMap<String, Vec<String>>,
+    leaks: Vec<String>,
+}
+
+impl Observer for Summary {
+    fn notify(&self, event: Event<'_>) {
+        let Event::Finished(outcome) = event else { return };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.counts.add(outcome.status);
+        let reason = first_line(outcome);
+        match outcome.status {
+            Status::Passed => {}
+            Status::Skipped => state.skipped.entry(reason).or_default().push(outcome.name.clone()),
+            Status::Failed | Status::TimedOut | Status::NoRun => {
+                state.failures.insert((outcome.status, outcome.name.clone()), reason);
+            }
+        }
+        if !outcome.leaks.is_empty() {
+            let named: Vec<_> = outcome
+                .leaks
+                .iter()
+                .take(NAMED)
+                .map(|leak| format!("{} (pid {})", leak.command, leak.pid))
+                .collect();
+            let more = outcome.leaks.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            state.leaks.push(format!("{}: {}{more}", outcome.name, printable(named.join(", ").as_bytes())));
+        }
+    }
+}
+
+impl Summary {
+    /// Counts a case that is listed as ignored, for this reason.
+    pub fn ignored(&self, name: &str, reason: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.counts.add(Status::Skipped);
+        state.skipped.entry(reason.to_owned()).or_default().push(name.to_owned());
+    }
+
+    /// How many there were, by status.
+    pub fn counts(&self) -> Counts {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).counts
+    }
+
+    /// The summary as text; `results` is where the rest is.
+    pub fn render(&self, results: &Path) -> String {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        state.render(&mut text, results).expect("write to a string");
+        text
+    }
+}
+
+impl State {
+    fn render(&self, text: &mut String, results: &Path) -> std::fmt::Result {
+        writeln!(text, "{}", line_of(&self.counts))?;
+        if self.counts.passed == 0 && self.failures.is_empty() && self.counts.skipped > 0 {
+            writeln!(text, "\nNOTHING WAS TESTED: every case was skipped. The commonest reasons:")?;
+        }
+        if !self.skipped.is_empty() {
+            writeln!(text, "\nSKIPPED")?;
+            self.render_skipped(text)?;
+        }
+        for status in [Status::NoRun, Status::TimedOut, Status::Failed] {
+            let failures: Vec<_> = self.failures.iter().filter(|((of, _), _)| *of == status).collect();
+            if !failures.is_empty() {
+                writeln!(text, "\n{}", status.as_str())?;
+            }
+            for ((_, name), reason) in failures {
+                writeln!(text, "  {name}: {reason}")?;
+            }
+        }
+        if !self.leaks.is_empty() {
+            writeln!(text, "\nLEFT RUNNING by its case, and killed")?;
+            self.leaks.iter().try_for_each(|leak| writeln!(text, "  {leak}"))?;
+        }
+        writeln!(text, "\nresults: {}", results.display())
+    }
+
+    fn render_skipped(&self, text: &mut String) -> std::fmt::Result {
+        let mut reasons: Vec<_> = self.skipped.iter().collect();
+        reasons.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+        for (reason, names) in reasons.iter().take(SHOWN_REASONS) {
+            let more = names.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let named = names[..names.len().min(NAMED)].join(", ");
+            writeln!(text, "  {:>3} x {reason}: {named}{more}", names.len())?;
+        }
+        let others: usize = reasons.iter().skip(SHOWN_REASONS).map(|(_, names)| names.len()).sum();
+        if others > 0 {
+            writeln!(text, "  {others:>3} x other reasons (run.json has them all)")?;
+        }
+        Ok(())
+    }
+}
+
+fn line_of(counts: &Counts) -> String {
+    let parts = [
+        (counts.passed, "PASSED"),
+        (counts.skipped, "SKIPPED"),
+        (counts.failed, "FAILED"),
+        (counts.timed_out, "TIMED_OUT"),
+        (counts.no_run, "NO_RUN"),
+    ];
+    let shown: Vec<_> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    format!("{} of {} cases", shown.join(", "), counts.total())
+}
+
+fn first_line(outcome: &Outcome) -> String {
+    let reason = outcome.reason.as_deref().unwrap_or("no reason given");
+    printable(reason.lines().next().unwrap_or_default().as_bytes())
+}

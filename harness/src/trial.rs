@@ -1,0 +1,49 @@
+//! Where a case becomes a trial of libtest-mimic, and its outcome what a trial returns.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::case::Case;
+use crate::execute::Executor;
+use crate::outcome::{Outcome, Status};
+use crate::printable::printable;
+
+/// The kind that marks what the filters left out, for [`libtest_mimic::Arguments::skip`]: libtest-mimic counts it then.
+pub const FILTERED_OUT: &str = "\u{1}filtered out";
+
+/// The trial of `case`.
+pub fn of(case: Case, executor: &Arc<Executor>) -> Trial {
+    let name = case.name.to_string();
+    let executor = Arc::clone(executor);
+    let ignored = case.ignored.is_some();
+    Trial::ignorable_test(name, move || conclude(&executor.execute(&case), executor.results.root()))
+        .with_ignored_flag(ignored)
+}
+
+/// A trial that is only counted, as filtered out.
+pub fn filtered_out() -> Trial {
+    Trial::test("", || Ok(())).with_kind(FILTERED_OUT)
+}
+
+fn conclude(outcome: &Outcome, results: &Path) -> Result<Completion, Failed> {
+    let reason = printable(outcome.reason.as_deref().unwrap_or_default().as_bytes());
+    match outcome.status {
+        Status::Passed => Ok(Completion::Completed),
+        Status::Skipped => Ok(Completion::ignored_with(reason.lines().next().unwrap_or_default())),
+        Status::Failed | Status::TimedOut | Status::NoRun => {
+            let output = outcome
+                .output
+                .as_ref()
+                .map(|place| format!("\noutput:    {}", results.join(place).display()));
+            Err(format!(
+                "{}: {reason}{}\nreproduce: {}",
+                outcome.status.as_str(),
+                output.unwrap_or_default(),
+                printable(outcome.reproduce.as_bytes())
+            )
+            .into())
+        }
+    }
+}
