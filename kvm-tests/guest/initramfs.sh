@@ -5,8 +5,8 @@
 kernel_version() {
     local at version
     at=$(od -An -tu2 -j $((0x20e)) -N 2 "$1")
-    read -r version _ < <(dd if="$1" bs=1 skip=$((at + 0x200)) count=128 status=none | tr '\0' ' ')
-    echo "$version"
+    version=$(dd if="$1" bs=1 skip=$((at + 0x200)) count=128 status=none | tr '\0' ' ')
+    echo "${version%% *}"
 }
 
 # plant_base ROOT INIT MODULES VERSION: the tools, /init, KVM's modules and those which they need.
