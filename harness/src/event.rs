@@ -5,13 +5,8 @@ use crate::outcome::Outcome;
 /// Something that has just happened.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// A case's process was started.
-    Started {
-        /// The case.
-        name: &'a str,
-        /// Its process.
-        pid: i32,
-    },
+    /// A case's process was started: its `pid` and `started_ms` are known.
+    Started(&'a Outcome),
     /// A case has ended, one way or another.
     Finished(&'a Outcome),
 }

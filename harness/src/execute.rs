@@ -15,7 +15,7 @@ use crate::event::{Event, Observer};
 use crate::evidence::{self, Evidence};
 use crate::keeper::{Ended, Task};
 use crate::keepers::{Haste, Keepers, Worker};
-use crate::outcome::{Exit, Outcome, Status, milliseconds};
+use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
 use crate::results::Results;
 use crate::slots::Slots;
 use crate::suite_run::SuiteRun;
@@ -144,11 +144,13 @@ impl Attempt<'_> {
     fn selftest(&mut self, place: &Path) -> Result<(), Verdict> {
         let task = self.task("command", &self.case.command, place, self.timeout());
         let task = task.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
-        self.outcome.output = Some(place.to_owned());
-        let (executor, case) = (self.executor, self.case);
-        let name = case.name.to_string();
-        let started = |pid| executor.tell(Event::Started { name: &name, pid });
-        let ended = self.executor.keepers.run(&mut self.worker, &task, Haste::Interruptible, started);
+        let (executor, outcome) = (self.executor, &mut *self.outcome);
+        outcome.output = Some(place.to_owned());
+        let started = |pid| {
+            (outcome.pid, outcome.started_ms) = (Some(pid), now_ms());
+            executor.tell(Event::Started(outcome));
+        };
+        let ended = executor.keepers.run(&mut self.worker, &task, Haste::Interruptible, started);
         let ended = ended.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
         let evidence = read_evidence(&task).map_err(|error| (Status::Failed, format!("{error:#}")))?;
         self.conclude(ended, evidence);
@@ -164,7 +166,6 @@ impl Attempt<'_> {
         let outcome = &mut *self.outcome;
         (outcome.status, outcome.reason) = (verdict.status, verdict.reason);
         outcome.exit = Some(ended.exit);
-        outcome.pid = Some(ended.pid);
         outcome.started_ms = milliseconds(ended.started);
         outcome.duration_s = ended.duration.as_secs_f64();
         outcome.user_s = ended.user_time.as_secs_f64();

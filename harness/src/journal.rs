@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::case::Case;
 use crate::console::Console;
 use crate::event::{Event, Observer};
-use crate::outcome::{Outcome, Status, now_ms};
+use crate::outcome::{Outcome, Status};
 use crate::results::{Entry, Results};
 
 /// The observer that keeps the journal.
@@ -47,9 +47,7 @@ impl Journal {
 impl Observer for Journal {
     fn notify(&self, event: Event<'_>) {
         match event {
-            Event::Started { name, pid } => {
-                self.record(&Entry::Started { name: name.to_owned(), pid, at_ms: now_ms() });
-            }
+            Event::Started(outcome) => self.record(&Entry::Started { outcome: Box::new(outcome.clone()) }),
             Event::Finished(outcome) => self.record(&Entry::Finished { outcome: Box::new(outcome.clone()) }),
         }
     }

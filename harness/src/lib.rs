@@ -40,6 +40,7 @@ pub mod placeholder;
 pub mod printable;
 pub mod problem;
 pub mod proposal;
+pub mod record;
 pub mod results;
 pub mod run;
 pub mod running;

@@ -59,12 +59,8 @@ pub enum Entry {
     },
     /// A case's process was started.
     Started {
-        /// The case.
-        name: String,
-        /// Its process.
-        pid: i32,
-        /// When, in milliseconds since the epoch.
-        at_ms: u64,
+        /// What is known of it by now.
+        outcome: Box<Outcome>,
     },
     /// A case has ended, one way or another.
     Finished {

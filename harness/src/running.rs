@@ -107,8 +107,9 @@ impl Running {
 impl Observer for Running {
     fn notify(&self, event: Event<'_>) {
         match event {
-            Event::Started { name, pid } => {
-                self.lock().cases.insert(name.to_owned(), Process { pid, since: Instant::now() });
+            Event::Started(outcome) => {
+                let process = Process { pid: outcome.pid.unwrap_or(0), since: Instant::now() };
+                self.lock().cases.insert(outcome.name.clone(), process);
             }
             Event::Finished(outcome) => {
                 let mut state = self.lock();

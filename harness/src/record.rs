@@ -1,0 +1,100 @@
+//! A run as its directory tells of it, read back from run.json, or from the journal of a run that did not end.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{Outcome, Status};
+use crate::results::{Entry, JOURNAL, RUN_JSON, RunInfo, SCHEMA_VERSION};
+
+/// A whole run: what run.json holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// [`SCHEMA_VERSION`] of what wrote it.
+    pub schema_version: u32,
+    /// What was known before the first case.
+    pub run: RunInfo,
+    /// What became of each case, in the order of their ends.
+    pub outcomes: Vec<Outcome>,
+    /// Whether the run came to its end, however it ended.
+    pub finished: bool,
+    /// How long it took, in seconds; `None` where it did not come to its end.
+    pub duration_s: Option<f64>,
+    /// The signal that interrupted it, where one did.
+    pub interrupted_by: Option<i32>,
+}
+
+impl Record {
+    /// Reads the run in a directory (or the one that a run.json lies in). Of a run that did not come to its end the
+    /// journal is read: what had been started and not ended is `NO_RUN`.
+    ///
+    /// # Errors
+    /// There is no run, it cannot be read, or it was written by a newer version.
+    pub fn read(path: &Path) -> anyhow::Result<(Self, PathBuf)> {
+        let directory = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+        let run_json = if path.is_dir() { path.join(RUN_JSON) } else { path.to_owned() };
+        let text = std::fs::read(&run_json).with_context(|| format!("read {}", run_json.display()))?;
+        check_version(&text).with_context(|| format!("read {}", run_json.display()))?;
+        let record: Self =
+            serde_json::from_slice(&text).with_context(|| format!("read {}", run_json.display()))?;
+        let journal = directory.join(JOURNAL);
+        if record.finished || !journal.is_file() {
+            return Ok((record, directory.to_owned()));
+        }
+        let file = File::open(&journal).with_context(|| format!("open {}", journal.display()))?;
+        let record =
+            record.completed(BufReader::new(file)).with_context(|| format!("read {}", journal.display()))?;
+        Ok((record, directory.to_owned()))
+    }
+
+    /// The record of a run that did not come to its end, with what its journal tells.
+    fn completed(mut self, journal: impl BufRead) -> anyhow::Result<Self> {
+        let mut known: HashSet<String> = self.outcomes.iter().map(|outcome| outcome.name.clone()).collect();
+        let mut started = Vec::new();
+        for line in journal.split(b'\n') {
+            // The last line may have been cut off with its writer.
+            let Ok(entry) = serde_json::from_slice(&line?) else { continue };
+            match entry {
+                Entry::Started { outcome } => started.push(*outcome),
+                Entry::Finished { outcome } => {
+                    if known.insert(outcome.name.clone()) {
+                        self.outcomes.push(*outcome);
+                    }
+                }
+                Entry::RunStarted { .. } | Entry::RunFinished { .. } => {}
+            }
+        }
+        for mut outcome in started {
+            if known.insert(outcome.name.clone()) {
+                outcome.set(Status::NoRun, "the run ended while this was running".to_owned());
+                self.outcomes.push(outcome);
+            }
+        }
+        Ok(self)
+    }
+
+    /// The outcomes of this status.
+    pub fn of_status(&self, status: Status) -> impl Iterator<Item = &Outcome> {
+        self.outcomes.iter().filter(move |outcome| outcome.status == status)
+    }
+}
+
+fn check_version(text: &[u8]) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema_version: u32,
+    }
+    let Version { schema_version } = serde_json::from_slice(text).context("find its schema_version")?;
+    if schema_version > SCHEMA_VERSION {
+        bail!(
+            "it has schema version {schema_version}, and this program knows versions up to {SCHEMA_VERSION}: use the \
+             kvm-tests that wrote it, or a newer one"
+        );
+    }
+    Ok(())
+}
