@@ -32,6 +32,7 @@ pub mod libtest_json;
 pub mod line;
 pub mod list;
 pub mod matrix;
+pub mod kernel_src;
 pub mod name;
 pub mod node;
 pub mod order;
