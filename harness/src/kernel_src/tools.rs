@@ -124,5 +124,6 @@ mod tests {
         let expected =
             "cannot build the KVM selftests without no-such-program (Debian: apt install no-such-program)";
         assert_eq!(error.to_string(), expected);
+        assert_eq!(package("xz"), "xz-utils");
     }
 }
