@@ -6,4 +6,5 @@
 pub mod case;
 pub mod name;
 pub mod outcome;
+pub mod printable;
 pub mod problem;
