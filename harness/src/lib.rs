@@ -4,6 +4,7 @@
 //! threads, and end as outcomes that the reports show.
 
 pub mod case;
+pub mod line;
 pub mod name;
 pub mod outcome;
 pub mod printable;
