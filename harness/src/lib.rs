@@ -3,6 +3,7 @@
 //! Data flows one way: sources are discovered, become cases, are planned and ordered, run by libtest-mimic's
 //! threads, and end as outcomes that the reports show.
 
+pub mod assertion;
 pub mod case;
 pub mod line;
 pub mod name;
