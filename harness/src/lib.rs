@@ -5,6 +5,7 @@
 
 pub mod assertion;
 pub mod case;
+pub mod evidence;
 pub mod ktap;
 pub mod line;
 pub mod name;
