@@ -12,3 +12,4 @@ pub mod name;
 pub mod outcome;
 pub mod printable;
 pub mod problem;
+pub mod verdict;
