@@ -33,6 +33,11 @@ pub mod line;
 pub mod list;
 pub mod matrix;
 pub mod kernel_src;
+pub mod assertion;
+pub mod case;
+pub mod evidence;
+pub mod ktap;
+pub mod line;
 pub mod name;
 pub mod node;
 pub mod order;
@@ -102,3 +107,6 @@ fn act(embedded: &Embedded, parse: impl FnOnce(&[OsString]) -> Result<Options, c
         }
     }
 }
+pub mod printable;
+pub mod problem;
+pub mod verdict;
