@@ -27,17 +27,12 @@ pub mod interruption;
 pub mod journal;
 pub mod keeper;
 pub mod keepers;
+pub mod kernel_src;
 pub mod ktap;
 pub mod libtest_json;
 pub mod line;
 pub mod list;
 pub mod matrix;
-pub mod kernel_src;
-pub mod assertion;
-pub mod case;
-pub mod evidence;
-pub mod ktap;
-pub mod line;
 pub mod name;
 pub mod node;
 pub mod order;
@@ -107,6 +102,3 @@ fn act(embedded: &Embedded, parse: impl FnOnce(&[OsString]) -> Result<Options, c
         }
     }
 }
-pub mod printable;
-pub mod problem;
-pub mod verdict;

@@ -200,7 +200,7 @@ fn last_words(evidence: &Evidence) -> Option<&str> {
 }
 
 /// An exit in words.
-fn words(exit: Exit) -> String {
+pub fn words(exit: Exit) -> String {
     match exit {
         Exit::Code(0) => "exit code 0 all the same".to_owned(),
         Exit::Code(SKIP) => "exit code 4 (skip) all the same".to_owned(),
