@@ -28,7 +28,8 @@ fn prepare() -> anyhow::Result<()> {
     let built = build_selftests(&out)?;
     let suites = files(&root, "kvm-tests/suites")?;
     let environments = files(&root, "kvm-tests/environments")?;
-    let embedded = [constant(&root, "SUITES", &suites)?, constant(&root, "ENVIRONMENTS", &environments)?].concat();
+    let embedded =
+        [constant(&root, "SUITES", &suites)?, constant(&root, "ENVIRONMENTS", &environments)?].concat();
     fs::write(out.join("files.rs"), embedded).context("write files.rs")?;
 
     let names = names(&root, built, &suites).unwrap_or_else(|error| {
@@ -44,7 +45,9 @@ fn build_selftests(out: &Path) -> anyhow::Result<Option<PathBuf>> {
     for variable in kernel_src::VARIABLES {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    let Some(kernel_src) = env::var_os("KERNEL_SRC").filter(|value| !value.is_empty()) else { return Ok(None) };
+    let Some(kernel_src) = env::var_os("KERNEL_SRC").filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
     let built = kernel_src::build(&kernel_src, &kernel_src::cache_directory(out))?;
     // What was built counts as well: without it, it is built again.
     for path in built.watched.iter().chain([&built.selftests]) {
