@@ -13,7 +13,8 @@ fn logging() -> Fixture {
 }
 
 fn log(fixture: &Fixture) -> Vec<String> {
-    fs::read_to_string(fixture.path().join("log")).unwrap().lines().map(str::to_owned).collect()
+    let log = fs::read_to_string(fixture.path().join("log")).expect("read what the selftests logged");
+    log.lines().map(str::to_owned).collect()
 }
 
 #[test]
