@@ -104,7 +104,7 @@ pub struct FailureSeen {
     pub reproduce: String,
 }
 
-/// The comparison as JSON, indented, with a newline at its end.
+/// The comparison as JSON: indented, ASCII only, with a newline at its end.
 pub fn render(comparison: &Comparison<'_>) -> String {
     let (unchanged, changed): (Vec<_>, Vec<_>) =
         comparison.changes.iter().partition(|change| change.kind == Kind::Unchanged);
@@ -128,8 +128,21 @@ pub fn render(comparison: &Comparison<'_>) -> String {
         slower: comparison.slower(),
         faster: comparison.faster(),
     };
-    let mut text = serde_json::to_string_pretty(&document).expect("write a comparison as JSON");
+    let mut text = ascii(&serde_json::to_string_pretty(&document).expect("write a comparison as JSON"));
     text.push('\n');
+    text
+}
+
+/// JSON without the characters that a terminal could take for more than text. Outside of strings there are none.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character == '\n' || (' '..='~').contains(&character) {
+            text.push(character);
+        } else {
+            text.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
     text
 }
 

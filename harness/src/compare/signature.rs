@@ -45,7 +45,7 @@ impl Signature {
         });
         let failed = outcome.subtests.iter().filter(|subtest| subtest.result == SubtestResult::NotOk);
         let subtests: BTreeSet<String> = failed.map(|subtest| subtest.name.clone()).collect();
-        let reason = assertion.is_none().then(|| normalised(reason(outcome)));
+        let reason = assertion.is_none().then(|| normalised(&reason(outcome)));
         Self {
             status: outcome.status,
             exit: outcome.exit.map(|exit| match exit {
@@ -59,11 +59,11 @@ impl Signature {
     }
 }
 
-/// The reason. How far a test got before its time was up is left to chance, and left out.
-fn reason(outcome: &Outcome) -> &str {
-    let reason = outcome.reason.as_deref().unwrap_or_default();
+/// The reason, without the core that was dumped. How far a test got before its time was up is left to chance, and left out.
+fn reason(outcome: &Outcome) -> String {
+    let reason = outcome.reason.as_deref().unwrap_or_default().replace(" (core dumped)", "");
     match outcome.status {
-        Status::TimedOut => reason.split("; last output: ").next().unwrap_or_default(),
+        Status::TimedOut => reason.split("; last output: ").next().unwrap_or_default().to_owned(),
         Status::Passed | Status::Skipped | Status::Failed | Status::NoRun => reason,
     }
 }
