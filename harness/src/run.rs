@@ -154,9 +154,13 @@ impl Run<'_> {
         self.results.write_run_json()?;
         self.print_at_the_end(&summary.render(self.results.root()));
         let is_worse = match self.baseline.take() {
-            // What an interrupted run did not get to is no news.
             Some(baseline) if interrupted_by.is_none() => self.is_worse_than(baseline, discovered)?,
-            Some(_) | None => false,
+            Some(_) => {
+                // What it did not get to is no news.
+                self.print_at_the_end("\nnot compared with the baseline: this run was interrupted\n");
+                false
+            }
+            None => false,
         };
         let has_failed = conclusion.has_failed() || is_worse || !journal.is_complete();
         Ok(exit_code(has_failed, interrupted_by))

@@ -21,9 +21,9 @@ pub fn render(comparison: &Comparison<'_>) -> String {
     let mut blocks = Vec::new();
     let mut head = Vec::new();
     for (label, run) in [("old  ", comparison.old), ("new  ", comparison.new)] {
-        head.extend(wrapped(label, &sections::of_run(run), width));
+        head.extend(wrapped(label, label.len(), &sections::of_run(run), width));
     }
-    head.extend(wrapped("     ", &sections::of_differences(&comparison.differences), width));
+    head.extend(wrapped("     ", 5, &sections::of_differences(&comparison.differences), width));
     blocks.push(("KVM selftests, two runs compared".to_owned(), head));
     let parts = sections::of(comparison, Same::Told, width);
     blocks.extend(parts.into_iter().map(|section| (section.heading, section.lines)));
@@ -72,7 +72,7 @@ fn parameters(comparison: &Comparison<'_>, width: usize) -> Vec<String> {
             let value = if old == new { flat(old) } else { format!("{}->{}", flat(old), flat(new)) };
             format!("{}={value}", flat(name))
         });
-        wrapped(&format!("{}: ", flat(module)), &shown.collect::<Vec<_>>().join(" "), width)
+        wrapped(&format!("{}: ", flat(module)), 2, &shown.collect::<Vec<_>>().join(" "), width)
     });
     lines.collect()
 }

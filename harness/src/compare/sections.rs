@@ -126,7 +126,7 @@ pub fn verdict(comparison: &Comparison<'_>) -> String {
 fn lines_of(change: &Change<'_>, width: usize) -> Vec<String> {
     let name = flat(change.name);
     let was = change.old.as_ref().map_or("not there before".to_owned(), |old| format!("was {}", words(old)));
-    let head = |text: &str| wrapped("", &format!("{name} ({text})"), width);
+    let head = |text: &str| entry(&format!("{name} ({text})"), width);
     match (change.kind, &change.old, &change.new) {
         (Kind::DifferentFailure, Some(old), Some(new)) => {
             let mut lines = vec![name];
@@ -150,26 +150,31 @@ fn lines_of(change: &Change<'_>, width: usize) -> Vec<String> {
             let reason = reason.and_then(|outcome| outcome.reason.as_deref()).unwrap_or("no reason given");
             let mut lines =
                 if new.total() > 1 { head(&format!("{}, {was}", words(new))) } else { head(&was) };
-            lines.extend(wrapped("  ", &first_line(reason), width));
+            lines.extend(wrapped("  ", 4, &first_line(reason), width));
             lines
         }
         (Kind::Fixed, Some(old), Some(new)) => {
             let now = if new.total() > 1 { format!(" ({})", words(new)) } else { String::new() };
-            wrapped("", &format!("{name}{now}: was {}", told(old)), width)
+            entry(&format!("{name}{now}: was {}", told(old)), width)
         }
-        (Kind::Vanished, Some(old), _) => wrapped("", &format!("{name}: was {}", told(old)), width),
+        (Kind::Vanished, Some(old), _) => entry(&format!("{name}: was {}", told(old)), width),
         (Kind::NewlyRun, Some(old), Some(new)) => {
-            wrapped("", &format!("{name} ({}): was {}", words(new), told(old)), width)
+            entry(&format!("{name} ({}): was {}", words(new), told(old)), width)
         }
-        (_, _, Some(new)) => wrapped("", &format!("{name}: {}", told(new)), width),
+        (_, _, Some(new)) => entry(&format!("{name}: {}", told(new)), width),
         (_, _, None) => vec![name],
     }
+}
+
+/// A line that begins with a case's name, and hangs below it.
+fn entry(text: &str, width: usize) -> Vec<String> {
+    wrapped("", 4, text, width)
 }
 
 fn head_of_same(name: &str, old: &Tally<'_>, new: &Tally<'_>, width: usize) -> Vec<String> {
     match (old.total(), new.total()) {
         (1, 1) => vec![name.to_owned()],
-        _ => wrapped("", &format!("{name} ({}, was {})", words(new), words(old)), width),
+        _ => entry(&format!("{name} ({}, was {})", words(new), words(old)), width),
     }
 }
 
@@ -179,13 +184,13 @@ fn names_of_same(comparison: &Comparison<'_>, width: usize) -> Vec<String> {
         Some(head_of_same(&flat(change.name), old, new, usize::MAX).concat())
     });
     let names: Vec<_> = names.collect();
-    if names.is_empty() { Vec::new() } else { wrapped("", &names.join(", "), width) }
+    if names.is_empty() { Vec::new() } else { wrapped("", 0, &names.join(", "), width) }
 }
 
 fn slower(comparison: &Comparison<'_>, width: usize) -> Vec<String> {
     let paces = comparison.slower().into_iter().flat_map(|pace| {
         let name = flat(pace.name);
-        wrapped("", &format!("{name}: {:.1} s, was {:.1} s", pace.new_s, pace.old_s), width)
+        entry(&format!("{name}: {:.1} s, was {:.1} s", pace.new_s, pace.old_s), width)
     });
     paces.collect()
 }
@@ -223,9 +228,14 @@ fn failures(label: &str, tally: &Tally<'_>, width: usize) -> Vec<String> {
         let reason = failure.first.reason.as_deref().unwrap_or("no reason given");
         let count = if tally.total() > 1 { format!("{} x ", failure.count) } else { String::new() };
         let status = failure.signature.status.as_str();
-        lines.extend(wrapped(label, &format!("{count}{status}: {}", first_line(reason)), width));
+        lines.extend(wrapped(
+            label,
+            indent.len() + 2,
+            &format!("{count}{status}: {}", first_line(reason)),
+            width,
+        ));
         let more = reason.lines().skip(1).map(flat).filter(|line| !line.is_empty()).take(REASON_LINES - 1);
-        lines.extend(more.flat_map(|line| wrapped(&indent, &line, width)));
+        lines.extend(more.flat_map(|line| wrapped(&indent, indent.len() + 2, &line, width)));
     }
     lines
 }

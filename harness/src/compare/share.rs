@@ -6,21 +6,25 @@ const SIGNIFICANT: f64 = 0.05;
 /// Whether `new` = (failures, of how many) is more than chance makes of `old`: Fisher's exact test, one-sided.
 pub fn has_risen(old: (usize, usize), new: (usize, usize)) -> bool {
     let (failed, total) = (old.0 + new.0, old.1 + new.1);
-    // Of all ways to spread the failures over the iterations: those that give as many to `new`, or more.
-    let ways = |in_new: usize| {
-        (choose(new.1, in_new) + choose(old.1, failed - in_new) - choose(total, failed)).exp()
+    let factorials = ln_factorials(total);
+    let choose = |of: usize, count: usize| match of.checked_sub(count) {
+        Some(others) => factorials[of] - factorials[count] - factorials[others],
+        None => f64::NEG_INFINITY,
     };
-    let probability: f64 = (new.0..=failed.min(new.1)).map(ways).sum();
+    // Of all ways to spread the failures over the iterations: those that give as many to `new`, or more.
+    let share =
+        |in_new| (choose(new.1, in_new) + choose(old.1, failed - in_new) - choose(total, failed)).exp();
+    let probability: f64 = (new.0..=failed.min(new.1)).map(share).sum();
     probability < SIGNIFICANT
 }
 
-/// The logarithm of the number of ways to choose `count` of `total`.
-#[expect(clippy::cast_precision_loss, reason = "no run has 2^52 iterations")]
-fn choose(total: usize, count: usize) -> f64 {
-    if count > total {
-        return f64::NEG_INFINITY;
+/// The logarithms of the factorials of 0 to `last`.
+fn ln_factorials(last: usize) -> Vec<f64> {
+    let mut logarithms = vec![0.0];
+    for number in 1..=u32::try_from(last).unwrap_or(u32::MAX) {
+        logarithms.push(logarithms.last().unwrap_or(&0.0) + f64::from(number).ln());
     }
-    (1..=count).map(|step| ((total - count + step) as f64 / step as f64).ln()).sum()
+    logarithms
 }
 
 #[cfg(test)]

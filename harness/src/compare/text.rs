@@ -13,9 +13,9 @@ pub fn render(comparison: &Comparison<'_>) -> String {
     let mut lines = Vec::new();
     for (label, run) in [("old  ", comparison.old), ("new  ", comparison.new)] {
         let place = flat(&run.place.to_string_lossy());
-        lines.extend(wrapped(label, &format!("{place}: {}", sections::of_run(run)), WIDTH));
+        lines.extend(wrapped(label, label.len(), &format!("{place}: {}", sections::of_run(run)), WIDTH));
     }
-    lines.extend(wrapped("     ", &sections::of_differences(&comparison.differences), WIDTH));
+    lines.extend(wrapped("     ", 5, &sections::of_differences(&comparison.differences), WIDTH));
     lines.extend(arguments(comparison));
     for Section { heading, lines: section } in sections::of(comparison, Same::Named, WIDTH - 2) {
         lines.extend([String::new(), heading.to_uppercase()]);
@@ -34,5 +34,5 @@ fn arguments(comparison: &Comparison<'_>) -> Vec<String> {
         return Vec::new();
     }
     let lines = [("     arguments of the old run: ", old), ("     arguments of the new run: ", new)];
-    lines.iter().flat_map(|(label, text)| wrapped(label, text, WIDTH)).collect()
+    lines.iter().flat_map(|(label, text)| wrapped(label, 7, text, WIDTH)).collect()
 }
