@@ -25,12 +25,11 @@ pub fn render(comparison: &Comparison<'_>) -> String {
     lines.join("\n")
 }
 
-/// Both command lines, where that may be why cases are in one run alone.
+/// Both command lines, where they may be why cases have vanished.
 fn arguments(comparison: &Comparison<'_>) -> Vec<String> {
     let arguments = |run: &Run| flat(&run.record.run.command_line.get(1..).unwrap_or_default().join(" "));
     let (old, new) = (arguments(comparison.old), arguments(comparison.new));
-    let in_one_alone = comparison.changes.iter().any(|change| change.old.is_none() || change.new.is_none());
-    if old == new || !in_one_alone || comparison.of_kind(Kind::Vanished).next().is_none() {
+    if old == new || comparison.of_kind(Kind::Vanished).next().is_none() {
         return Vec::new();
     }
     let lines = [("     arguments of the old run: ", old), ("     arguments of the new run: ", new)];
