@@ -6,13 +6,14 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::cli::{Options, ProgramCommand};
+use crate::cli::ProgramCommand;
 use crate::embedded::{Embedded, SMOKE_SELFTEST};
 
 pub mod arch;
 pub mod assertion;
 pub mod case;
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod console;
 pub mod discover;
@@ -62,19 +63,18 @@ pub mod verdict;
 
 /// The test target `kvm`: runs what follows `cargo test --`.
 pub fn test_target(embedded: &Embedded) -> ExitCode {
-    act(embedded, cli::parse_test_target)
+    act(embedded, |args| cli::parse_test_target(args).map(Box::new).map(ProgramCommand::Run))
 }
 
 /// The program `kvm-tests`.
 pub fn program(embedded: &Embedded) -> ExitCode {
-    act(embedded, |args| {
-        cli::parse_program(args).map(|command| match command {
-            ProgramCommand::Run(options) => *options,
-        })
-    })
+    act(embedded, cli::parse_program)
 }
 
-fn act(embedded: &Embedded, parse: impl FnOnce(&[OsString]) -> Result<Options, clap::Error>) -> ExitCode {
+fn act(
+    embedded: &Embedded,
+    parse: impl FnOnce(&[OsString]) -> Result<ProgramCommand, clap::Error>,
+) -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     // The hidden roles come first: they must have no thread, and the user's arguments are none of their business.
     if keeper::is_keeper(args.iter().cloned()) {
@@ -85,15 +85,19 @@ fn act(embedded: &Embedded, parse: impl FnOnce(&[OsString]) -> Result<Options, c
     {
         return embedded.run_selftest(&name.to_string_lossy());
     }
-    let options = match parse(&args) {
-        Ok(options) => options,
+    let command = match parse(&args) {
+        Ok(command) => command,
         Err(error) => {
             // Where not even this can be printed, the exit status says it.
             drop(error.print());
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(run::EXIT_NOT_STARTED));
         }
     };
-    match run::run(&options, embedded, &args) {
+    let result = match command {
+        ProgramCommand::Run(options) => run::run(&options, embedded, &args),
+        ProgramCommand::Compare(options) => compare::compare(&options),
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
             let message = printable::printable(format!("{error:#}").as_bytes());
