@@ -43,6 +43,7 @@ impl KernelLog {
             let texts = text.lines().filter_map(|line| line.split_once(';')).map(|(_, text)| text.trim());
             news.extend(texts.filter(|text| text.to_ascii_lowercase().contains("kvm")).map(str::to_owned));
         }
+        news.dedup();
         news
     }
 }

@@ -27,7 +27,8 @@ impl<'a> Loader<'a> {
         Self { root, log: KernelLog::from_now_on(root) }
     }
 
-    /// What the kernel has said of late, as the end of a sentence.
+    /// What the kernel has said of late, as the end of a sentence: since this was last asked, or since the modules were
+    /// last loaded or unloaded.
     pub fn kernel_said(&mut self) -> String {
         said(&self.log.news())
     }
@@ -39,6 +40,7 @@ impl<'a> Loader<'a> {
     pub fn reload(&mut self, modules: &[&str], arguments: &Arguments) -> Result<(), String> {
         for _ in 1..ATTEMPTS {
             self.unload(modules)?;
+            self.log.news();
             match self.load(modules, arguments) {
                 // It came from elsewhere, and without these arguments.
                 Err(Failure::LoadedAlready(_)) => {}

@@ -60,6 +60,12 @@ impl Root {
         Self { may_change: false, ..self }
     }
 
+    /// The same, with other limits of time.
+    #[must_use]
+    pub fn with_times(self, program_time: Duration, settle_time: Duration) -> Self {
+        Self { program_time, settle_time, ..self }
+    }
+
     /// What is to be said whenever this is not the host itself.
     pub fn announcement(&self) -> Option<String> {
         let directory = self.directory.display();
