@@ -24,6 +24,7 @@ pub mod definition;
 pub mod definition_toml;
 pub mod device;
 pub mod feature;
+pub mod hugepages;
 pub mod journal;
 pub mod kernel_log;
 pub mod loader;
@@ -175,7 +176,7 @@ impl Environments {
     pub fn restore(&self, wait: impl FnMut(&str) -> ControlFlow<()>) -> Result<Option<String>, Refusal> {
         let Some((environment, _)) = self.journal()? else { return Ok(None) };
         if !self.root.may_change() {
-            return Err(Refusal::Refused("only root can restore the host: run this with sudo".to_owned()));
+            return Err(Refusal::Refused(plan::ROOT_ONLY.to_owned()));
         }
         self.enter(&Definition::host(), wait)?.leave()?;
         Ok(Some(environment))
@@ -187,7 +188,7 @@ impl Environments {
             plan if plan.is_nothing() => {
                 Ok(Entered { root: self.root.clone(), used: None, notes: Vec::new() })
             }
-            plan => Err(plan.refusal.unwrap_or(Refusal::Interrupted)),
+            plan => Err(plan.refusal.unwrap_or_else(|| Refusal::Refused(plan::ROOT_ONLY.to_owned()))),
         }
     }
 

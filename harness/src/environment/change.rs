@@ -2,13 +2,14 @@
 
 use super::Refusal;
 use super::device::Permissions;
+use super::hugepages;
 use super::journal::{Arguments, FileBefore, Journal, ModuleBefore, ParameterBefore};
 use super::loader::Loader;
 use super::module::Module;
 use super::plan::Plan;
 use super::restore::{Difference, Return, restore};
 use super::root::Root;
-use super::target::{Place, Target};
+use super::target::{Place, Target, chosen};
 
 /// What brings the modules back to what they were, found out once: what the user had set by hand comes back only if
 /// it is passed again, and what merely follows from that must not be passed.
@@ -62,8 +63,7 @@ fn change(
         let names: Vec<&str> = plan.reloaded().iter().map(|module| module.name.as_str()).collect();
         loader.reload(&names, &arguments).map_err(Refusal::Failed)?;
         // 3. What can be written was lost with them.
-        let lost = Return::of(root, journal).write_back(|difference| !is_wanted(plan, difference));
-        notes.extend(lost);
+        Return::of(root, journal).write_back(|difference| !is_wanted(plan, difference));
         if let Some(permissions) = &journal.device {
             notes.extend(permissions.put_back(root).err());
         }
@@ -164,27 +164,14 @@ fn files_before(root: &Root, plan: &Plan) -> Result<Vec<FileBefore>, String> {
             // It comes back with its module.
             continue;
         }
-        for path in written_with(root, target) {
+        let paths = match &target.knob {
+            Place::Hugepages(path) => hugepages::written_with(root, path),
+            Place::Parameter(..) | Place::File(_) => vec![target.path()],
+        };
+        for path in paths {
             let value = root.read(&path).map_err(|error| format!("read {path}: {error}"))?;
-            files.push(FileBefore { value: super::target::chosen(&value).to_owned(), path });
+            files.push(FileBefore { value: chosen(&value).to_owned(), path });
         }
     }
     Ok(files)
-}
-
-/// The files that a target changes. The number of all hugepages is the sum of those of the nodes, and written back as a
-/// sum it would be spread over them anew.
-fn written_with(root: &Root, target: &Target) -> Vec<String> {
-    let path = target.path();
-    let Place::Hugepages(_) = target.knob else { return vec![path] };
-    let nodes = "/sys/devices/system/node";
-    let Some(directory) = path.strip_prefix("/sys/kernel/mm/hugepages/") else { return vec![path] };
-    let entries = std::fs::read_dir(root.path(nodes)).into_iter().flatten().flatten();
-    let of_node = |entry: std::fs::DirEntry| {
-        let file = format!("{nodes}/{}/hugepages/{directory}", entry.file_name().to_str()?);
-        root.path(&file).is_file().then_some(file)
-    };
-    let mut files: Vec<String> = entries.filter_map(of_node).collect();
-    files.sort();
-    if files.is_empty() { vec![path] } else { files }
 }

@@ -212,6 +212,11 @@ impl Feature {
         }
     }
 
+    /// Whether it is this parameter of a module on a platform.
+    pub fn is_parameter(&self, vendor: Vendor, module: &str, name: &str) -> bool {
+        matches!(self.knob(vendor), Knob::Parameter(m, n) if m == module && n == name)
+    }
+
     /// What a boolean means for it.
     pub fn of_bool(&self, on: bool) -> Option<String> {
         match (&self.values, on) {

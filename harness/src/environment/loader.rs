@@ -69,7 +69,7 @@ impl<'a> Loader<'a> {
     fn unload_one(&mut self, name: &str) -> Result<(), String> {
         let start = Instant::now();
         loop {
-            let module = Module::probe(self.root, name);
+            let module = Module::of_sysfs(self.root, name);
             match module.presence {
                 Presence::Available | Presence::Absent => return Ok(()),
                 Presence::BuiltIn => return Err(format!("{name} is built in, and cannot be unloaded")),

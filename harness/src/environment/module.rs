@@ -51,34 +51,38 @@ pub struct Parameter {
 impl Module {
     /// Reads what is known of a module, changing nothing.
     pub fn probe(root: &Root, name: &str) -> Self {
+        let mut module = Self::of_sysfs(root, name);
         let types = types(root, name);
-        let directory = format!("/sys/module/{name}");
-        let presence = if root.path(&directory).is_dir() {
-            match root.read(format!("{directory}/refcnt")).ok().and_then(|uses| uses.parse().ok()) {
-                Some(uses) => Presence::Loaded { uses },
-                // A module without a count of its uses cannot be unloaded: it is built in (`kernel/params.c`), or the
-                // kernel has no CONFIG_MODULE_UNLOAD.
-                None => Presence::BuiltIn,
-            }
-        } else {
-            match modinfo(root, &["-F", "filename", name]).as_deref().map(str::trim) {
-                Some("(builtin)" | "name:           (builtin)") => Presence::BuiltIn,
-                Some(file) if !file.is_empty() => Presence::Available,
-                _ => Presence::Absent,
-            }
-        };
-        let mut parameters = read_parameters(root, name, &types);
-        if presence == Presence::Available {
-            let unread = |(name, &kind): (&String, &Kind)| {
-                (name.clone(), Parameter { kind, value: None, writable: false })
-            };
-            parameters = types.iter().map(unread).collect();
+        if module.is_live() {
+            module.parameters = read_parameters(root, name, &types);
+            return module;
         }
+        module.presence = match modinfo(root, &["-F", "filename", name]).as_deref().map(str::trim) {
+            Some("(builtin)") => Presence::BuiltIn,
+            Some(file) if !file.is_empty() => Presence::Available,
+            _ => Presence::Absent,
+        };
+        let unread = |(name, kind): (String, Kind)| (name, Parameter { kind, value: None, writable: false });
+        module.parameters = types.into_iter().map(unread).collect();
+        module
+    }
+
+    /// Reads what sysfs alone shows of a module, its parameters left out: that takes no other program.
+    pub fn of_sysfs(root: &Root, name: &str) -> Self {
+        let directory = format!("/sys/module/{name}");
+        let uses = root.read(format!("{directory}/refcnt")).ok().and_then(|uses| uses.parse().ok());
+        let presence = match uses {
+            Some(uses) => Presence::Loaded { uses },
+            // A module without a count of its uses cannot be unloaded: it is built in (`kernel/params.c`), or the
+            // kernel has no CONFIG_MODULE_UNLOAD.
+            None if root.path(&directory).is_dir() => Presence::BuiltIn,
+            None => Presence::Absent,
+        };
         let holders = fs::read_dir(root.path(format!("{directory}/holders"))).into_iter().flatten().flatten();
         let mut used_by: Vec<String> =
             holders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         used_by.sort();
-        Self { name: name.to_owned(), presence, used_by, parameters }
+        Self { name: name.to_owned(), presence, used_by, parameters: BTreeMap::new() }
     }
 
     /// Whether its code is in the kernel now.

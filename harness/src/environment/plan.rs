@@ -11,6 +11,9 @@ use super::program;
 use super::root::Root;
 use super::target::{Place, Target, resolve};
 
+/// Why whoever is not root can change nothing.
+pub const ROOT_ONLY: &str = "only root can do that: run this with sudo";
+
 /// What would be done to this host for an environment.
 #[derive(Debug)]
 pub struct Plan {
@@ -108,7 +111,7 @@ impl Plan {
             ));
         }
         if !root.may_change() {
-            return Some("only root can do that: run this with sudo".to_owned());
+            return Some(ROOT_ONLY.to_owned());
         }
         if self.reloaded().is_empty() {
             return None;
@@ -225,7 +228,7 @@ fn chain(root: &Root, name: &str) -> Result<Vec<String>, String> {
                 chain.push(file.split(".ko").next().unwrap_or_default().replace('-', "_"));
             }
             Some(("install", command)) => {
-                let command = command.escape_debug();
+                let command = command.trim().escape_debug();
                 return Err(format!(
                     "modprobe.d has it run `{command}` instead of loading {name}: take that out first"
                 ));

@@ -73,7 +73,7 @@ impl Vendor {
             fields.find(|(found, _)| found.trim() == key).map(|(_, value)| value.trim())
         };
         match field("vendor_id") {
-            Some("GenuineIntel" | "CentaurHauls" | "  Shanghai  " | "Shanghai") => return Self::Intel,
+            Some("GenuineIntel" | "CentaurHauls" | "Shanghai") => return Self::Intel,
             Some("AuthenticAMD" | "HygonGenuine") => return Self::Amd,
             Some("IBM/S390") => return Self::S390,
             _ => {}

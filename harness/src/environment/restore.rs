@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::feature::{FEATURES, Knob};
+use super::feature::{FEATURES, Feature};
 use super::journal::{self, Arguments, Journal, ModuleBefore};
 use super::loader::Loader;
 use super::module::{Module, parameter_path};
@@ -69,7 +69,6 @@ impl<'a> Return<'a> {
         let is_back = self.differences().is_empty() && self.modules_loaded_otherwise().is_empty();
         if !is_back {
             let arrived = self.try_again_from_the_first();
-            self.write_back(|_| true);
             let mut problems = arrived.err().into_iter().collect::<Vec<_>>();
             problems.extend(self.left());
             if !problems.is_empty() {
@@ -86,20 +85,19 @@ impl<'a> Return<'a> {
     /// What is not as it was.
     pub fn reload(mut self) -> Result<Arguments, Vec<String>> {
         let arrived = self.try_again_from_the_first();
-        self.write_back(|_| true);
         let mut problems = arrived.err().into_iter().collect::<Vec<_>>();
         problems.extend(self.left());
         if problems.is_empty() { Ok(self.arguments) } else { Err(problems) }
     }
 
-    /// Writes the parameters that can be written, are not what they were, and are to be; what was not taken is answered.
-    pub fn write_back(&self, is_to_be: impl Fn(&Difference) -> bool) -> Vec<String> {
+    /// Writes the parameters that can be written, are not what they were, and are to be. Whether that helped is seen in
+    /// the differences that are left: some take no value but once, such as `pi_inject_timer`.
+    pub fn write_back(&self, is_to_be: impl Fn(&Difference) -> bool) {
         let differences = self.differences().into_iter();
-        let writable = differences.filter(|difference| difference.writable && is_to_be(difference));
-        let write = |difference: Difference| {
-            write(self.root, &parameter_path(&difference.module, &difference.name), &difference.was).err()
-        };
-        writable.filter_map(write).collect()
+        for difference in differences.filter(|difference| difference.writable && is_to_be(difference)) {
+            let path = parameter_path(&difference.module, &difference.name);
+            drop(self.root.write(path, &difference.was));
+        }
     }
 
     /// The parameters that are not what they were.
@@ -135,7 +133,7 @@ impl<'a> Return<'a> {
 
     fn modules_loaded_otherwise(&self) -> Vec<String> {
         let modules = self.journal.modules.iter().filter_map(|module| {
-            let is_live = Module::probe(self.root, &module.name).is_live();
+            let is_live = Module::of_sysfs(self.root, &module.name).is_live();
             match (module.loaded, is_live) {
                 (true, false) => Some(format!("{} was loaded and is not", module.name)),
                 (false, true) => Some(format!("{} was not loaded and is", module.name)),
@@ -148,12 +146,13 @@ impl<'a> Return<'a> {
     /// Where the vendor module alone does not do it, because it has left something in `kvm`, both are loaded anew.
     fn try_again_from_the_first(&mut self) -> Result<(), String> {
         self.load_anew()?;
-        let is_left = |difference: &Difference| {
-            !difference.writable && !self.reloaded().any(|module| module.name == difference.module)
-        };
-        if self.first > 0 && self.differences().iter().any(is_left) {
+        self.write_back(|_| true);
+        let is_elsewhere =
+            |difference: &Difference| !self.reloaded().any(|module| module.name == difference.module);
+        if self.differences().iter().any(is_elsewhere) {
             self.first = 0;
             self.load_anew()?;
+            self.write_back(|_| true);
         }
         Ok(())
     }
@@ -208,7 +207,7 @@ impl<'a> Return<'a> {
         let mut loader = Loader::new(self.root);
         let mut problems = Vec::new();
         for name in self.journal.unloaded.iter().rev() {
-            let module = Module::probe(self.root, name);
+            let module = Module::of_sysfs(self.root, name);
             // What somebody else has come to use meanwhile is theirs now.
             if module.is_live() && module.used_by.is_empty() && in_use(self.root, &[module]).is_none() {
                 problems.extend(loader.unload(&[name]).err());
@@ -234,9 +233,9 @@ impl<'a> Return<'a> {
 
 /// The place of a parameter in the table of features.
 fn rank(module: &str, name: &str) -> usize {
-    let is_it = |knob: Knob| matches!(knob, Knob::Parameter(m, n) if m == module && n == name);
-    let row =
-        FEATURES.iter().position(|feature| Vendor::KNOWN.iter().any(|&vendor| is_it(feature.knob(vendor))));
+    let is_it =
+        |feature: &Feature| Vendor::KNOWN.iter().any(|&vendor| feature.is_parameter(vendor, module, name));
+    let row = FEATURES.iter().position(is_it);
     row.unwrap_or(FEATURES.len())
 }
 

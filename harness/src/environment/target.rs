@@ -1,14 +1,14 @@
 //! Targets: what a definition comes down to on a platform, value by value.
 
 use super::Refusal;
-use super::definition::{Definition, Pages, Placed};
-use super::feature::{FEATURES, Feature, Knob, ON, Values};
+use super::definition::{Definition, Placed};
+use super::feature::{FEATURES, Feature, Knob, ON, Values, Word};
+use super::hugepages;
 use super::module::{Module, Presence, parameter_path};
 use super::platform::{Platform, VENDOR_MODULES, Vendor};
 use super::root::Root;
 use super::value::{self, Kind};
 use crate::fields::hint;
-use crate::host;
 
 /// One value that is to be.
 #[derive(Debug, Clone)]
@@ -116,7 +116,7 @@ pub fn resolve(root: &Root, platform: &Platform, definition: &Definition) -> Res
     params.retain(|target| !targets.iter().any(|known| known.knob == target.knob));
     targets.extend(params);
     for (&size, pages) in &definition.hugepages {
-        targets.extend(of_hugepages(root, size, pages)?);
+        targets.extend(hugepages::targets(root, size, pages)?);
     }
     for (path, value) in &definition.files {
         root.read(path)
@@ -229,7 +229,7 @@ fn of_feature(
 
 /// How a feature's value is written, and what it reads back as.
 fn spell(feature: &Feature, wanted: &str, kind: Kind) -> (String, Reads) {
-    let word = |words: &'static [super::feature::Word]| words.iter().find(|word| word.name == wanted);
+    let word = |words: &'static [Word]| words.iter().find(|word| word.name == wanted);
     match feature.values {
         Values::Words(words) => match word(words) {
             Some(word) => (word.write.to_owned(), Reads::OneOf(word.reads)),
@@ -270,12 +270,7 @@ fn of_parameter(
     let to = wanted.value.clone();
     let knob = Place::Parameter(module.to_owned(), name.to_owned());
     // A parameter with words of its own reads back as its feature says.
-    let vendors = [platform.vendor];
-    let feature = FEATURES.iter().find(|feature| {
-        vendors
-            .iter()
-            .any(|&vendor| matches!(feature.knob(vendor), Knob::Parameter(m, n) if m == module && n == name))
-    });
+    let feature = FEATURES.iter().find(|feature| feature.is_parameter(platform.vendor, module, name));
     if let Some(Values::Words(words)) = feature.map(|feature| &feature.values)
         && let Some(word) = words.iter().find(|word| word.write == to)
     {
@@ -289,51 +284,6 @@ fn of_parameter(
         ));
     }
     Ok(Target { knob, to, reads: Reads::Same(known.kind), turns_on: None })
-}
-
-/// The directory of all hugepages.
-const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
-
-fn of_hugepages(root: &Root, size: u64, pages: &Placed<Pages>) -> Result<Vec<Target>, Refusal> {
-    let refused = |reason: String| Err(Refusal::Refused(format!("{}: {reason}", pages.place)));
-    let directory = format!("hugepages-{}kB", size / 1024);
-    if !root.path(format!("{HUGEPAGES}/{directory}")).is_dir() {
-        let sizes: Vec<String> = host_sizes(root).into_iter().map(host::size).collect();
-        let has = if sizes.is_empty() { "none".to_owned() } else { sizes.join(", ") };
-        return refused(format!("this kernel has no hugepages of {}; it has {has}", host::size(size)));
-    }
-    let target = |path: String, count: u64| Target {
-        knob: Place::Hugepages(path),
-        to: count.to_string(),
-        reads: Reads::AtLeast,
-        turns_on: None,
-    };
-    match &pages.value {
-        Pages::Total(count) => Ok(vec![target(format!("{HUGEPAGES}/{directory}/nr_hugepages"), *count)]),
-        Pages::Nodes(nodes) => {
-            let mut targets = Vec::new();
-            for (node, &count) in nodes {
-                let path = format!("/sys/devices/system/node/node{node}/hugepages/{directory}/nr_hugepages");
-                if !root.path(&path).exists() {
-                    return refused(format!("this host has no NUMA node {node}"));
-                }
-                targets.push(target(path, count));
-            }
-            Ok(targets)
-        }
-    }
-}
-
-fn host_sizes(root: &Root) -> Vec<u64> {
-    let entries = std::fs::read_dir(root.path(HUGEPAGES)).into_iter().flatten().flatten();
-    let size = |entry: std::fs::DirEntry| {
-        let name = entry.file_name().into_string().ok()?;
-        let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
-        Some(kib * 1024)
-    };
-    let mut sizes: Vec<u64> = entries.filter_map(size).collect();
-    sizes.sort_unstable();
-    sizes
 }
 
 #[cfg(test)]
