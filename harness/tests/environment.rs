@@ -125,7 +125,7 @@ fn on_s390_kvm_itself_is_loaded_anew_with_the_type_s_own_spelling() {
 fn what_can_be_written_is_written_without_a_reload_even_where_kvm_is_built_in() {
     let host = FakeHost::arm();
     there_and_back(&host, &define(&["halt_polling=7"]), || {
-        assert_eq!(host.parameter("kvm.halt_poll_ns"), "7")
+        assert_eq!(host.parameter("kvm.halt_poll_ns"), "7");
     });
     assert_eq!(host.calls(), [""; 0]);
 }
@@ -203,6 +203,14 @@ fn modules_that_were_not_loaded_are_loaded_and_unloaded_again() {
     );
     there_and_back(&host, &definition, || assert_eq!(host.parameter("kvm_amd.nested"), "0"));
     assert_eq!(host.get("proc/modules"), "loop 4096 0 - Live 0x0");
+}
+
+#[test]
+fn what_the_vendor_module_leaves_in_kvm_takes_kvm_s_own_reload() {
+    let host = FakeHost::amd();
+    host.unload("kvm_amd");
+    there_and_back(&host, &define(&["tdp=off"]), || assert_eq!(host.parameter("kvm.tdp_mmu"), "N"));
+    assert_eq!(host.calls(), ["modprobe kvm_amd npt=N", "rmmod kvm_amd", "rmmod kvm", "modprobe kvm"]);
 }
 
 #[test]
