@@ -195,7 +195,7 @@ impl<'s, 'a> Reader<'s, 'a> {
     }
 
     fn place(&self, at: usize) -> String {
-        let (line, column) = self.source.positions()(at);
+        let (line, column) = self.source.positions().of(at);
         format!("{}:{line}:{column}", self.source.path.display())
     }
 }
