@@ -1,0 +1,174 @@
+# In the guest: each part runs the real program on the real modules, and compares the host before and after.
+# shellcheck shell=dash
+set -eu
+
+failures=0
+mkdir -p /out /tmp/proof
+cd /tmp/proof
+
+ok() { echo "ok: $1"; }
+fail() { echo "NOT OK: $1"; failures=$((failures + 1)); }
+is() { # NAME WANTED FOUND
+    if [ "$2" = "$3" ]; then ok "$1"; else fail "$1: wanted '$2', found '$3'"; fi
+}
+has() { # NAME FILE TEXT
+    if grep -qF -- "$3" "$2"; then ok "$1"; else fail "$1: no '$3' in:"; cat "$2"; fi
+}
+
+# Everything that must be as it was: parameters, modules with their references, the device.
+state() {
+    for file in /sys/module/kvm/parameters/* /sys/module/kvm_amd/parameters/*; do
+        [ -r "$file" ] && echo "$file $(cat "$file")"
+    done
+    grep -E '^kvm' /proc/modules | cut -d' ' -f1-3
+    stat -c '%a %u %g' /dev/kvm
+    cat /proc/sys/kernel/tainted /sys/kernel/mm/transparent_hugepage/enabled /proc/sys/vm/nr_hugepages
+    ls /run/kvm-tests 2>/dev/null | grep -v -e lock -e gate -e users || :
+}
+same() { # NAME: the state is that of the file `before`
+    state > after
+    if diff before after > difference; then ok "$1: the host is as it was"; else fail "$1: the host has changed"; cat difference; fi
+}
+parameter() { cat "/sys/module/kvm_amd/parameters/$1"; }
+status() { # RUN CASE
+    sed -n "s/^,\{0,1\}{\"name\":\"$2\",.*\"status\":\"\([A-Z_]*\)\".*/\1/p" "$1/run.json"
+}
+
+chmod 640 /dev/kvm
+chown 0:36 /dev/kvm
+state > before
+
+echo "# the statuses of selftests in three environments"
+code=0
+kvm-tests run --selftests /selftests --output /out/statuses --environment host --environment shadow_mmu \
+    --environment nested_off svm_vmcall_test svm_int_ctl_test hyperv_svm_test pre_fault_memory_test \
+    smaller_maxphyaddr_emulation_test cpuid_test set_sregs_test > /out/statuses.txt 2>&1 || code=$?
+is 'nothing failed' 0 $code
+while read -r case host shadow nested; do
+    is "$case on the host" "$host" "$(status /out/statuses "$case::default")"
+    is "$case in shadow_mmu" "$shadow" "$(status /out/statuses "shadow_mmu::$case::default")"
+    is "$case in nested_off" "$nested" "$(status /out/statuses "nested_off::$case::default")"
+done << 'TABLE'
+svm_vmcall_test PASSED PASSED SKIPPED
+svm_int_ctl_test PASSED PASSED SKIPPED
+hyperv_svm_test PASSED PASSED SKIPPED
+pre_fault_memory_test PASSED SKIPPED PASSED
+smaller_maxphyaddr_emulation_test SKIPPED PASSED SKIPPED
+cpuid_test PASSED PASSED PASSED
+set_sregs_test PASSED PASSED PASSED
+TABLE
+same 'three environments'
+
+echo "# with"
+code=0
+kvm-tests with shadow_mmu -- sh -c 'cat /sys/module/kvm_amd/parameters/npt /sys/module/kvm/parameters/tdp_mmu; exit 7' > out.txt 2>&1 || code=$?
+is "with returns the command's status" 7 $code
+is 'with: npt is off, and what is derived from it' 'N N' "$(grep -x N out.txt | tr '\n' ' ' | sed 's/ $//')"
+same 'with'
+kvm-tests with --set nx_huge_pages=never -- cat /sys/module/kvm/parameters/nx_huge_pages > out.txt 2>&1 || fail 'with --set'
+has 'the one-way nx_huge_pages=never' out.txt never
+same 'nx_huge_pages=never'
+kvm-tests with hugetlb -- cat /proc/sys/vm/nr_hugepages > out.txt 2>&1 || fail 'with hugetlb'
+has 'hugepages are reserved' out.txt 256
+same 'hugetlb'
+
+echo "# what is refused, before anything is changed"
+sleep 1000 < /dev/kvm &
+holder=$!
+code=0
+kvm-tests with shadow_mmu -- true > out.txt 2>&1 || code=$?
+is 'a module in use' 2 $code
+has 'it names the holder' out.txt "$holder"
+kill $holder
+wait $holder || :
+same 'a module in use'
+code=0
+kvm-tests with --param kvm_amd.bogus=1 -- true > out.txt 2>&1 || code=$?
+is 'an unknown parameter' 2 $code
+has 'it names the parameter' out.txt bogus
+same 'an unknown parameter'
+code=0
+kvm-tests with --param kvm.halt_poll_ns=moon -- true > out.txt 2>&1 || code=$?
+is 'a bad value' 2 $code
+same 'a bad value'
+kvm-tests environments > /out/environments.txt
+same 'environments only looks'
+kvm-tests run --selftests /selftests --environment '*' --dry-run cpuid_test > /out/dry_run.txt
+has 'a dry run plans' /out/dry_run.txt 'kvm_amd.npt=N'
+same 'a dry run'
+
+echo "# a user's modprobe.d and parameters set by hand stay"
+echo 'options kvm_amd vls=0' > /etc/modprobe.d/mine.conf
+modprobe -r kvm_amd
+modprobe kvm_amd vgif=0
+chmod 640 /dev/kvm
+chown 0:36 /dev/kvm
+state > before
+is 'modprobe.d holds' 0 "$(parameter vls)"
+kvm-tests with nested_off -- cat /sys/module/kvm_amd/parameters/nested /sys/module/kvm_amd/parameters/vls \
+    /sys/module/kvm_amd/parameters/vgif > out.txt 2>&1 || fail 'with nested_off'
+is 'nested, vls and vgif in nested_off' '0 0 0' "$(grep -x 0 out.txt | tr '\n' ' ' | sed 's/ $//')"
+same 'modprobe.d'
+
+echo "# interruption"
+runs() { # COMMAND: whether a process has exactly this command line
+    for file in /proc/[0-9]*/cmdline; do
+        if [ "$(tr '\0' ' ' < "$file" 2> /dev/null)" = "$1 " ]; then return 0; fi
+    done
+    return 1
+}
+begun() { # wait until the command runs, for which the environment must have been entered
+    until runs "$1"; do sleep 0.1; done
+}
+gone() {
+    while runs "$1"; do sleep 0.1; done
+}
+kvm-tests with shadow_mmu -- sleep 1001 > out.txt 2>&1 &
+runner=$!
+begun 'sleep 1001'
+kill -TERM $runner
+code=0
+wait $runner || code=$?
+is "SIGTERM ends the command, and its status is the command's" 143 $code
+same 'SIGTERM'
+
+cat > slow.toml << 'SUITE'
+[[test]]
+name = "sleeps"
+command = "sleep 1002"
+SUITE
+kvm-tests run --selftests /selftests --config slow.toml --environment shadow_mmu --output /out/interrupted slow:: > out.txt 2>&1 &
+runner=$!
+begun 'sleep 1002'
+kill -INT $runner
+code=0
+wait $runner || code=$?
+is 'SIGINT in a run' 130 $code
+is 'what it interrupted did not run' NO_RUN "$(status /out/interrupted shadow_mmu::slow::sleeps)"
+same 'SIGINT'
+
+kvm-tests run --selftests /selftests --config slow.toml --environment shadow_mmu --output /out/killed slow:: > out.txt 2>&1 &
+runner=$!
+begun 'sleep 1002'
+kill -KILL $runner
+wait $runner || :
+gone 'sleep 1002'
+ok 'SIGKILL: the selftest dies with the runner'
+is 'SIGKILL leaves the environment' N "$(parameter npt)"
+kvm-tests restore > out.txt 2>&1 || fail 'restore'
+has 'restore says what it did' out.txt shadow_mmu
+same 'SIGKILL and restore'
+
+kvm-tests run --selftests /selftests --config slow.toml --environment shadow_mmu --output /out/killed2 slow:: > out.txt 2>&1 &
+runner=$!
+begun 'sleep 1002'
+kill -KILL $runner
+wait $runner || :
+gone 'sleep 1002'
+kvm-tests run --selftests /selftests --output /out/next cpuid_test > out.txt 2>&1 || fail 'the next run'
+has 'the next start says what happened' out.txt 'killed run'
+same 'SIGKILL and the next start'
+
+echo "# $failures not ok"
+cat /proc/uptime > /out/uptime
+[ "$failures" -eq 0 ]
