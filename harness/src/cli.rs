@@ -26,6 +26,12 @@ pub struct Program {
 pub enum ProgramCommand {
     /// Run tests: the same as `cargo test --`
     Run(Box<Options>),
+
+    /// Write the reports of a run again, also of one that was killed: what had not ended is NO_RUN
+    Report {
+        /// The run's directory, or its run.json
+        run: PathBuf,
+    },
 }
 
 /// Which cases to run, how, and what to print. The test target `kvm` and `kvm-tests run` take the same.

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::cli::{Options, ProgramCommand};
+use crate::cli::ProgramCommand;
 use crate::embedded::{Embedded, SMOKE_SELFTEST};
 
 pub mod arch;
@@ -41,6 +41,7 @@ pub mod printable;
 pub mod problem;
 pub mod proposal;
 pub mod record;
+pub mod report;
 pub mod results;
 pub mod run;
 pub mod running;
@@ -55,25 +56,25 @@ pub mod suite_file;
 pub mod suite_run;
 pub mod suite_toml;
 pub mod summary;
+pub mod tail;
 pub mod testcases;
 pub mod trial;
 pub mod verdict;
 
 /// The test target `kvm`: runs what follows `cargo test --`.
 pub fn test_target(embedded: &Embedded) -> ExitCode {
-    act(embedded, cli::parse_test_target)
+    act(embedded, |args| cli::parse_test_target(args).map(|options| ProgramCommand::Run(Box::new(options))))
 }
 
 /// The program `kvm-tests`.
 pub fn program(embedded: &Embedded) -> ExitCode {
-    act(embedded, |args| {
-        cli::parse_program(args).map(|command| match command {
-            ProgramCommand::Run(options) => *options,
-        })
-    })
+    act(embedded, cli::parse_program)
 }
 
-fn act(embedded: &Embedded, parse: impl FnOnce(&[OsString]) -> Result<Options, clap::Error>) -> ExitCode {
+fn act(
+    embedded: &Embedded,
+    parse: impl FnOnce(&[OsString]) -> Result<ProgramCommand, clap::Error>,
+) -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     // The hidden roles come first: they must have no thread, and the user's arguments are none of their business.
     if keeper::is_keeper(args.iter().cloned()) {
@@ -84,15 +85,19 @@ fn act(embedded: &Embedded, parse: impl FnOnce(&[OsString]) -> Result<Options, c
     {
         return embedded.run_selftest(&name.to_string_lossy());
     }
-    let options = match parse(&args) {
-        Ok(options) => options,
+    let command = match parse(&args) {
+        Ok(command) => command,
         Err(error) => {
             // Where not even this can be printed, the exit status says it.
             drop(error.print());
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(run::EXIT_NOT_STARTED));
         }
     };
-    match run::run(&options, embedded, &args) {
+    let result = match command {
+        ProgramCommand::Run(options) => run::run(&options, embedded, &args),
+        ProgramCommand::Report { run } => report::rewrite(&run),
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
             let message = printable::printable(format!("{error:#}").as_bytes());

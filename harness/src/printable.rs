@@ -68,13 +68,15 @@ fn write_character(text: &mut String, character: char) -> std::fmt::Result {
     match character {
         '\n' | '\t' => text.write_char(character),
         '\0'..='\x1f' | '\x7f' => write!(text, "\\x{:02x}", u32::from(character)),
-        // C1 controls; zero-width and bidirectional marks, embeddings, overrides and isolates; line separators; tags.
+        // C1 controls; zero-width and bidirectional marks, embeddings, overrides and isolates; line separators; tags; and what
+        // is no character, which XML cannot have.
         '\u{80}'..='\u{9f}'
         | '\u{61c}'
         | '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}'
         | '\u{feff}'
+        | '\u{fffe}'..='\u{ffff}'
         | '\u{e0000}'..='\u{e007f}' => write!(text, "{}", character.escape_unicode()),
         _ => text.write_char(character),
     }
@@ -127,6 +129,7 @@ mod tests {
             (b"\xc2\x9b31m", "\\u{9b}31m"),
             ("\u{202e}evil\u{2066}".as_bytes(), "\\u{202e}evil\\u{2066}"),
             (b"tab\tnew\nline", "tab\tnew\nline"),
+            ("\u{ffff}".as_bytes(), "\\u{ffff}"),
         ] {
             assert_eq!(printable(bytes), text);
         }

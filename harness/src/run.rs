@@ -29,6 +29,7 @@ use crate::libtest_json::LibtestJson;
 use crate::list;
 use crate::order;
 use crate::outcome::now_ms;
+use crate::report;
 use crate::results::{Entry, Results, RunInfo, SCHEMA_VERSION};
 use crate::running::Running;
 use crate::select::Selection;
@@ -147,8 +148,12 @@ impl Run<'_> {
         let duration_s = begin.elapsed().as_secs_f64();
         journal.record(&Entry::RunFinished { at_ms: now_ms(), duration_s, interrupted_by });
         self.results.write_run_json()?;
+        let reported = report::write_all(self.results.root());
+        if let Err(error) = &reported {
+            console.say(&format!("cannot write the reports: {error:#}"));
+        }
         self.print_summary(&summary);
-        Ok(exit_code(&conclusion, interrupted_by, journal.is_complete()))
+        Ok(exit_code(&conclusion, interrupted_by, journal.is_complete() && reported.is_ok()))
     }
 
     fn libtest_json(&self, keepers: &Arc<Keepers>) -> anyhow::Result<Option<Arc<LibtestJson>>> {
