@@ -155,7 +155,7 @@ impl Test {
             }
         }
         for diagnostic in &self.diagnostics {
-            writeln!(out, "{indent}# {diagnostic}")?;
+            writeln!(out, "{}", format!("{indent}# {diagnostic}").trim_end())?;
         }
         let word = if self.result == Result::NotOk { "not ok" } else { "ok" };
         write!(out, "{indent}{word} {number} {}", self.name)?;
