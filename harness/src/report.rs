@@ -126,9 +126,8 @@ pub fn facts(record: &Record) -> Vec<(String, String)> {
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
     for (module, parameters) in &host.modules {
-        facts.extend(
-            parameters.iter().map(|(parameter, value)| (format!("{module}.{parameter}"), value.clone())),
-        );
+        let values: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        facts.push((format!("module.{module}"), values.join(" ")));
     }
     facts
 }

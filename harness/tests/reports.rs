@@ -93,7 +93,7 @@ fn junit_has_every_status_with_its_reason_and_the_hosts_properties() {
             suite.properties.iter().find(|property| property.name.as_str() == name).map(|p| p.value.as_str())
         };
         assert_eq!(property("host.kernel"), Some("6.12.1"));
-        assert_eq!(property("kvm_intel.ept"), Some("Y"));
+        assert_eq!(property("module.kvm_intel"), Some("ept=Y"));
         assert_eq!(property("command_line"), Some("kvm-tests run 'a b'"));
         assert_eq!(property("finished"), None);
     }
@@ -136,7 +136,7 @@ KTAP version 1
 # host.cpus: 2
 # host.memory: 4G
 # host.taint: 0
-# kvm_intel.ept: Y
+# module.kvm_intel: ept=Y
 1..4
   KTAP version 1
   # Subtest: crash
@@ -269,7 +269,8 @@ fn reports_are_well_formed_whatever_a_test_printed() {
     let output = |name: &str| {
         let mut cases = report.test_suites[0].test_cases.iter();
         let case = cases.find(|case| case.name.as_str() == name).unwrap();
-        (case.system_out.clone().unwrap().into_string(), case.system_err.clone().unwrap().into_string())
+        let text = |stream: &Option<quick_junit::XmlString>| stream.as_deref().unwrap_or_default().to_owned();
+        (text(&case.system_out), text(&case.system_err))
     };
     assert_eq!(output("nul").0, "a\\x00b");
     assert_eq!(output("escape").1, "red");

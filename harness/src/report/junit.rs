@@ -17,9 +17,9 @@ use crate::tail::{STDERR, STDOUT, tail_of};
 /// The most of a stream of a case that is shown, in bytes.
 const TAIL: usize = 16 * 1024;
 
-/// The most of all streams together, in bytes, one half for the failures: quick-junit holds them in memory, and the tools
-/// that read JUnit have limits too (GitLab's is 30 MB).
-const TAILS: usize = 24 << 20;
+/// The most of all streams together, in bytes, one half of it for the failures: quick-junit holds them in memory, and so
+/// does what reads JUnit.
+const TAILS: usize = 8 << 20;
 
 /// Writes the run as JUnit.
 ///
