@@ -12,6 +12,7 @@ use harness::report;
 
 use crate::stage::Run;
 
+#[expect(dead_code, reason = "the tests need more of it")]
 #[path = "../tests/reports/stage.rs"]
 mod stage;
 

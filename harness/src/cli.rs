@@ -228,6 +228,13 @@ mod tests {
     }
 
     #[test]
+    fn the_reports_of_a_run_are_asked_for_by_its_directory() {
+        let args = ["kvm-tests", "report", "target/kvm-tests/latest"].map(OsString::from);
+        let command = parse_program(&args).unwrap();
+        assert!(matches!(command, ProgramCommand::Report { run } if run.ends_with("kvm-tests/latest")));
+    }
+
+    #[test]
     fn zero_test_threads_is_an_error() {
         assert_eq!(parse(&["--test-threads", "0"]).unwrap_err().exit_code(), 2);
         assert_eq!(parse(&["--test-threads=0"]).unwrap_err().exit_code(), 2);

@@ -60,6 +60,7 @@ fn write(record: &Record, directory: &Path, name: &str, writer: Writer) -> anyho
     writer(record, directory, &mut file)
         .and_then(|()| file.flush())
         .and_then(|()| fs::rename(&unfinished, &path))
+        .inspect_err(|_| drop(fs::remove_file(&unfinished)))
         .with_context(|| format!("write {}", path.display()))?;
     Ok(path)
 }
