@@ -19,7 +19,7 @@ const TAIL: usize = 16 * 1024;
 
 /// The most of all streams together, in bytes, one half of it for the failures: quick-junit holds them in memory, and so
 /// does what reads JUnit.
-const TAILS: usize = 8 << 20;
+const TAILS: usize = 4 << 20;
 
 /// Writes the run as JUnit.
 ///
