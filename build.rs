@@ -1,56 +1,113 @@
-//! Finds out what must be known at build time: the embedded files, and a stub for each case known by now.
+//! Finds out what must be known at build time: the selftests of `KERNEL_SRC`, the embedded files, and a stub for each
+//! case known by now.
 
-use std::error::Error;
+use std::env;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use harness::{discover, stubs};
+use anyhow::Context;
+use harness::{discover, kernel_src, stubs};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
-    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+fn main() -> ExitCode {
+    match prepare() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare() -> anyhow::Result<()> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").context("find the package")?);
+    let out = PathBuf::from(env::var("OUT_DIR").context("find the place for what is generated")?);
+    println!("cargo::rerun-if-changed=build.rs");
+
+    let built = build_selftests(&out)?;
     let suites = files(&root, "kvm-tests/suites")?;
     let environments = files(&root, "kvm-tests/environments")?;
+    let embedded =
+        [constant(&root, "SUITES", &suites)?, constant(&root, "ENVIRONMENTS", &environments)?].concat();
+    fs::write(out.join("files.rs"), embedded).context("write files.rs")?;
 
-    let mut source = String::new();
-    for (constant, files) in [("SUITES", &suites), ("ENVIRONMENTS", &environments)] {
-        let kind = constant.to_lowercase();
-        writeln!(source, "/// The shipped {kind}: path and text.\nconst {constant}: &[(&str, &str)] = &[")?;
-        for (path, _) in files {
-            writeln!(source, "({path:?}, include_str!({:?})),", root.join(path))?;
-        }
-        writeln!(source, "];")?;
+    let names = names(&root, built, &suites).unwrap_or_else(|error| {
+        // The program says the same when it runs, and does not start.
+        format!("{error:#}").lines().for_each(|line| println!("cargo::warning={line}"));
+        Vec::new()
+    });
+    fs::write(out.join("stubs.rs"), stubs::render(names.iter().map(String::as_str))).context("write stubs.rs")
+}
+
+/// Builds the selftests of `KERNEL_SRC`, if that is set, and tells both targets where they are.
+fn build_selftests(out: &Path) -> anyhow::Result<Option<PathBuf>> {
+    for variable in kernel_src::VARIABLES {
+        println!("cargo::rerun-if-env-changed={variable}");
     }
-    fs::write(out.join("files.rs"), source)?;
+    let Some(kernel_src) = env::var_os("KERNEL_SRC").filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let built = kernel_src::build(&kernel_src, &kernel_src::cache_directory(out))?;
+    // What was built counts as well: without it, it is built again.
+    for path in built.watched.iter().chain([&built.selftests]) {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    println!("cargo::rustc-env=KVM_TESTS_BUILT_SELFTESTS={}", built.selftests.display());
+    Ok(Some(built.selftests))
+}
 
-    let directories = Vec::new();
+/// The names of the cases that are known by now.
+fn names(root: &Path, built: Option<PathBuf>, suites: &[(String, String)]) -> anyhow::Result<Vec<String>> {
+    println!("cargo::rerun-if-env-changed=KVM_SELFTESTS");
+    let given = env::var_os("KVM_SELFTESTS").filter(|value| !value.is_empty());
+    let directories: Vec<_> = match &given {
+        Some(value) => env::split_paths(value).collect(),
+        None => built.into_iter().collect(),
+    };
+    let local = root.join("kvm-tests/local");
+    for path in given.iter().flat_map(|_| &directories).chain([&local]).filter(|path| path.exists()) {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
     let texts: Vec<_> = suites.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-    let names =
-        discover::names(&directories, &smoke_selftests(&root)?, &texts, &root.join("kvm-tests/local"))?;
-    fs::write(out.join("stubs.rs"), stubs::render(names.iter().map(String::as_str)))?;
-    Ok(())
+    discover::names(&directories, &smoke_selftests(root)?, &texts, &local)
 }
 
 /// The TOML files of a directory: path below `root`, and text.
-fn files(root: &Path, directory: &str) -> Result<Vec<(String, String)>, Box<dyn Error>> {
+fn files(root: &Path, directory: &str) -> anyhow::Result<Vec<(String, String)>> {
     println!("cargo::rerun-if-changed={directory}");
     let mut files = Vec::new();
-    for entry in fs::read_dir(root.join(directory))? {
+    for entry in fs::read_dir(root.join(directory)).with_context(|| format!("read {directory}"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            files.push((format!("{directory}/{name}"), fs::read_to_string(&path)?));
+            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            files.push((format!("{directory}/{name}"), text));
         }
     }
     files.sort();
     Ok(files)
 }
 
+/// The source of a constant with the paths and the texts of `files`.
+fn constant(root: &Path, name: &str, files: &[(String, String)]) -> anyhow::Result<String> {
+    let mut source = String::new();
+    writeln!(source, "/// The shipped {}: path and text of each.", name.to_lowercase())?;
+    writeln!(source, "const {name}: &[(&str, &str)] = &[")?;
+    for (path, _) in files {
+        writeln!(source, "({path:?}, include_str!({:?})),", root.join(path))?;
+    }
+    writeln!(source, "];")?;
+    Ok(source)
+}
+
 /// The smoke selftests: each `*_test.rs` is one.
-fn smoke_selftests(root: &Path) -> Result<Vec<String>, Box<dyn Error>> {
+fn smoke_selftests(root: &Path) -> anyhow::Result<Vec<String>> {
     println!("cargo::rerun-if-changed=kvm-tests/smoke");
-    let stem = |entry: fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(".rs")?.to_owned());
-    let stems: Vec<_> = fs::read_dir(root.join("kvm-tests/smoke"))?.collect::<Result<_, _>>()?;
-    Ok(stems.into_iter().filter_map(stem).filter(|stem| stem.ends_with("_test")).collect())
+    let mut stems = Vec::new();
+    for entry in fs::read_dir(root.join("kvm-tests/smoke")).context("read kvm-tests/smoke")? {
+        let name = entry?.file_name().into_string().unwrap_or_default();
+        stems.extend(name.strip_suffix(".rs").filter(|stem| stem.ends_with("_test")).map(str::to_owned));
+    }
+    Ok(stems)
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::compare;
+
 /// What a case may take by default, in seconds, where neither its suite nor the command line says otherwise.
 ///
 /// The same as upstream's `settings` file for these selftests.
@@ -32,6 +34,11 @@ pub enum ProgramCommand {
         /// The run's directory, or its run.json
         run: PathBuf,
     },
+
+    /// Say what changed between two runs. Exits with 0 where nothing got worse, with 1 where something did (a new or a
+    /// different failure, more failures among iterations than chance explains, or a case that ran before and is now
+    /// skipped or gone), and with 2 where they cannot be compared
+    Compare(compare::Options),
 }
 
 /// Which cases to run, how, and what to print. The test target `kvm` and `kvm-tests run` take the same.
@@ -129,6 +136,11 @@ pub struct Options {
     /// Replace the --output directory of an earlier run
     #[arg(long, requires = "output")]
     pub overwrite: bool,
+
+    /// Say at the end what changed since this earlier run (its directory, or its run.json), as `kvm-tests compare` does,
+    /// for the cases selected; where something got worse the exit status is 101, even where nothing failed
+    #[arg(long, value_name = "RUN")]
+    pub baseline: Option<PathBuf>,
 
     /// Kill a case that sets no timeout of its own after this time
     #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_S, value_parser = clap::value_parser!(u64).range(1..=604_800))]

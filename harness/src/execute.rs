@@ -162,9 +162,13 @@ impl Attempt<'_> {
     }
 
     fn conclude(&mut self, ended: Ended, evidence: Evidence) {
+        let timeout = self.timeout();
         let verdict = verdict::derive(ended.exit, &evidence, &self.case.command);
         let outcome = &mut *self.outcome;
         (outcome.status, outcome.reason) = (verdict.status, verdict.reason);
+        if let (Status::TimedOut, Some(reason)) = (outcome.status, &mut outcome.reason) {
+            reason.insert_str(0, &format!("timeout of {} s: ", timeout.as_secs()));
+        }
         outcome.exit = Some(ended.exit);
         outcome.started_ms = milliseconds(ended.started);
         outcome.duration_s = ended.duration.as_secs_f64();

@@ -1,7 +1,7 @@
 //! Reads the keys of a table one by one, and notes everything that is wrong with them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use crate::name;
@@ -17,6 +17,9 @@ const MAX_NAME: usize = 200;
 /// How many characters of a text messages show.
 const MAX_EXCERPT: usize = 80;
 
+/// About as many keys as a table of ours can have.
+const KEYS: usize = 16;
+
 /// A table of which each key is taken once; what is left in the end is unknown.
 #[derive(Debug)]
 pub struct Fields<'s, 'a> {
@@ -30,19 +33,17 @@ pub struct Fields<'s, 'a> {
 
 impl<'s, 'a> Fields<'s, 'a> {
     fn new(source: &'s Source<'a>, at: usize, mut fields: Vec<Field<'a>>) -> Self {
-        let mut first: HashMap<Cow<'a, str>, usize> = HashMap::with_capacity(fields.len());
-        fields.retain(|field| match first.get(&field.key) {
-            None => first.insert(field.key.clone(), field.at).is_none(),
-            Some(&at) => {
-                let line = source.line(at);
-                source.problem(
-                    field.at,
-                    format!("a second key {}; the first is in line {line}", quoted(&field.key)),
-                );
-                false
+        fields.sort_by(|one, other| one.key.cmp(&other.key).then(one.at.cmp(&other.at)));
+        fields.dedup_by(|later, first| {
+            let repeated = later.key == first.key;
+            if repeated {
+                let line = source.line(first.at);
+                let key = quoted(&later.key);
+                source.problem(later.at, format!("a second key {key}; the first is in line {line}"));
             }
+            repeated
         });
-        Self { source, at, fields, known: Vec::new() }
+        Self { source, at, fields, known: Vec::with_capacity(KEYS) }
     }
 
     /// Whether the key is there.
@@ -54,7 +55,7 @@ impl<'s, 'a> Fields<'s, 'a> {
     pub fn take<T>(&mut self, key: &'static str, read: impl FnOnce(Item<'s, 'a>) -> Option<T>) -> Option<T> {
         self.known.push(key);
         let index = self.fields.iter().position(|field| field.key == key)?;
-        read(self.item(index))
+        read(Item::of_field(self.source, self.fields.swap_remove(index)))
     }
 
     /// Takes the value of a `key` that must be there.
@@ -69,20 +70,12 @@ impl<'s, 'a> Fields<'s, 'a> {
         self.take(key, read)
     }
 
-    fn item(&mut self, index: usize) -> Item<'s, 'a> {
-        let Field { key, node, .. } = self.fields.swap_remove(index);
-        Item { source: self.source, label: Label::Key(key), at: node.at, value: node.value }
-    }
-
-    /// Everything not yet taken, for a table whose keys are the user's own: each key with its place and its value.
-    pub fn entries(mut self) -> Vec<(Cow<'a, str>, usize, Item<'s, 'a>)> {
-        self.fields.sort_by_key(|field| std::cmp::Reverse(field.at));
-        let mut entries = Vec::with_capacity(self.fields.len());
-        while let Some(field) = self.fields.last() {
-            let (key, at) = (field.key.clone(), field.at);
-            entries.push((key, at, self.item(self.fields.len() - 1)));
-        }
-        entries
+    /// Everything not yet taken, for a table whose keys are the user's own: each key with its place and its value, in
+    /// the order of the text.
+    pub fn entries(mut self) -> impl Iterator<Item = (Cow<'a, str>, usize, Item<'s, 'a>)> {
+        self.fields.sort_by_key(|field| field.at);
+        let source = self.source;
+        self.fields.into_iter().map(move |field| (field.key.clone(), field.at, Item::of_field(source, field)))
     }
 
     /// Notes every key that was not taken.
@@ -118,6 +111,10 @@ impl<'s, 'a> Item<'s, 'a> {
     /// The whole file.
     pub fn root(source: &'s Source<'a>, node: Node<'a>) -> Self {
         Self { source, label: Label::Root, at: node.at, value: node.value }
+    }
+
+    fn of_field(source: &'s Source<'a>, Field { key, node, .. }: Field<'a>) -> Self {
+        Self { source, label: Label::Key(key), at: node.at, value: node.value }
     }
 
     /// Notes what this value `must` be instead, and answers `None`.
@@ -182,26 +179,23 @@ impl<'s, 'a> Item<'s, 'a> {
     }
 
     /// An array, called `must` where it is something else.
-    pub fn list(self, must: &str) -> Option<Vec<Item<'s, 'a>>> {
+    pub fn list(self, must: &str) -> Option<impl ExactSizeIterator<Item = Item<'s, 'a>> + use<'s, 'a>> {
         let Value::Array(nodes) = self.value else { return self.wrong(must) };
         let label = match self.label {
             Label::Key(key) => Label::Element(key),
             label => label,
         };
-        let item = |node: Node<'a>| Item {
-            source: self.source,
-            label: label.clone(),
-            at: node.at,
-            value: node.value,
-        };
-        Some(nodes.into_iter().map(item).collect())
+        let source = self.source;
+        let item =
+            move |node: Node<'a>| Item { source, label: label.clone(), at: node.at, value: node.value };
+        Some(nodes.into_iter().map(item))
     }
 
     /// An array with something in it, or one value alone.
     pub fn one_or_more(self) -> Option<Vec<Item<'s, 'a>>> {
         match &self.value {
             Value::Array(nodes) if nodes.is_empty() => self.wrong("one value or more"),
-            Value::Array(_) => self.list("an array"),
+            Value::Array(_) => Some(self.list("an array")?.collect()),
             _ => Some(vec![self]),
         }
     }
@@ -219,10 +213,9 @@ impl<'s, 'a> Item<'s, 'a> {
         let (source, at) = (self.source, self.at);
         let text = self.text()?;
         if !name::is_identifier(&text) {
-            let better = name::to_identifier(&text);
-            let better = excerpt(&better);
-            source
-                .problem(at, format!("the name {} is no identifier; `{better}` would be one", quoted(&text)));
+            let better = excerpt(&name::to_identifier(&text));
+            let text = quoted(&text);
+            source.problem(at, format!("the name {text} is no identifier; `{better}` would be one"));
             return None;
         }
         short_enough(source, at, text.into_owned())
@@ -239,16 +232,14 @@ impl<'s, 'a> Item<'s, 'a> {
     pub fn template(self, known: &[&str]) -> Option<Template> {
         let (source, at) = (self.source, self.at);
         let template = Template::parse(&self.text()?);
-        let mut sound = true;
-        for name in template.names().filter(|name| !known.contains(name)) {
-            let hint = hint(name, known);
-            source.problem(
-                at,
-                format!("no placeholder `{{{name}}}`{hint} (for the text itself write `{{{{{name}}}}}`)"),
-            );
-            sound = false;
+        let unknown: BTreeSet<&str> = template.names().filter(|name| !known.contains(name)).collect();
+        for name in &unknown {
+            let (hint, name) = (hint(name, known), excerpt(name));
+            let message =
+                format!("no placeholder `{{{name}}}`{hint} (for the text itself write `{{{{{name}}}}}`)");
+            source.problem(at, message);
         }
-        sound.then_some(template)
+        if unknown.is_empty() { Some(template) } else { None }
     }
 
     /// A line for the shell whose placeholders are among `known`.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::discover::Discovered;
-use crate::host::size;
+use crate::host::{ROOT, size};
 use crate::results::RunInfo;
 
 /// The header's lines.
@@ -30,6 +30,9 @@ pub fn lines(info: &RunInfo, discovered: &Discovered, results: &Path) -> Vec<Str
     lines.extend(discovered.describe_sources().into_iter().map(|line| format!("  selftests    {line}")));
     lines.extend(discovered.describe_left_out().into_iter().map(|line| format!("  left out     {line}")));
     lines.push("  environment  host: as it is".to_owned());
+    if let Some(root) = std::env::var_os(ROOT) {
+        lines.push(format!("  TEST SET-UP  {ROOT}={}: not this host's devices", root.display()));
+    }
     if let Some(seed) = info.shuffle_seed {
         lines.push(format!("  order        shuffled (--shuffle-seed {seed})"));
     }

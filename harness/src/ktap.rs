@@ -94,8 +94,8 @@ pub struct Reader {
     levels: Vec<Level>,
     /// Whether a version line was seen: without it, what is indented is not KTAP.
     has_version: bool,
-    /// The number of a result `ok N # SKIP reason` right before, which may turn out to be a child's.
-    nameless_skip: Option<u64>,
+    /// Indentation and number of a result `ok N # SKIP reason` right before, which may turn out to be a child's.
+    nameless_skip: Option<(usize, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -164,38 +164,40 @@ impl Reader {
     fn result(&mut self, indent: usize, found: &ResultLine<'_>) -> bool {
         let Some(level) = self.open_level(indent) else { return false };
         level.reported += 1;
-        let number = found.number.unwrap_or(level.reported);
-        let is_top = level.indent == 0;
-        let name = match printable_within(found.name, NAME) {
-            name if name.is_empty() => number.to_string(),
+        let place = (level.indent, found.number.unwrap_or(level.reported));
+        let name = || match printable_within(found.name, NAME) {
+            name if name.is_empty() => place.1.to_string(),
             name => name,
         };
-        self.adopt(indent, &name);
-        if is_top {
+        if indent == 0 {
             self.ktap.running = None;
+        }
+        if self.levels.last().is_some_and(|deepest| deepest.indent > indent) {
+            self.adopt(indent, &name());
         }
         // A child of kselftest_harness.h that skips by itself prints `ok N # SKIP why`, and its parent then
         // `ok N name # SKIP unknown`: the two are one.
         if found.result == SubtestResult::Skip
-            && self.nameless_skip.take() == Some(number)
+            && self.nameless_skip.take() == Some(place)
             && let Some(last) = self.ktap.subtests.last_mut()
         {
-            last.name = name;
+            last.name = name();
             if let Some(level) = self.open_level(indent) {
                 level.reported -= 1;
             }
             return true;
         }
-        self.nameless_skip = (found.result == SubtestResult::Skip && found.name.is_empty()).then_some(number);
         *self.ktap.counts.of(found.result) += 1;
         let counts = self.ktap.counts;
-        if counts.total() <= KEPT || (found.result == SubtestResult::NotOk && counts.not_ok <= KEPT) {
+        let is_kept =
+            counts.total() <= KEPT || (found.result == SubtestResult::NotOk && counts.not_ok <= KEPT);
+        if is_kept {
             let reason = found.reason.filter(|reason| !reason.is_empty());
             let reason = reason.map(|reason| printable_within(reason, REASON));
-            self.ktap.subtests.push(Subtest { name, result: found.result, reason });
-        } else {
-            self.nameless_skip = None;
+            self.ktap.subtests.push(Subtest { name: name(), result: found.result, reason });
         }
+        let is_nameless_skip = found.result == SubtestResult::Skip && found.name.is_empty();
+        self.nameless_skip = (is_kept && is_nameless_skip).then_some(place);
         true
     }
 
@@ -318,6 +320,7 @@ ok 2 - last"
             ("1..1\nok 1\nok 2", None),
             ("1..5\nok 1\nok 2\nok 3", shortfall(5, 3)),
             ("1..2\nok 1\nok 2\nTAP version 13\n1..2\nok 1", shortfall(4, 3)),
+            ("1..2\nok 1 # SKIP why\nok 1 a # SKIP unknown", shortfall(2, 1)),
             ("KTAP version 1\n1..1\n  1..3\n  ok 1\nok 1 a", shortfall(3, 1)),
             ("KTAP version 1\n  1..3\n  ok 1", shortfall(3, 1)),
             ("1..18446744073709551615\n1..18446744073709551615", shortfall(u64::MAX, 0)),
@@ -348,6 +351,8 @@ ok 2 - last"
         assert_eq!(ktap.counts, Counts { ok: 1, skip: 1, ..Counts::default() });
         let apart = read("ok 1 # SKIP a\nok 2 # SKIP b\nok 2 # SKIP c");
         assert_eq!(apart.counts.skip, 2);
+        let nested = read("KTAP version 1\n  ok 1 # SKIP why\nok 1 a # SKIP");
+        assert_eq!(subtests(&nested), [("a/1", Skip, Some("why")), ("a", Skip, None)]);
     }
 
     #[test]

@@ -13,10 +13,12 @@ pub mod arch;
 pub mod assertion;
 pub mod case;
 pub mod cli;
+pub mod compare;
 pub mod config;
 pub mod console;
 pub mod discover;
 pub mod embedded;
+pub mod environment;
 pub mod event;
 pub mod evidence;
 pub mod execute;
@@ -27,6 +29,7 @@ pub mod interruption;
 pub mod journal;
 pub mod keeper;
 pub mod keepers;
+pub mod kernel_src;
 pub mod ktap;
 pub mod libtest_json;
 pub mod line;
@@ -63,7 +66,7 @@ pub mod verdict;
 
 /// The test target `kvm`: runs what follows `cargo test --`.
 pub fn test_target(embedded: &Embedded) -> ExitCode {
-    act(embedded, |args| cli::parse_test_target(args).map(|options| ProgramCommand::Run(Box::new(options))))
+    act(embedded, |args| cli::parse_test_target(args).map(Box::new).map(ProgramCommand::Run))
 }
 
 /// The program `kvm-tests`.
@@ -96,6 +99,7 @@ fn act(
     let result = match command {
         ProgramCommand::Run(options) => run::run(&options, embedded, &args),
         ProgramCommand::Report { run } => report::rewrite(&run),
+        ProgramCommand::Compare(options) => compare::compare(&options),
     };
     match result {
         Ok(code) => code,

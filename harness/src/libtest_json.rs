@@ -46,12 +46,11 @@ impl LibtestJson {
 
     /// A case is ignored, for this reason.
     pub fn ignored(&self, name: &str, reason: &str) {
-        self.write(&json!({"type": "test", "event": "started", "name": name}));
+        self.started(name);
         self.write(&json!({"type": "test", "name": name, "event": "ignored", "message": printable(reason.as_bytes())}));
     }
 
-    /// A case is about to be set up and started.
-    pub fn started(&self, name: &str) {
+    fn started(&self, name: &str) {
         self.write(&json!({"type": "test", "event": "started", "name": name}));
     }
 
@@ -119,8 +118,14 @@ impl LibtestJson {
 
 impl Observer for LibtestJson {
     fn notify(&self, event: Event<'_>) {
-        if let Event::Finished(outcome) = event {
-            self.finished(outcome);
+        match event {
+            Event::Started(outcome) => self.started(&outcome.name),
+            Event::Finished(outcome) => {
+                if outcome.pid.is_none() {
+                    self.started(&outcome.name);
+                }
+                self.finished(outcome);
+            }
         }
     }
 }

@@ -8,6 +8,9 @@ use crate::node::Value;
 use crate::placeholder::{self, NCPUS, Template};
 use crate::source::Source;
 
+/// No test has that many arguments to vary.
+const MAX_AXES: usize = 16;
+
 /// The axes of a test, in the order in which they were written. Without any, there is one combination, of nothing.
 #[derive(Debug, Default)]
 pub struct Matrix {
@@ -51,6 +54,10 @@ impl Matrix {
                 let points = read_points(&name, values).unwrap_or_default();
                 axes.push(Axis { name: name.into_owned(), at, points });
             }
+        }
+        if axes.len() > MAX_AXES {
+            source.problem(at, format!("a matrix of {} axes; at most {MAX_AXES} are allowed", axes.len()));
+            axes.truncate(MAX_AXES);
         }
         if axes.is_empty() {
             source.lacking(at, "a matrix without an axis");

@@ -34,7 +34,7 @@ pub enum Value<'a> {
     Boolean(bool),
     /// An array.
     Array(Vec<Node<'a>>),
-    /// A table (an object, in JSON), in the order of the text.
+    /// A table (an object, in JSON), in no particular order.
     Table(Vec<Field<'a>>),
     /// Something that no key of ours takes, in words that follow "not".
     Other(&'static str),
@@ -75,12 +75,12 @@ pub fn from_toml<'a>(source: &Source<'a>) -> Node<'a> {
 }
 
 fn toml_fields<'a>(table: DeTable<'a>) -> Vec<Field<'a>> {
-    let mut fields: Vec<Field<'a>> = table
-        .into_iter()
-        .map(|(key, value)| Field { at: key.span().start, key: key.into_inner(), node: toml_node(value) })
-        .collect();
-    fields.sort_by_key(|field| field.at);
-    fields
+    let field = |(key, value): (Spanned<Cow<'a, str>>, _)| Field {
+        at: key.span().start,
+        key: key.into_inner(),
+        node: toml_node(value),
+    };
+    table.into_iter().map(field).collect()
 }
 
 /// Recursion is safe: the parser itself refuses what is nested deeper than 80.
@@ -103,19 +103,16 @@ fn toml_node<'a>(value: Spanned<DeValue<'a>>) -> Node<'a> {
 
 /// Parses JSON; `None`, with the problem noted, where it cannot be parsed.
 pub fn from_json<'a>(source: &Source<'a>) -> Option<Node<'a>> {
-    json_node(
-        source,
-        serde_json::from_str(source.text).map_err(|error| json_error(source, 0, &error)).ok()?,
-        0,
-    )
+    let raw = serde_json::from_str(source.text).map_err(|error| json_error(source, source.text, &error));
+    json_node(source, raw.ok()?, 0)
 }
 
 fn json_node<'a>(source: &Source<'a>, raw: &'a RawValue, depth: usize) -> Option<Node<'a>> {
-    // serde_json borrows a raw value from the text, so the distance of the two pointers is its place in it.
-    let place = |part: &str| part.as_ptr().addr() - source.text.as_ptr().addr();
+    // serde_json borrows a raw value from the text.
+    let place = |part: &str| source.place_of(part);
     let text = raw.get();
     let at = place(text);
-    let fail = |error: &serde_json::Error| json_error(source, at, error);
+    let fail = |error: &serde_json::Error| json_error(source, text, error);
     let value = match text.as_bytes().first() {
         Some(b'{' | b'[') if depth == MAX_DEPTH => Value::Other("something nested this deeply"),
         Some(b'{') => {
@@ -148,15 +145,12 @@ fn json_node<'a>(source: &Source<'a>, raw: &'a RawValue, depth: usize) -> Option
     Some(Node { at, value })
 }
 
-/// Notes an error of `serde_json`, whose own line and column count from the byte offset `start`.
-fn json_error(source: &Source<'_>, start: usize, error: &serde_json::Error) {
-    let part = Source::new(source.path, &source.text[start..]);
+/// Notes an error of `serde_json`, whose own line and column count from the start of `part`.
+fn json_error(source: &Source<'_>, part: &str, error: &serde_json::Error) {
+    let at = source.place_of(part) + Source::new(source.path, part).offset(error.line(), error.column());
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    source.syntax_error(
-        start + part.offset(error.line(), error.column()),
-        message.strip_suffix(&place).unwrap_or(&message),
-    );
+    source.syntax_error(at, message.strip_suffix(&place).unwrap_or(&message));
 }
 
 /// A JSON string, borrowed where it has no escapes.
@@ -210,7 +204,7 @@ mod tests {
     #[test]
     fn everything_in_toml_and_in_json_knows_its_place() {
         let toml = Source::new(Path::new("f"), "b = [1, \"x\"]\na = { c = true }\n");
-        assert_eq!(show(&from_toml(&toml)), r#"{b@0=[1@5 "x"@8]@4 a@13={c@19=true@23}@17}@0"#);
+        assert_eq!(show(&from_toml(&toml)), r#"{a@13={c@19=true@23}@17 b@0=[1@5 "x"@8]@4}@0"#);
         let json = Source::new(Path::new("f"), r#" { "b": [1, "x\n"], "a": {"\u0063": true} } "#);
         let tree = r#"{b@3=[1@9 "x\n"@12]@8 a@20={c@36=true@36}@25}@1"#;
         assert_eq!(show(&from_json(&json).unwrap()), tree);

@@ -11,43 +11,39 @@ use crate::fields::Item;
 use crate::node;
 use crate::placeholder::Template;
 use crate::settings::Settings;
-use crate::source::Source;
+use crate::source::{Positions, Source};
 use crate::suite_file::{Names, SuiteFile, TestEntry, What};
 
 /// Reads every suite of a file that has at least a name; what is wrong is noted.
 pub fn read(source: &Source<'_>) -> Vec<SuiteFile> {
     let Some(root) = node::from_json(source) else { return Vec::new() };
     let at = root.at;
-    let suites = Item::root(source, root).list("an array of suites");
-    if suites.as_ref().is_some_and(Vec::is_empty) {
+    let Some(suites) = Item::root(source, root).list("an array of suites") else { return Vec::new() };
+    if suites.len() == 0 {
         source.lacking(at, "no suite");
     }
     let path = source.path.into();
-    let mut position = source.positions();
-    let mut read = |item| read_suite(item, &path, &mut position);
-    suites.unwrap_or_default().into_iter().filter_map(&mut read).collect()
+    let mut positions = source.positions();
+    let mut read = |item| read_suite(item, &path, &mut positions);
+    suites.filter_map(&mut read).collect()
 }
 
-fn read_suite(
-    item: Item<'_, '_>,
-    path: &Arc<Path>,
-    position: &mut impl FnMut(usize) -> (usize, usize),
-) -> Option<SuiteFile> {
+fn read_suite(item: Item<'_, '_>, path: &Arc<Path>, positions: &mut Positions<'_>) -> Option<SuiteFile> {
     let mut fields = item.fields()?;
     let name = fields.require("suite", |item| Some((item.at, item.foreign_name()?.0)));
     let setup = fields.take("setup", line);
     let teardown = fields.take("teardown", line);
     let settings = Settings::default().overridden_by_proposal(&mut fields);
-    let name = name.map(|(at, name)| (position(at), name));
+    let name = name.map(|(at, name)| (positions.of(at), name));
     let tests = fields.require("tests", |item| {
         let (source, at) = (item.source, item.at);
         let items = item.list("an array of tests")?;
-        if items.is_empty() {
+        if items.len() == 0 {
             source.lacking(at, "a suite without a test");
         }
-        let mut names = Names::new(source);
-        let mut read = |item| read_test(item, &settings, path, &mut names, position);
-        Some(items.into_iter().filter_map(&mut read).collect())
+        let mut names = Names::new(source, items.len());
+        let mut read = |item| read_test(item, &settings, path, &mut names, positions);
+        Some(items.filter_map(&mut read).collect())
     });
     fields.finish();
     let (position, name) = name?;
@@ -60,7 +56,7 @@ fn read_test(
     defaults: &Settings,
     path: &Arc<Path>,
     names: &mut Names<'_, '_>,
-    position: &mut impl FnMut(usize) -> (usize, usize),
+    positions: &mut Positions<'_>,
 ) -> Option<TestEntry> {
     let mut fields = item.fields()?;
     let name = fields.require("name", |item| {
@@ -82,7 +78,7 @@ fn read_test(
         precheck: None,
         settings,
         path: Arc::clone(path),
-        position: position(at),
+        position: positions.of(at),
     })
 }
 

@@ -1,5 +1,6 @@
 //! A run, from the command line to the exit status.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::os::fd::AsRawFd;
@@ -15,6 +16,7 @@ use signal_hook::consts::SIGPIPE;
 
 use crate::case::Case;
 use crate::cli::{Color, Format, Options};
+use crate::compare::{self, Comparison};
 use crate::console::{self, Console};
 use crate::discover::{self, Discovered};
 use crate::embedded::Embedded;
@@ -60,6 +62,8 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
     }
     let seed = order::seed(options);
     order::sort(&mut cases, seed);
+    // Before there is a new directory: `latest` may be what is meant.
+    let baseline = options.baseline.as_deref().map(compare::Run::read).transpose()?;
 
     let results = Arc::new(match &options.output {
         Some(path) => Results::create_at(path, options.overwrite)?,
@@ -79,7 +83,7 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
     };
     results.record(&Entry::RunStarted { run: Box::new(info.clone()) })?;
     results.write_run_json()?;
-    Run { options, results, cases, filtered_out, info }.go(&discovered)
+    Run { options, results, cases, filtered_out, info, baseline }.go(&discovered)
 }
 
 fn list_selected(
@@ -102,10 +106,11 @@ struct Run<'a> {
     cases: Vec<Case>,
     filtered_out: usize,
     info: RunInfo,
+    baseline: Option<compare::Run>,
 }
 
 impl Run<'_> {
-    fn go(self, discovered: &Discovered) -> anyhow::Result<ExitCode> {
+    fn go(mut self, discovered: &Discovered) -> anyhow::Result<ExitCode> {
         let begin = Instant::now();
         let keepers = Arc::new(Keepers::default());
         let running = Arc::new(Running::default());
@@ -152,8 +157,18 @@ impl Run<'_> {
         if let Err(error) = &reported {
             console.say(&format!("cannot write the reports: {error:#}"));
         }
-        self.print_summary(&summary);
-        Ok(exit_code(&conclusion, interrupted_by, journal.is_complete() && reported.is_ok()))
+        self.print_at_the_end(&summary.render(self.results.root()));
+        let is_worse = match self.baseline.take() {
+            Some(baseline) if interrupted_by.is_none() => self.is_worse_than(baseline, discovered)?,
+            Some(_) => {
+                // What it did not get to is no news.
+                self.print_at_the_end("\nnot compared with the baseline: this run was interrupted\n");
+                false
+            }
+            None => false,
+        };
+        let has_failed = conclusion.has_failed() || is_worse || reported.is_err() || !journal.is_complete();
+        Ok(exit_code(has_failed, interrupted_by))
     }
 
     fn libtest_json(&self, keepers: &Arc<Keepers>) -> anyhow::Result<Option<Arc<LibtestJson>>> {
@@ -246,8 +261,18 @@ impl Run<'_> {
         }
     }
 
-    fn print_summary(&self, summary: &Summary) {
-        let text = summary.render(self.results.root());
+    /// Says what changed since `baseline`, as far as it is about cases that were selected now or are no more.
+    fn is_worse_than(&self, baseline: compare::Run, discovered: &Discovered) -> anyhow::Result<bool> {
+        let selected: HashSet<String> = self.cases.iter().map(|case| case.name.listed()).collect();
+        let listed = discovered.cases.iter().map(|case| case.name.listed());
+        let old = baseline.without(&listed.filter(|name| !selected.contains(name)).collect());
+        let new = compare::Run::read(self.results.root())?;
+        let comparison = Comparison::of(&old, &new, None);
+        self.print_at_the_end(&format!("\n{}", comparison.render(compare::Format::Text)));
+        Ok(comparison.is_worse())
+    }
+
+    fn print_at_the_end(&self, text: &str) {
         let printed = if self.options.format() == Format::Json || self.options.logfile.is_some() {
             io::Write::write_all(&mut io::stderr(), text.as_bytes())
         } else {
@@ -279,10 +304,10 @@ fn default_results_directory() -> PathBuf {
     target.unwrap_or(Path::new("target")).join("kvm-tests")
 }
 
-fn exit_code(conclusion: &Conclusion, interrupted_by: Option<i32>, is_complete: bool) -> ExitCode {
+fn exit_code(has_failed: bool, interrupted_by: Option<i32>) -> ExitCode {
     match interrupted_by {
         Some(signal) => ExitCode::from(128_u8.saturating_add(u8::try_from(signal).unwrap_or(0))),
-        None if conclusion.has_failed() || !is_complete => ExitCode::from(EXIT_FAILED),
+        None if has_failed => ExitCode::from(EXIT_FAILED),
         None => ExitCode::SUCCESS,
     }
 }

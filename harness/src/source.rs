@@ -61,6 +61,11 @@ impl<'a> Source<'a> {
         self.found.borrow_mut().push(Found { at, kind, message });
     }
 
+    /// The byte offset of a part of the text: of that very slice, not of one like it.
+    pub fn place_of(&self, part: &str) -> usize {
+        part.as_ptr().addr().saturating_sub(self.text.as_ptr().addr())
+    }
+
     /// The line, from 1, of the byte offset `at`.
     pub fn line(&self, at: usize) -> usize {
         self.line_starts().partition_point(|&start| start <= at)
@@ -79,26 +84,9 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// Turns byte offsets into lines and columns, both from 1: in one pass, if the offsets ascend.
-    pub fn positions(&self) -> impl FnMut(usize) -> (usize, usize) + use<'a> {
-        let text = self.text.as_bytes();
-        let (mut reached, mut line, mut column) = (0, 1, 1);
-        move |at| {
-            let at = at.min(text.len());
-            if at < reached {
-                (reached, line, column) = (0, 1, 1);
-            }
-            for byte in &text[reached..at] {
-                match byte {
-                    b'\n' => (line, column) = (line + 1, 1),
-                    // UTF-8 (RFC 3629, section 3): 10xxxxxx continues a character that has been counted.
-                    0x80..=0xbf => {}
-                    _ => column += 1,
-                }
-            }
-            reached = at;
-            (line, column)
-        }
+    /// Turns byte offsets into lines and columns.
+    pub fn positions(&self) -> Positions<'a> {
+        Positions { text: self.text.as_bytes(), reached: 0, line: 1, column: 1 }
     }
 
     /// What was found, in the order of the text. Of a line that cannot be parsed only the first error is told, and
@@ -107,12 +95,12 @@ impl<'a> Source<'a> {
         let mut found = self.found.take();
         found.sort_by_key(|found| found.at);
         let syntax = || found.iter().filter(|found| found.kind == Kind::Syntax);
-        let lost = syntax().map(|found| found.at).find(|&at| self.is_header(at));
         let mut unparsable: Vec<(usize, usize)> =
             syntax().map(|found| (self.line(found.at), found.at)).collect();
         unparsable.dedup_by_key(|(line, _)| *line);
+        let lost = unparsable.iter().find(|(line, _)| self.is_header(*line)).map(|(_, at)| *at);
 
-        let mut position = self.positions();
+        let mut positions = self.positions();
         found
             .into_iter()
             .filter(|found| {
@@ -124,15 +112,44 @@ impl<'a> Source<'a> {
             })
             .map(|found| Problem {
                 path: self.path.to_owned(),
-                position: Some(position(found.at)),
+                position: Some(positions.of(found.at)),
                 message: found.message,
             })
             .collect()
     }
 
-    fn is_header(&self, at: usize) -> bool {
-        let start = self.line_starts()[self.line(at) - 1];
+    fn is_header(&self, line: usize) -> bool {
+        let start = self.offset(line, 1);
         self.text[start..].trim_start_matches([' ', '\t']).starts_with('[')
+    }
+}
+
+/// A cursor that turns byte offsets into lines and columns: in one pass over the text, if the offsets ascend.
+#[derive(Debug)]
+pub struct Positions<'a> {
+    text: &'a [u8],
+    reached: usize,
+    line: usize,
+    column: usize,
+}
+
+impl Positions<'_> {
+    /// The line and the column, both from 1, of the byte offset `at`.
+    pub fn of(&mut self, at: usize) -> (usize, usize) {
+        let at = at.min(self.text.len());
+        if at < self.reached {
+            (self.reached, self.line, self.column) = (0, 1, 1);
+        }
+        for byte in &self.text[self.reached..at] {
+            match byte {
+                b'\n' => (self.line, self.column) = (self.line + 1, 1),
+                // UTF-8 (RFC 3629, section 3): 10xxxxxx continues a character that has been counted.
+                0x80..=0xbf => {}
+                _ => self.column += 1,
+            }
+        }
+        self.reached = at;
+        (self.line, self.column)
     }
 }
 
@@ -152,8 +169,8 @@ mod tests {
     #[test]
     fn positions_may_be_asked_for_in_any_order_and_beyond_the_end() {
         let source = Source::new(Path::new("f"), "a\nb");
-        let mut position = source.positions();
-        assert_eq!([position(2), position(0), position(99)], [(2, 1), (1, 1), (2, 2)]);
+        let mut positions = source.positions();
+        assert_eq!([positions.of(2), positions.of(0), positions.of(99)], [(2, 1), (1, 1), (2, 2)]);
         assert_eq!((source.line(1), source.line(2)), (1, 2));
         assert_eq!((source.offset(2, 1), source.offset(9, 9), source.offset(0, 0)), (2, 3, 0));
     }

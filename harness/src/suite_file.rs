@@ -108,27 +108,31 @@ impl TestEntry {
     }
 }
 
-/// The names given in a suite so far, and the places where.
+/// The names given in a suite so far.
 pub(crate) struct Names<'s, 'a> {
     source: &'s Source<'a>,
-    given: HashMap<String, (String, usize)>,
+    /// The places where they stand, and what is written there where that is something else.
+    given: HashMap<String, (usize, Option<String>)>,
 }
 
 impl<'s, 'a> Names<'s, 'a> {
-    pub(crate) fn new(source: &'s Source<'a>) -> Self {
-        Self { source, given: HashMap::new() }
+    /// None yet, of some `expected` ones.
+    pub(crate) fn new(source: &'s Source<'a>, expected: usize) -> Self {
+        Self { source, given: HashMap::with_capacity(expected) }
     }
 
-    /// Whether no test has this `name` yet, which was `written` at `at`; if one has, that is noted.
+    /// Whether no test has this `name` yet, for which `written` stands at `at`; if one has, that is noted.
     pub(crate) fn is_new(&mut self, name: &str, written: &str, at: usize) -> bool {
-        if let Some((first, first_at)) = self.given.get(name) {
-            let line = self.source.line(*first_at);
-            let as_written = if first == written { String::new() } else { format!(", {},", quoted(first)) };
-            let message = format!("a second test named `{name}`; the first{as_written} is in line {line}");
-            self.source.problem(at, message);
-            return false;
-        }
-        self.given.insert(name.to_owned(), (written.to_owned(), at));
-        true
+        let Some((first, as_written)) = self.given.get(name) else {
+            let as_written = (written != name).then(|| written.to_owned());
+            self.given.insert(name.to_owned(), (at, as_written));
+            return true;
+        };
+        let line = self.source.line(*first);
+        let as_written =
+            as_written.as_ref().map_or(String::new(), |written| format!(", {},", quoted(written)));
+        self.source
+            .problem(at, format!("a second test named `{name}`; the first{as_written} is in line {line}"));
+        false
     }
 }

@@ -11,7 +11,7 @@ use crate::name;
 use crate::node::{Node, Value};
 use crate::placeholder::{NCPUS, Template};
 use crate::settings::Settings;
-use crate::source::Source;
+use crate::source::{Positions, Source};
 use crate::suite_file::{Names, SuiteFile, TestEntry, What};
 
 /// How many tests the matrices of one file may make.
@@ -24,8 +24,7 @@ const MAX_TEXT: usize = 256 << 20;
 pub fn read(source: &Source<'_>, root: Node<'_>) -> Option<SuiteFile> {
     let path: Arc<Path> = source.path.into();
     let mut fields = Item::root(source, root).fields()?;
-    let mut position = source.positions();
-    let named = fields.take("suite", |item| Some((position(item.at), item.identifier()?)));
+    let named = fields.take("suite", |item| Some((source.positions().of(item.at), item.identifier()?)));
     let (position, name) = match named {
         Some((position, name)) => (Some(position), Some(name)),
         None => (None, name_of_file(source, &fields)),
@@ -33,7 +32,7 @@ pub fn read(source: &Source<'_>, root: Node<'_>) -> Option<SuiteFile> {
     let setup = fields.take("setup", |item| item.line(&[NCPUS]));
     let teardown = fields.take("teardown", |item| item.line(&[NCPUS]));
     let settings = Settings::default().overridden(&mut fields);
-    let tests = fields.require("test", |item| Some(read_tests(item, &settings, &path)));
+    let tests = fields.require("test", |item| read_tests(item, settings, Arc::clone(&path)));
     fields.finish();
     Some(SuiteFile { path, position, name: name?, setup, teardown, tests: tests.unwrap_or_default() })
 }
@@ -55,64 +54,107 @@ fn name_of_file(source: &Source<'_>, fields: &Fields<'_, '_>) -> Option<String> 
     short_enough(source, 0, stem.into_owned())
 }
 
-fn read_tests(item: Item<'_, '_>, defaults: &Settings, path: &Arc<Path>) -> Vec<TestEntry> {
-    let source = item.source;
-    let at = item.at;
-    let items = item.list("an array of tables, each `[[test]]`").unwrap_or_default();
-    if items.is_empty() {
+fn read_tests(item: Item<'_, '_>, defaults: Settings, path: Arc<Path>) -> Option<Vec<TestEntry>> {
+    let (source, at) = (item.source, item.at);
+    let items = item.list("an array of tables, each `[[test]]`")?;
+    if items.len() == 0 {
         source.lacking(at, "a suite without a test");
     }
-    let mut names = Names::new(source);
-    let mut spread = Spread { tests: Vec::new(), text: 0 };
-    let mut position = source.positions();
-    for item in items {
-        let Some(mut fields) = item.fields() else { continue };
-        let matrix_at = fields.at;
-        let name = fields.require("name", |item| {
-            let at = item.at;
-            item.identifier().filter(|name| names.is_new(name, name, at))
-        });
-        let matrix = fields.take("matrix", Matrix::read);
-        let entry = read_test(&mut fields, name, matrix.as_ref(), defaults, path, &mut position);
-        fields.finish();
-        if let Some(entry) = entry {
-            spread.add(source, matrix_at, entry, &matrix.unwrap_or_default());
-        }
-    }
-    spread.tests
+    let mut reader = Reader {
+        source,
+        path,
+        defaults,
+        names: Names::new(source, items.len()),
+        positions: source.positions(),
+        tests: Vec::with_capacity(items.len()),
+        text: 0,
+    };
+    items.for_each(|item| reader.read(item));
+    Some(reader.tests)
 }
 
-fn read_test(
-    fields: &mut Fields<'_, '_>,
-    name: Option<String>,
-    matrix: Option<&Matrix>,
-    defaults: &Settings,
-    path: &Arc<Path>,
-    position: &mut impl FnMut(usize) -> (usize, usize),
-) -> Option<TestEntry> {
-    let mut known: Vec<&str> = matrix.into_iter().flat_map(Matrix::names).collect();
-    known.push(NCPUS);
-    let what = read_what(fields, &known);
-    let setup = fields.take("setup", |item| item.line(&known));
-    let teardown = fields.take("teardown", |item| item.line(&known));
-    let precheck = fields.take("precheck", |item| item.line(&known));
-    let settings = defaults.overridden(fields);
-    let (at, what) = what?;
-    let entry = TestEntry {
-        name: name?,
-        what,
-        setup,
-        teardown,
-        precheck,
-        settings,
-        path: Arc::clone(path),
-        position: position(at),
-    };
-    if let Some(matrix) = matrix {
-        let used: HashSet<&str> = entry.templates().flat_map(Template::names).collect();
-        matrix.check_use(fields.source, &used);
+/// Reads the tests of a suite.
+struct Reader<'s, 'a> {
+    source: &'s Source<'a>,
+    path: Arc<Path>,
+    /// What the suite says for all of its tests.
+    defaults: Settings,
+    names: Names<'s, 'a>,
+    positions: Positions<'a>,
+    tests: Vec<TestEntry>,
+    /// The bytes of the command lines that matrices have made so far.
+    text: usize,
+}
+
+impl Reader<'_, '_> {
+    fn read(&mut self, item: Item<'_, '_>) {
+        let Some(mut fields) = item.fields() else { return };
+        let at = fields.at;
+        let name = fields.require("name", |item| {
+            let at = item.at;
+            item.identifier().filter(|name| self.names.is_new(name, name, at))
+        });
+        let matrix = fields.take("matrix", Matrix::read).unwrap_or_default();
+        let entry = self.entry(&mut fields, name, &matrix);
+        fields.finish();
+        if let Some(entry) = entry {
+            let used: HashSet<&str> = entry.templates().flat_map(Template::names).collect();
+            matrix.check_use(self.source, &used);
+            drop(used);
+            self.spread(at, entry, &matrix);
+        }
     }
-    Some(entry)
+
+    /// A test whose matrix is not spread out yet.
+    fn entry(
+        &mut self,
+        fields: &mut Fields<'_, '_>,
+        name: Option<String>,
+        matrix: &Matrix,
+    ) -> Option<TestEntry> {
+        let known: Vec<&str> = matrix.names().chain([NCPUS]).collect();
+        let what = read_what(fields, &known);
+        let setup = fields.take("setup", |item| item.line(&known));
+        let teardown = fields.take("teardown", |item| item.line(&known));
+        let precheck = fields.take("precheck", |item| item.line(&known));
+        let settings = self.defaults.overridden(fields);
+        let (at, what) = what?;
+        let position = self.positions.of(at);
+        let path = Arc::clone(&self.path);
+        Some(TestEntry { name: name?, what, setup, teardown, precheck, settings, path, position })
+    }
+
+    /// Adds a test for every combination of its matrix, within limits.
+    fn spread(&mut self, at: usize, entry: TestEntry, matrix: &Matrix) {
+        let (source, count) = (self.source, matrix.count());
+        if count > 1 && count > MAX_TESTS.saturating_sub(self.tests.len()) {
+            source.problem(
+                at,
+                format!("its matrix has {count} combinations: a file may make {MAX_TESTS} tests"),
+            );
+            return;
+        }
+        let mut segments = HashSet::new();
+        for combination in matrix.combinations() {
+            let Some(segment) = combination.segment else {
+                self.tests.push(entry);
+                return;
+            };
+            if !segments.insert(segment.clone()) {
+                source.problem(at, format!("two of its matrix's combinations are named `{segment}`"));
+                return;
+            }
+            let Some(segment) = short_enough(source, at, segment) else { return };
+            let bound = entry.bind(&segment, &combination.values);
+            self.text += bound.templates().map(Template::bytes).sum::<usize>();
+            if self.text > MAX_TEXT {
+                let message = format!("its matrix makes command lines of more than {MAX_TEXT} bytes in all");
+                source.problem(at, message);
+                return;
+            }
+            self.tests.push(bound);
+        }
+    }
 }
 
 fn read_what(fields: &mut Fields<'_, '_>, known: &[&str]) -> Option<(usize, What)> {
@@ -129,7 +171,7 @@ fn read_what(fields: &mut Fields<'_, '_>, known: &[&str]) -> Option<(usize, What
         if is_command {
             source.problem(item.at, "`args` go with `selftest`; those of a `command` are a part of its line");
         }
-        let args = item.list("an array of strings")?.into_iter().map(|item| item.template(known));
+        let args = item.list("an array of strings")?.map(|item| item.template(known));
         Some(args.collect::<Vec<_>>())
     });
     match (selftest, command) {
@@ -153,47 +195,5 @@ fn selftest(item: Item<'_, '_>) -> Option<String> {
             item.wrong(MUST)
         }
         _ => item.text().map(Cow::into_owned),
-    }
-}
-
-/// The tests of a file with their matrices spread out, within limits.
-struct Spread {
-    tests: Vec<TestEntry>,
-    text: usize,
-}
-
-impl Spread {
-    fn add(&mut self, source: &Source<'_>, at: usize, entry: TestEntry, matrix: &Matrix) {
-        if matrix.count() > MAX_TESTS.saturating_sub(self.tests.len()) && matrix.count() > 1 {
-            let message =
-                format!("its matrix has {} combinations: a file may make {MAX_TESTS} tests", matrix.count());
-            source.problem(at, message);
-            return;
-        }
-        let mut segments = HashSet::new();
-        for combination in matrix.combinations() {
-            let Some(segment) = combination.segment else {
-                self.tests.push(entry);
-                return;
-            };
-            let bound = entry.bind(&segment, &combination.values);
-            self.text += bound.templates().map(Template::bytes).sum::<usize>();
-            if self.text > MAX_TEXT {
-                source.problem(
-                    at,
-                    format!("its matrix makes command lines of more than {MAX_TEXT} bytes in all"),
-                );
-                return;
-            }
-            if short_enough(source, at, segment.clone()).is_none() {
-                return;
-            }
-            if segments.contains(&segment) {
-                source.problem(at, format!("two of its matrix's combinations are named `{segment}`"));
-                return;
-            }
-            segments.insert(segment);
-            self.tests.push(bound);
-        }
     }
 }

@@ -23,7 +23,6 @@ pub fn suite_name(directory: &Path) -> Option<String> {
 pub fn read(source: &Source<'_>) -> Option<TestEntry> {
     let stem = source.path.file_stem()?.to_string_lossy();
     let name = short_enough(source, 0, name::to_identifier(&stem));
-    let place = |line: &str| line.as_ptr().addr() - source.text.as_ptr().addr();
     let mut lines =
         source.text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let Some(line) = lines.next() else {
@@ -31,16 +30,16 @@ pub fn read(source: &Source<'_>) -> Option<TestEntry> {
         return None;
     };
     if let Some(second) = lines.next() {
-        source.problem(place(second), "a second line: a test is one line for the shell");
+        source.problem(source.place_of(second), "a second line: a test is one line for the shell");
     }
     if let Some(nul) = line.find('\0') {
-        source.problem(place(line) + nul, "a NUL, which no command line can hold");
+        source.problem(source.place_of(line) + nul, "a NUL, which no command line can hold");
     }
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     // Built in the kernel's tree, a selftest may be written with its directory (`x86/cpuid_test`, `./cpuid_test`).
     let selftest = word.rsplit('/').next().unwrap_or(word);
     if matches!(selftest, "" | "." | "..") {
-        source.problem(place(line), format!("{} names no selftest", quoted(word)));
+        source.problem(source.place_of(line), format!("{} names no selftest", quoted(word)));
     }
     Some(TestEntry {
         name: name?,
@@ -50,6 +49,6 @@ pub fn read(source: &Source<'_>) -> Option<TestEntry> {
         precheck: None,
         settings: Settings::default(),
         path: source.path.into(),
-        position: source.positions()(place(line)),
+        position: source.positions().of(source.place_of(line)),
     })
 }

@@ -12,9 +12,11 @@ use harness::results::{JOURNAL, RUN_JSON};
 use quick_junit::{NonSuccessKind, Report, TestCaseStatus};
 
 use crate::stage::Run;
+use crate::support::{Fixture, Ran};
 
 #[path = "reports/stage.rs"]
 mod stage;
+mod support;
 
 /// What no test should print.
 const HOSTILE: &[(&str, &[u8])] = &[
@@ -376,6 +378,39 @@ fn one_report_that_cannot_be_written_does_not_stop_the_others() {
     assert!(error.starts_with(&format!("write {}: ", junit.display())), "{error}");
     assert!(run.directory().join("results.ktap").is_file());
     assert!(!run.directory().join(".junit.xml.unfinished").exists());
+}
+
+#[test]
+fn a_run_ends_with_its_reports_and_they_can_be_written_again() {
+    let fixture = Fixture::new().selftest("pass_test", "echo told").selftest("fail_test", "exit 1");
+    assert_eq!(fixture.run(&[]).code, Some(101));
+    let paths = ["junit.xml", "results.ktap"].map(|name| fixture.results().join(name));
+    let written = paths.each_ref().map(|path| fs::read_to_string(path).unwrap());
+    assert!(written[0].contains("<system-out>told"), "{}", written[0]);
+    paths.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let again = program(&["report", "run"], fixture.path());
+    assert_eq!((again.code, again.stdout.as_str()), (Some(0), "run/junit.xml\nrun/results.ktap\n"));
+    assert_eq!(paths.each_ref().map(|path| fs::read_to_string(path).unwrap()), written);
+    let nothing = program(&["report", "nothing"], fixture.path());
+    assert_eq!(nothing.code, Some(2));
+    assert_eq!(nothing.stderr, "error: read nothing: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn a_run_whose_report_cannot_be_written_says_so_and_fails() {
+    let in_the_way = "exec 3>&1; mkdir \"$(dirname \"$(readlink /proc/self/fd/3)\")/../../junit.xml\"";
+    let fixture = Fixture::new().selftest("pass_test", in_the_way);
+    let ran = fixture.run(&[]);
+    assert_eq!(ran.code, Some(101), "{}", ran.stderr);
+    let said = format!("cannot write the reports: write {}/junit.xml: ", fixture.results().display());
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+    assert_eq!(fixture.record().of_status(Status::Passed).count(), 1);
+    assert!(fixture.results().join("results.ktap").is_file());
+}
+
+fn program(args: &[&str], directory: &Path) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
+    Ran::of(command.args(args).current_dir(directory).output().unwrap())
 }
 
 #[test]

@@ -1,0 +1,156 @@
+//! What makes two failures the same one, although lines, addresses and numbers vary from run to run.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::outcome::{Exit, Outcome, Status, SubtestResult};
+
+/// What a failure is known by.
+///
+/// Two failures are the same where all of this is. `errno` is no part of it: what an assertion prints of it is often
+/// left from a call before, and a message that is about it says so in words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Signature {
+    /// The status.
+    pub status: Status,
+    /// How the process ended, whether or not it dumped core.
+    pub exit: Option<Exit>,
+    /// The assertion that failed.
+    pub assertion: Option<Place>,
+    /// The names of the sub-tests that failed.
+    pub subtests: BTreeSet<String>,
+    /// The reason, [`normalised`]; only where there is no assertion.
+    pub reason: Option<String>,
+}
+
+/// An assertion without what varies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The source file's name, without its directories: those depend on the kernel's version and on how it was built.
+    pub file: String,
+    /// The expression, numbers and all: they stand in the source.
+    pub expression: String,
+    /// The message, [`normalised`].
+    pub message: String,
+}
+
+impl Signature {
+    /// That of `outcome`.
+    pub fn of(outcome: &Outcome) -> Self {
+        let assertion = outcome.assertion.as_ref().map(|assertion| Place {
+            file: assertion.file.rsplit('/').next().unwrap_or_default().to_owned(),
+            expression: assertion.expression.split_whitespace().collect::<Vec<_>>().join(" "),
+            message: normalised(&assertion.message),
+        });
+        let failed = outcome.subtests.iter().filter(|subtest| subtest.result == SubtestResult::NotOk);
+        let subtests: BTreeSet<String> = failed.map(|subtest| subtest.name.clone()).collect();
+        let reason = assertion.is_none().then(|| normalised(&reason(outcome)));
+        Self {
+            status: outcome.status,
+            exit: outcome.exit.map(|exit| match exit {
+                Exit::Signal { signal, .. } => Exit::Signal { signal, core_dumped: false },
+                Exit::Code(_) | Exit::Timeout | Exit::Interrupted => exit,
+            }),
+            assertion,
+            subtests,
+            reason,
+        }
+    }
+}
+
+/// The reason, without the core that was dumped. How far a test got before its time was up is left to chance, and left out.
+fn reason(outcome: &Outcome) -> String {
+    let reason = outcome.reason.as_deref().unwrap_or_default().replace(" (core dumped)", "");
+    match outcome.status {
+        Status::TimedOut => reason.split("; last output: ").next().unwrap_or_default().to_owned(),
+        Status::Passed | Status::Skipped | Status::Failed | Status::NoRun => reason,
+    }
+}
+
+/// `text` with a `#` for every number, decimal, hexadecimal or with a unit, and one space for any white space.
+///
+/// Digits within a word that begins as an identifier does are its name (`CR4`, `MSR_IA32_TSC`).
+pub fn normalised(text: &str) -> String {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(is_word) {
+        let between = &rest[..start];
+        let end = rest[start..].find(|c| !is_word(c)).map_or(rest.len(), |length| start + length);
+        let word = &rest[start..end];
+        rest = &rest[end..];
+        let is_fraction = between == "." && result.ends_with('#');
+        match (is_number(word), is_fraction) {
+            (true, true) => {}
+            (true, false) => {
+                let sign = between.strip_suffix('-').filter(|before| !before.is_empty() || result.is_empty());
+                result.push_str(sign.unwrap_or(between));
+                result.push('#');
+            }
+            (false, _) => {
+                result.push_str(between);
+                result.push_str(word);
+            }
+        }
+    }
+    result.push_str(rest);
+    result.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+fn is_number(word: &str) -> bool {
+    /// An address has that many digits at least, where nothing else tells it from a word.
+    const BARE_ADDRESS: usize = 8;
+    /// `ms`, `GiB`.
+    const UNIT: usize = 3;
+    let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if let Some(digits) = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
+        return is_hex(digits);
+    }
+    let unit = word.trim_start_matches(|c: char| c.is_ascii_digit());
+    let has_digits = unit.len() < word.len();
+    let is_unit = unit.len() <= UNIT && unit.bytes().all(|byte| byte.is_ascii_alphabetic());
+    (has_digits && (is_unit || is_hex(word))) || (is_hex(word) && word.len() >= BARE_ADDRESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_varies_from_run_to_run_is_taken_out_of_a_message() {
+        for (a, b) in [
+            (
+                "INT3: exit 17 exception 1 rip 0x1 (should be 0x403099)",
+                "INT3: exit 8 exception 3 rip 0x0 (should be 0x40)",
+            ),
+            ("0x7df00000000 != 0 (val)", "0 != 0x1f (val)"),
+            ("took 0.007952149s", "took 12s"),
+            ("at ffffffff81234567, page   663", "at deadbeef, page 12"),
+            ("rc: -1 of 7ffd12ab34cd", "rc: 0 of 55e0c1d2a3b4"),
+            ("-5 pages of 4K", "17 pages of 2M"),
+            ("range: [8834722077028, 8834723436827]", "range: [1, 2]"),
+            ("thread-12", "thread-3"),
+        ] {
+            assert_eq!(normalised(a), normalised(b));
+            assert!(normalised(a).contains('#'), "{a}");
+        }
+    }
+
+    #[test]
+    fn what_names_things_stays_in_a_message() {
+        for (a, b) in [
+            ("Wanted KVM exit reason: 2 (IO)", "Wanted KVM exit reason: 6 (MMIO)"),
+            ("INT3 failed", "INT1 failed"),
+            ("CR4", "CR0"),
+            ("2slot_5vcpu", "3slot_5vcpu"),
+            ("a-1", "a 1"),
+            ("défaut", "d\u{e9}faux"),
+        ] {
+            assert_ne!(normalised(a), normalised(b));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A directory of selftests to run the real program on.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use harness::outcome::{Outcome, Status};
+use harness::record::Record;
+use tempfile::TempDir;
+
+/// A temporary directory with `selftests`, in which a run keeps its results in `run`.
+pub(crate) struct Fixture {
+    directory: TempDir,
+}
+
+/// What the program did.
+pub(crate) struct Ran {
+    /// Its exit status.
+    pub(crate) code: Option<i32>,
+    /// What it printed.
+    pub(crate) stdout: String,
+    /// What it said.
+    pub(crate) stderr: String,
+}
+
+impl Fixture {
+    /// One without any selftest.
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("selftests")).unwrap();
+        Self { directory }.file("root/dev/kvm", "")
+    }
+
+    /// With one more selftest: a script for `sh`.
+    pub(crate) fn selftest(self, name: &str, script: &str) -> Self {
+        self.executable(&format!("selftests/{name}"), &format!("#!/bin/sh\n{script}\n"))
+    }
+
+    /// With an executable file.
+    pub(crate) fn executable(self, path: &str, text: &str) -> Self {
+        let this = self.file(path, text);
+        fs::set_permissions(this.path().join(path), fs::Permissions::from_mode(0o755)).unwrap();
+        this
+    }
+
+    /// With a file.
+    pub(crate) fn file(self, path: &str, text: &str) -> Self {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where runs keep their results.
+    pub(crate) fn results(&self) -> PathBuf {
+        self.path().join("run")
+    }
+
+    /// The program with `arguments`, on these selftests, in a clean environment.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
+        command.env_clear().envs(std::env::vars().filter(|(name, _)| name == "PATH"));
+        // A host without KVM runs these selftests all the same: they do not use it.
+        command.env("KVM_TESTS_ROOT", self.path().join("root")).current_dir(self.path());
+        command.arg("run").args(arguments);
+        command
+    }
+
+    /// Runs it, on these selftests and with the results in [`Self::results`].
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = self.command(&["--selftests", "selftests", "--output", "run", "--overwrite"]);
+        Ran::of(command.args(arguments).output().unwrap())
+    }
+
+    /// What run.json tells of the last run.
+    pub(crate) fn record(&self) -> Record {
+        Record::read(&self.results()).unwrap().0
+    }
+
+    /// What became of the case `name` in the last run.
+    pub(crate) fn outcome(&self, name: &str) -> Outcome {
+        let found = self.record().outcomes.into_iter().find(|outcome| outcome.name == name);
+        found.unwrap_or_else(|| panic!("no outcome of {name}"))
+    }
+
+    /// The status of the case `name`, and the first line of its reason.
+    pub(crate) fn verdict(&self, name: &str) -> (Status, String) {
+        let outcome = self.outcome(name);
+        (outcome.status, outcome.reason.unwrap_or_default().lines().next().unwrap_or_default().to_owned())
+    }
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// The processes with `mark` in their command lines.
+pub(crate) fn processes(mark: &str) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let has_mark = |pid: &i32| {
+        let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        memchr::memmem::find(&command_line, mark.as_bytes()).is_some()
+            && *pid != std::process::id().cast_signed()
+    };
+    pids.filter(has_mark).collect()
+}
+
+/// The lines of `text` that contain `part`.
+pub(crate) fn lines_with<'a>(text: &'a str, part: &str) -> Vec<&'a str> {
+    text.lines().filter(|line| line.contains(part)).collect()
+}
