@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use harness::discover::Shipped;
 use harness::{discover, kernel_src, stubs};
 
 fn main() -> ExitCode {
@@ -32,7 +33,7 @@ fn prepare() -> anyhow::Result<()> {
         [constant(&root, "SUITES", &suites)?, constant(&root, "ENVIRONMENTS", &environments)?].concat();
     fs::write(out.join("files.rs"), embedded).context("write files.rs")?;
 
-    let names = names(&root, built, &suites).unwrap_or_else(|error| {
+    let names = names(&root, built, &suites, &environments).unwrap_or_else(|error| {
         // The program says the same when it runs, and does not start.
         format!("{error:#}").lines().for_each(|line| println!("cargo::warning={line}"));
         Vec::new()
@@ -58,7 +59,12 @@ fn build_selftests(out: &Path) -> anyhow::Result<Option<PathBuf>> {
 }
 
 /// The names of the cases that are known by now.
-fn names(root: &Path, built: Option<PathBuf>, suites: &[(String, String)]) -> anyhow::Result<Vec<String>> {
+fn names(
+    root: &Path,
+    built: Option<PathBuf>,
+    suites: &[(String, String)],
+    environments: &[(String, String)],
+) -> anyhow::Result<Vec<String>> {
     println!("cargo::rerun-if-env-changed=KVM_SELFTESTS");
     let given = env::var_os("KVM_SELFTESTS").filter(|value| !value.is_empty());
     let directories: Vec<_> = match &given {
@@ -69,8 +75,12 @@ fn names(root: &Path, built: Option<PathBuf>, suites: &[(String, String)]) -> an
     for path in given.iter().flat_map(|_| &directories).chain([&local]).filter(|path| path.exists()) {
         println!("cargo::rerun-if-changed={}", path.display());
     }
-    let texts: Vec<_> = suites.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-    discover::names(&directories, &smoke_selftests(root)?, &texts, &local)
+    let [suites, environments] = [suites, environments]
+        .map(|files| files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect::<Vec<_>>());
+    let shipped = Shipped { suites: &suites, environments: &environments };
+    let has_entries = fs::read_dir(&local).is_ok_and(|mut entries| entries.next().is_some());
+    let local: Vec<_> = Some(local).filter(|_| has_entries).into_iter().collect();
+    discover::names(&directories, &smoke_selftests(root)?, shipped, &local)
 }
 
 /// The TOML files of a directory: path below `root`, and text.

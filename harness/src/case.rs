@@ -31,6 +31,8 @@ pub struct Case {
     pub requires: Requires,
     /// How many of the run's slots it takes.
     pub weight: u32,
+    /// Whether it runs a selftest, which needs KVM.
+    pub needs_kvm: bool,
     /// Nothing else runs beside it.
     pub exclusive: bool,
     /// How often it runs in one run.
@@ -51,7 +53,13 @@ impl Case {
             }
             Command::Shell(line) => line.clone(),
         };
-        format!("cd {} && {command}", quoted(self.directory.as_os_str()))
+        let by_hand = format!("cd {} && {command}", quoted(self.directory.as_os_str()));
+        match &self.name.environment {
+            None => by_hand,
+            Some(environment) => {
+                format!("kvm-tests with {environment} -- sh -c {}", quoted(by_hand.as_ref()))
+            }
+        }
     }
 }
 

@@ -28,13 +28,17 @@ pub struct Program {
 pub enum ProgramCommand {
     /// Run tests: the same as `cargo test --`
     Run(Box<Options>),
-
+    /// Apply an environment, run a command in it, and put the host back; returns the command's exit status
+    With(WithOptions),
+    /// Show each environment, and what would be done to this host for it, without touching anything
+    Environments(EnvironmentsOptions),
+    /// Put back what a killed run has left changed
+    Restore,
     /// Write the reports of a run again, also of one that was killed: what had not ended is NO_RUN
     Report {
         /// The run's directory, or its run.json
         run: PathBuf,
     },
-
     /// Say what changed between two runs. Exits with 0 where nothing got worse, with 1 where something did (a new or a
     /// different failure, more failures among iterations than chance explains, or a case that ran before and is now
     /// skipped or gone), and with 2 where they cannot be compared
@@ -129,6 +133,18 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     pub config: Vec<PathBuf>,
 
+    /// Apply this environment and run in it; repeatable, globs; `host` is the host as it is
+    #[arg(long, value_name = "NAME")]
+    pub environment: Vec<String>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for the help of the whole command")]
+    pub made_up: MadeUp,
+
+    /// Say what would be done to this host for the environments, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
     /// Keep the results here; refused where it exists
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -161,6 +177,50 @@ impl Options {
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }
+}
+
+/// `kvm-tests with`
+#[derive(Debug, Clone, Args)]
+pub struct WithOptions {
+    /// The environment's name; left out where --set or --param make one up
+    #[arg(value_name = "ENVIRONMENT", required_unless_present_any = ["set", "param"])]
+    pub environment: Option<String>,
+
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for the help of the whole command")]
+    pub made_up: MadeUp,
+
+    /// An environment file, or a directory searched for them; repeatable
+    #[arg(long, value_name = "PATH")]
+    pub config: Vec<PathBuf>,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// `kvm-tests environments`
+#[derive(Debug, Clone, Args)]
+pub struct EnvironmentsOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would take it for the help of the whole command")]
+    pub made_up: MadeUp,
+
+    /// An environment file, or a directory searched for them; repeatable
+    #[arg(long, value_name = "PATH")]
+    pub config: Vec<PathBuf>,
+}
+
+/// An environment made up on the command line.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MadeUp {
+    /// Run in an environment made up on the spot; repeatable (see `kvm-tests environments` for the features)
+    #[arg(long, value_name = "FEATURE=VALUE")]
+    pub set: Vec<String>,
+
+    /// The same, for any parameter of a module; repeatable
+    #[arg(long, value_name = "MODULE.PARAM=VALUE")]
+    pub param: Vec<String>,
 }
 
 /// `--format`

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use anyhow::bail;
 
 use crate::arch::Arch;
-use crate::case::{Case, Command, Suite};
+use crate::case::{Case, Command, Requires, Suite};
 use crate::cli::Options;
 use crate::config::{self, Configuration};
+use crate::definitions::Definitions;
 use crate::embedded::{Embedded, SMOKE_SELFTEST};
+use crate::environment::definition::{Definition, HOST};
+use crate::gate;
 use crate::host::Host;
 use crate::name::CaseName;
 use crate::placeholder::{NCPUS, Template};
@@ -30,14 +33,18 @@ const DEFAULT_VARIANT: &str = "default";
 /// What there is to run.
 #[derive(Debug)]
 pub struct Discovered {
-    /// Every case, sorted by name.
-    pub cases: Vec<Case>,
+    /// Every case on the host as it is, sorted by name.
+    cases: Vec<Case>,
     /// Cases of shipped suites whose selftests are not there: run, as `NO_RUN`, only if asked for by their whole names.
     left_out: Vec<Case>,
     /// Shipped suites in whose place the user has one of the same name.
     replaced: Vec<String>,
     selftests: Selftests,
     origin: Origin,
+    definitions: Definitions,
+    /// The environments that the command line asks for; none means the host as it is.
+    asked_for: Vec<Definition>,
+    host: Host,
 }
 
 /// Where the selftests come from.
@@ -55,9 +62,19 @@ enum Origin {
 /// Everything that is wrong with them, a line each.
 pub fn discover(options: &Options, embedded: &Embedded, host: &Host) -> anyhow::Result<Discovered> {
     let (origin, selftests) = find_selftests(options, embedded);
-    let local = embedded.local.map(PathBuf::from).filter(|local| has_entries(local));
-    let paths: Vec<_> = options.config.iter().cloned().chain(local).collect();
-    assemble(origin, selftests, &paths, embedded.suites, host)
+    let shipped = Shipped { suites: embedded.suites, environments: embedded.environments };
+    let mut discovered = assemble(origin, selftests, &embedded.with_local(&options.config), shipped, host)?;
+    discovered.asked_for = discovered.definitions.selected(&options.environment, &options.made_up)?;
+    Ok(discovered)
+}
+
+/// The files of the shipped configuration: path and text of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Shipped<'a> {
+    /// The suites.
+    pub suites: &'a [(&'a str, &'a str)],
+    /// The environments.
+    pub environments: &'a [(&'a str, &'a str)],
 }
 
 /// The names of the cases that are known when the program is built: with the selftests of `directories`, or, without
@@ -68,27 +85,29 @@ pub fn discover(options: &Options, embedded: &Embedded, host: &Host) -> anyhow::
 pub fn names(
     directories: &[PathBuf],
     embedded: &[String],
-    suites: &[(&str, &str)],
-    local: &Path,
+    shipped: Shipped<'_>,
+    local: &[PathBuf],
 ) -> anyhow::Result<Vec<String>> {
     let (origin, selftests) = match directories {
         [] => (Origin::Embedded, Ok(Selftests::embedded(embedded.iter().map(String::as_str)))),
         _ => (Origin::Built, Selftests::find(directories)),
     };
-    let local: Vec<_> = Some(local.to_owned()).filter(|local| has_entries(local)).into_iter().collect();
-    let discovered = assemble(origin, selftests, &local, suites, &Host::probe())?;
-    Ok(discovered.cases.iter().map(|case| case.name.to_string()).collect())
+    let discovered = assemble(origin, selftests, local, shipped, &Host::probe())?;
+    Ok(discovered.listed().iter().map(|case| case.name.to_string()).collect())
 }
 
 fn assemble(
     origin: Origin,
     selftests: Result<Selftests, Vec<Problem>>,
     paths: &[PathBuf],
-    shipped: &[(&str, &str)],
+    shipped: Shipped<'_>,
     host: &Host,
 ) -> anyhow::Result<Discovered> {
     let users = config::read(paths);
-    let mut shipped = config::read_embedded(shipped);
+    let environments = config::read_embedded(shipped.environments).environments;
+    let (definitions, environment_problems) =
+        Definitions::read(users.environments.iter().chain(&environments));
+    let mut shipped = config::read_embedded(shipped.suites);
     let is_the_users = |suite: &SuiteFile| users.suites.iter().any(|users| users.name == suite.name);
     let replaced: Vec<_> =
         shipped.suites.extract_if(.., |suite| is_the_users(suite)).map(|suite| suite.name).collect();
@@ -98,6 +117,8 @@ fn assemble(
         Err(problems) => (Selftests::default(), problems),
     };
     problems.extend(users.problems.iter().chain(&shipped.problems).cloned());
+    problems.extend(environment_problems);
+    problems.extend(hidden_suites(&definitions, &users.suites, &shipped.suites));
     if !problems.is_empty() {
         bail!("{}", lines(&problems));
     }
@@ -109,11 +130,20 @@ fn assemble(
     let Assembly { mut cases, mut left_out, .. } = assembly;
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     left_out.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Discovered { cases, left_out, replaced, selftests, origin })
+    let (host, asked_for) = (host.clone(), Vec::new());
+    Ok(Discovered { cases, left_out, replaced, selftests, origin, definitions, asked_for, host })
 }
 
-fn has_entries(directory: &Path) -> bool {
-    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
+/// A suite with the name of an environment: `NAME::x::y` could be of either.
+fn hidden_suites(definitions: &Definitions, users: &[SuiteFile], shipped: &[SuiteFile]) -> Vec<Problem> {
+    let is_environment = |suite: &&SuiteFile| definitions.iter().any(|one| one.name == suite.name);
+    let hidden = users.iter().chain(shipped).filter(is_environment);
+    let problem = |suite: &SuiteFile| Problem {
+        path: suite.path.to_path_buf(),
+        position: suite.position,
+        message: format!("the suite `{}` has the name of an environment: rename one of them", suite.name),
+    };
+    hidden.map(problem).collect()
 }
 
 fn lines(problems: &[Problem]) -> String {
@@ -134,11 +164,34 @@ fn find_selftests(options: &Options, embedded: &Embedded) -> (Origin, Result<Sel
 }
 
 impl Discovered {
-    /// The cases that `selection` asks for, each as often as it is to run, and the number of those it does not.
+    /// The cases as they are listed: those of the environments asked for; where none are, those on the host as it is,
+    /// and those of every environment as ignored.
+    pub fn listed(&self) -> Vec<Case> {
+        match self.asked_for.as_slice() {
+            [] => {
+                let others = self.definitions.iter().flat_map(|one| {
+                    self.in_environment(one).map(|mut case| {
+                        case.ignored = Some(gate::not_asked_for(&one.name));
+                        case
+                    })
+                });
+                self.in_environment(&Definition::host()).chain(others).collect()
+            }
+            asked_for => asked_for.iter().flat_map(|one| self.in_environment(one)).collect(),
+        }
+    }
+
+    /// The cases that `selection` asks for, each as often as it is to run, and the number of those it does not. Cases of
+    /// environments that were not asked for are among them only where ignored cases or whole names are.
     pub fn select(&self, selection: &Selection, iterations: u32) -> (Vec<Case>, usize) {
+        let candidates = match self.asked_for.is_empty() && !selection.runs_ignored() && !selection.is_exact()
+        {
+            true => self.in_environment(&Definition::host()).collect(),
+            false => self.listed(),
+        };
         let mut selected = Vec::new();
         let mut others = 0;
-        for case in &self.cases {
+        for case in candidates {
             let count = case.iterations.saturating_mul(iterations);
             for iteration in 1..=count {
                 let mut case = case.clone();
@@ -156,12 +209,51 @@ impl Discovered {
         (selected, others)
     }
 
+    /// The cases in an environment, with what this host lacks for them there.
+    fn in_environment<'a>(&'a self, definition: &'a Definition) -> impl Iterator<Item = Case> + 'a {
+        let is_host = definition.name == HOST;
+        let mut host = self.host.clone();
+        definition.reserve_in(&mut host.free_hugepages);
+        self.cases.iter().map(move |case| {
+            let mut case = case.clone();
+            case.name.environment = (!is_host).then(|| definition.name.clone());
+            if case.missing.is_none() && case.ignored.is_none() {
+                // An environment may load the modules that are not there yet.
+                let kvm_problem = host.kvm_problem.as_ref().filter(|_| case.needs_kvm && is_host);
+                case.ignored = kvm_problem.cloned().or_else(|| host.lacks(&case.requires));
+            }
+            case
+        })
+    }
+
+    /// The environments of this run.
+    pub fn environments(&self) -> Vec<Definition> {
+        if self.asked_for.is_empty() { vec![Definition::host()] } else { self.asked_for.clone() }
+    }
+
+    /// The environments of this run, in words.
+    pub fn describe_environments(&self) -> Vec<String> {
+        let asked_for = self.asked_for.iter().map(|one| match one.settings().join(", ") {
+            settings if settings.is_empty() => format!("{}: as it is", one.name),
+            settings => format!("{}: {settings}", one.name),
+        });
+        match self.definitions.iter().count() {
+            _ if !self.asked_for.is_empty() => asked_for.collect(),
+            count => {
+                vec![format!("{HOST}: as it is; {count} others with --environment (kvm-tests environments)")]
+            }
+        }
+    }
+
     /// Why nothing is selected, in a sentence.
     pub fn nothing_matches(&self, selection: &Selection) -> String {
         let left_out = self.left_out.iter().filter(|case| selection.has(case)).count();
-        let hint = match left_out {
-            0 => "`--list` shows their names".to_owned(),
-            count => format!("{count} more would match, but their selftests are not there"),
+        let elsewhere =
+            self.listed().into_iter().find(|case| selection.has(case)).and_then(|case| case.name.environment);
+        let hint = match (left_out, elsewhere) {
+            (_, Some(environment)) => gate::not_asked_for(&environment),
+            (0, None) => "`--list` shows their names".to_owned(),
+            (count, None) => format!("{count} more would match, but their selftests are not there"),
         };
         format!("none of {} cases matches {}: {hint}", self.cases.len(), selection.describe())
     }
@@ -275,7 +367,8 @@ impl<'a> Assembly<'a> {
                 teardown: None,
                 precheck: None,
                 timeout: None,
-                requires: crate::case::Requires::default(),
+                requires: Requires::default(),
+                needs_kvm: true,
                 weight: 1,
                 exclusive: false,
                 iterations: 1,
@@ -294,6 +387,7 @@ impl<'a> Assembly<'a> {
         let line = |template: &Option<Template>| template.as_ref().map(|line| self.expand(line));
         let settings = &test.settings;
         let ignored = self.ignored(settings, &start);
+        let needs_kvm = start.selftest.is_some();
         Case {
             name: CaseName::new(&suite.name, &test.name),
             suite: Arc::clone(suite),
@@ -304,6 +398,7 @@ impl<'a> Assembly<'a> {
             precheck: line(&test.precheck),
             timeout: settings.timeout,
             requires: settings.requires.clone(),
+            needs_kvm,
             weight: match settings.weight {
                 Weight::Slots(slots) => slots,
                 Weight::Ncpus => u32::try_from(self.host.cpus).unwrap_or(u32::MAX),
@@ -376,6 +471,7 @@ impl<'a> Assembly<'a> {
         self.selftests.iter().find_map(of_selftest).or_else(beside).unwrap_or_else(|| PathBuf::from("/"))
     }
 
+    /// Why it is ignored whatever the environment.
     fn ignored(&self, settings: &Settings, start: &Start) -> Option<String> {
         let here = |machine: &str| format!("this host is {machine}");
         if let Some(arches) = &settings.arch
@@ -389,11 +485,7 @@ impl<'a> Assembly<'a> {
         {
             return Some(format!("built for {arch}; {}", here(&self.host.machine)));
         }
-        if start.missing.is_some() {
-            return None;
-        }
-        let kvm_problem = self.host.kvm_problem.as_ref().filter(|_| start.selftest.is_some());
-        kvm_problem.cloned().or_else(|| self.host.lacks(&settings.requires))
+        None
     }
 
     fn expand(&self, template: &Template) -> String {

@@ -1,5 +1,6 @@
 //! What the program carries with it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// An embedded selftest: its name, and the function that is its `main`.
@@ -24,6 +25,13 @@ pub struct Embedded {
 pub const SMOKE_SELFTEST: &str = "--smoke-selftest";
 
 impl Embedded {
+    /// `paths`, and the user's own configuration, where there is any.
+    pub fn with_local(&self, paths: &[PathBuf]) -> Vec<PathBuf> {
+        let has_entries =
+            |local: &PathBuf| std::fs::read_dir(local).is_ok_and(|mut entries| entries.next().is_some());
+        paths.iter().cloned().chain(self.local.map(PathBuf::from).filter(has_entries)).collect()
+    }
+
     /// Acts as the embedded selftest called `name`.
     pub fn run_selftest(&self, name: &str) -> ExitCode {
         match self.selftests.iter().find(|(embedded, _)| *embedded == name) {

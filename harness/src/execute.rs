@@ -13,6 +13,7 @@ use anyhow::Context;
 use crate::case::{Case, Command, Suite};
 use crate::event::{Event, Observer};
 use crate::evidence::{self, Evidence};
+use crate::gate::Gate;
 use crate::keeper::{Ended, Task};
 use crate::keepers::{Haste, Keepers, Worker};
 use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
@@ -33,6 +34,8 @@ pub struct Executor {
     pub results: Arc<Results>,
     /// The processes that contain the cases.
     pub keepers: Arc<Keepers>,
+    /// Lets cases into their environments.
+    pub gate: Gate,
     /// How many cases run side by side.
     pub slots: Slots,
     /// The suites of this run, by environment and suite.
@@ -61,21 +64,57 @@ fn suite_key(case: &Case) -> (Option<String>, String) {
 impl Executor {
     /// Runs `case` to its end.
     pub fn execute(&self, case: &Case) -> Outcome {
-        let suite = &self.suites[&suite_key(case)];
-        let slots = if case.exclusive { self.slots.take_all() } else { self.slots.take(case.weight) };
         let mut outcome = Outcome::new(case);
-        match self.keepers.take() {
-            Ok(worker) => {
-                outcome.worker = worker.number();
-                let mut attempt = Attempt { executor: self, case, worker, outcome: &mut outcome };
-                attempt.run(suite);
-                self.keepers.give_back(attempt.worker);
-            }
-            Err(error) => outcome.set(Status::NoRun, format!("{error:#}")),
+        let suite = &self.suites[&suite_key(case)];
+        if let Err((status, reason)) = self.admit(case).and_then(|()| self.run(case, suite, &mut outcome)) {
+            outcome.set(status, reason);
         }
-        drop(slots);
+        if let Some(command) = suite.leave()
+            && let Err(reason) = self.tear_down(case, command)
+        {
+            outcome.worsen(format!("the tear-down of suite {} failed: {reason}", case.name.suite));
+        }
+        self.gate.over(case);
         self.tell(Event::Finished(&outcome));
         outcome
+    }
+
+    /// Waits until `case` may run, as far as that does not depend on its turn.
+    fn admit(&self, case: &Case) -> Result<(), Verdict> {
+        self.check_interruption()?;
+        match &case.missing {
+            Some(missing) => Err((Status::NoRun, missing.clone())),
+            None => self.gate.admit(case),
+        }
+    }
+
+    fn run(&self, case: &Case, suite: &SuiteRun, outcome: &mut Outcome) -> Result<(), Verdict> {
+        let _slots = if case.exclusive { self.slots.take_all() } else { self.slots.take(case.weight) };
+        // It may have waited long for its environment and its slots.
+        self.check_interruption()?;
+        let worker = self.keepers.take().map_err(|error| (Status::NoRun, format!("{error:#}")))?;
+        outcome.worker = worker.number();
+        let mut attempt = Attempt { executor: self, case, worker, outcome };
+        let result = attempt.run(suite);
+        self.keepers.give_back(attempt.worker);
+        result
+    }
+
+    /// Tears down the suite of `case`, its last one.
+    fn tear_down(&self, case: &Case, command: &str) -> Result<(), String> {
+        let worker = self.keepers.take().map_err(|error| format!("{error:#}"))?;
+        let mut attempt = Attempt { executor: self, case, worker, outcome: &mut Outcome::new(case) };
+        let place = attempt.suite_place();
+        let result = attempt.shell("teardown", command, &place, Haste::Never);
+        self.keepers.give_back(attempt.worker);
+        result
+    }
+
+    fn check_interruption(&self) -> Result<(), Verdict> {
+        match self.keepers.interrupted_by() {
+            Some(_) => Err((Status::NoRun, "interrupted before it started".to_owned())),
+            None => Ok(()),
+        }
     }
 
     fn tell(&self, event: Event<'_>) {
@@ -97,24 +136,8 @@ struct Attempt<'a> {
 type Verdict = (Status, String);
 
 impl Attempt<'_> {
-    fn run(&mut self, suite: &SuiteRun) {
-        if let Err((status, reason)) = self.try_run(suite) {
-            self.outcome.set(status, reason);
-        }
-        let place = self.suite_place();
-        if let Err(reason) = suite.leave(|command| self.shell("teardown", command, &place, Haste::Never)) {
-            self.outcome.worsen(format!("the tear-down of suite {} failed: {reason}", self.case.name.suite));
-        }
-    }
-
-    fn try_run(&mut self, suite: &SuiteRun) -> Result<(), Verdict> {
+    fn run(&mut self, suite: &SuiteRun) -> Result<(), Verdict> {
         let no_run = |reason: String| (Status::NoRun, reason);
-        if self.executor.keepers.interrupted_by().is_some() {
-            return Err(no_run("interrupted before it started".to_owned()));
-        }
-        if let Some(missing) = &self.case.missing {
-            return Err(no_run(missing.clone()));
-        }
         let suite_place = self.suite_place();
         suite.set_up(|command| self.shell("setup", command, &suite_place, Haste::Interruptible)).map_err(
             |reason| no_run(format!("the set-up of suite {} failed: {reason}", self.case.name.suite)),

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::discover::Discovered;
-use crate::host::{ROOT, size};
+use crate::environment::root::Root;
+use crate::host::size;
 use crate::results::RunInfo;
 
 /// The header's lines.
@@ -29,10 +30,8 @@ pub fn lines(info: &RunInfo, discovered: &Discovered, results: &Path) -> Vec<Str
     ];
     lines.extend(discovered.describe_sources().into_iter().map(|line| format!("  selftests    {line}")));
     lines.extend(discovered.describe_left_out().into_iter().map(|line| format!("  left out     {line}")));
-    lines.push("  environment  host: as it is".to_owned());
-    if let Some(root) = std::env::var_os(ROOT) {
-        lines.push(format!("  TEST SET-UP  {ROOT}={}: not this host's devices", root.display()));
-    }
+    lines.extend(discovered.describe_environments().into_iter().map(|line| format!("  environment  {line}")));
+    lines.extend(Root::from_env().announcement());
     if let Some(seed) = info.shuffle_seed {
         lines.push(format!("  order        shuffled (--shuffle-seed {seed})"));
     }

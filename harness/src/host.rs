@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Access, access};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Requires;
+use crate::environment::root::Root;
 
 /// What this host is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,12 +94,8 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// The hidden variable that names another root directory to look for the host's devices in, for this project's tests.
-pub const ROOT: &str = "KVM_TESTS_ROOT";
-
 fn kvm_problem() -> Option<String> {
-    let root = std::env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let error = access(root.join("dev/kvm"), Access::READ_OK | Access::WRITE_OK).err()?;
+    let error = access(Root::from_env().path("/dev/kvm"), Access::READ_OK | Access::WRITE_OK).err()?;
     Some(match error {
         rustix::io::Errno::NOENT => {
             "/dev/kvm is not there: load the module for this CPU (modprobe kvm_intel or kvm_amd), or turn virtualization \

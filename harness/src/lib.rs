@@ -16,13 +16,16 @@ pub mod cli;
 pub mod compare;
 pub mod config;
 pub mod console;
+pub mod definitions;
 pub mod discover;
 pub mod embedded;
 pub mod environment;
+pub mod environment_commands;
 pub mod event;
 pub mod evidence;
 pub mod execute;
 pub mod fields;
+pub mod gate;
 pub mod header;
 pub mod host;
 pub mod interruption;
@@ -63,6 +66,7 @@ pub mod tail;
 pub mod testcases;
 pub mod trial;
 pub mod verdict;
+pub mod with;
 
 /// The test target `kvm`: runs what follows `cargo test --`.
 pub fn test_target(embedded: &Embedded) -> ExitCode {
@@ -100,6 +104,9 @@ fn act(
         ProgramCommand::Run(options) => run::run(&options, embedded, &args),
         ProgramCommand::Report { run } => report::rewrite(&run),
         ProgramCommand::Compare(options) => compare::compare(&options),
+        ProgramCommand::With(options) => with::with(&options, embedded),
+        ProgramCommand::Environments(options) => environment_commands::show(&options, embedded),
+        ProgramCommand::Restore => environment_commands::restore(),
     };
     match result {
         Ok(code) => code,

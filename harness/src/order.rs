@@ -10,10 +10,14 @@ pub fn seed(options: &Options) -> Option<u64> {
     options.shuffle_seed.or_else(|| options.shuffle.then(|| RandomState::new().hash_one(std::process::id())))
 }
 
-/// Sorts `cases`: at random by `seed`; else those that nothing may run beside come last, where they make no worker wait.
+/// Sorts `cases` by environment, each of which is entered once, the host as it is first; within it at random by `seed`,
+/// else with those last that nothing may run beside, where they make no worker wait.
 pub fn sort(cases: &mut [Case], seed: Option<u64>) {
-    match seed {
-        Some(seed) => fastrand::Rng::with_seed(seed).shuffle(cases),
-        None => cases.sort_by_key(|case| case.exclusive),
+    if let Some(seed) = seed {
+        fastrand::Rng::with_seed(seed).shuffle(cases);
     }
+    cases.sort_by(|a, b| {
+        let by_environment = a.name.environment.cmp(&b.name.environment);
+        by_environment.then_with(|| (seed.is_none() && a.exclusive).cmp(&(seed.is_none() && b.exclusive)))
+    });
 }

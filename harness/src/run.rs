@@ -20,8 +20,10 @@ use crate::compare::{self, Comparison};
 use crate::console::{self, Console};
 use crate::discover::{self, Discovered};
 use crate::embedded::Embedded;
+use crate::environment_commands;
 use crate::event::Observer;
 use crate::execute::{Executor, suites_of};
+use crate::gate::Gate;
 use crate::header;
 use crate::host::Host;
 use crate::interruption;
@@ -60,6 +62,9 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
     if cases.is_empty() && !options.bench {
         bail!("{}", discovered.nothing_matches(&selection));
     }
+    if options.dry_run {
+        return environment_commands::dry_run(&discovered.environments(), &cases);
+    }
     let seed = order::seed(options);
     order::sort(&mut cases, seed);
     // Before there is a new directory: `latest` may be what is meant.
@@ -91,7 +96,8 @@ fn list_selected(
     selection: &Selection,
     options: &Options,
 ) -> anyhow::Result<ExitCode> {
-    let cases: Vec<&Case> = discovered.cases.iter().filter(|case| selection.has(case)).collect();
+    let listed = discovered.listed();
+    let cases: Vec<&Case> = listed.iter().filter(|case| selection.has(case)).collect();
     let mut out = io::BufWriter::new(console::destination(options.logfile.as_deref())?);
     match list::print(&cases, options.format(), &mut out) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("print the list"),
@@ -127,6 +133,7 @@ impl Run<'_> {
         observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
 
         let runs_ignored = Selection::new(self.options).runs_ignored();
+        let executed = || self.cases.iter().filter(|case| case.ignored.is_none() || runs_ignored);
         for case in self.cases.iter().filter(|case| case.ignored.is_some() && !runs_ignored) {
             let reason = case.ignored.as_deref().unwrap_or_default();
             journal.ignored(case);
@@ -135,8 +142,14 @@ impl Run<'_> {
         let executor = Arc::new(Executor {
             results: Arc::clone(&self.results),
             keepers: Arc::clone(&keepers),
+            gate: Gate::new(
+                &discovered.environments(),
+                executed(),
+                Arc::clone(&keepers),
+                Arc::clone(&console),
+            ),
             slots: Slots::new(u32::try_from(self.info.workers).unwrap_or(u32::MAX)),
-            suites: suites_of(self.cases.iter().filter(|case| case.ignored.is_none() || runs_ignored)),
+            suites: suites_of(executed()),
             timeout: self.options.timeout(),
             observers,
         });
@@ -145,6 +158,7 @@ impl Run<'_> {
             None => self.conclude_as_text(&executor, &console, &keepers)?,
         };
 
+        let not_restored = executor.gate.close();
         running.close();
         if informing.join().is_err() {
             console.say("the thread that keeps the user informed panicked");
@@ -158,6 +172,9 @@ impl Run<'_> {
             console.say(&format!("cannot write the reports: {error:#}"));
         }
         self.print_at_the_end(&summary.render(self.results.root()));
+        for problem in &not_restored {
+            self.print_at_the_end(&format!("\nTHIS HOST IS NOT AS IT WAS {problem}\n"));
+        }
         let is_worse = match self.baseline.take() {
             Some(baseline) if interrupted_by.is_none() => self.is_worse_than(baseline, discovered)?,
             Some(_) => {
@@ -167,7 +184,11 @@ impl Run<'_> {
             }
             None => false,
         };
-        let has_failed = conclusion.has_failed() || is_worse || reported.is_err() || !journal.is_complete();
+        let has_failed = conclusion.has_failed()
+            || is_worse
+            || reported.is_err()
+            || !not_restored.is_empty()
+            || !journal.is_complete();
         Ok(exit_code(has_failed, interrupted_by))
     }
 
@@ -264,7 +285,8 @@ impl Run<'_> {
     /// Says what changed since `baseline`, as far as it is about cases that were selected now or are no more.
     fn is_worse_than(&self, baseline: compare::Run, discovered: &Discovered) -> anyhow::Result<bool> {
         let selected: HashSet<String> = self.cases.iter().map(|case| case.name.listed()).collect();
-        let listed = discovered.cases.iter().map(|case| case.name.listed());
+        let listed = discovered.listed();
+        let listed = listed.iter().map(|case| case.name.listed());
         let old = baseline.without(&listed.filter(|name| !selected.contains(name)).collect());
         let new = compare::Run::read(self.results.root())?;
         let comparison = Comparison::of(&old, &new, None);

@@ -35,16 +35,11 @@ impl SuiteRun {
         state.set_up.get_or_insert_with(|| run(command)).clone()
     }
 
-    /// Counts a case as over; after the last one the suite is torn down by `run`, if any of them got as far as its set-up.
-    ///
-    /// # Errors
-    /// Why the tear-down failed.
-    pub fn leave(&self, run: impl FnOnce(&str) -> Result<(), String>) -> Result<(), String> {
+    /// Counts a case as over, whether or not it came as far as the set-up. Returns the tear-down that is due after the
+    /// last one, if any got as far.
+    pub fn leave(&self) -> Option<&str> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.to_come -= 1;
-        match &self.suite.teardown {
-            Some(command) if state.to_come == 0 && state.entered => run(command),
-            _ => Ok(()),
-        }
+        self.suite.teardown.as_deref().filter(|_| state.to_come == 0 && state.entered)
     }
 }

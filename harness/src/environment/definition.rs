@@ -51,6 +51,18 @@ impl Definition {
         Self { name: HOST.to_owned(), description: "the host as it is".to_owned(), ..Self::default() }
     }
 
+    /// Raises `free`, the number of free hugepages by their size in bytes, to what there is in this environment.
+    pub fn reserve_in(&self, free: &mut BTreeMap<u64, u64>) {
+        for (&size, pages) in &self.hugepages {
+            let count = match &pages.value {
+                Pages::Total(count) => *count,
+                Pages::Nodes(nodes) => nodes.values().sum(),
+            };
+            let free = free.entry(size).or_insert(0);
+            *free = count.max(*free);
+        }
+    }
+
     /// The environment that options of the command line make up: `sets` are `FEATURE=VALUE`, `params` are
     /// `MODULE.PARAMETER=VALUE`. It is named by what it sets.
     ///

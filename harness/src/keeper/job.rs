@@ -1,11 +1,7 @@
 //! One task, from its start until nothing is left of it.
 
-use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,16 +10,17 @@ use rustix::process::{Signal, getpid};
 
 use super::clock::Clock;
 use super::output::OutputFile;
+use super::process::Process;
 use super::protocol::{Reply, Request};
 use super::server::{Event, Server};
-use super::system::{self, Program, Reaped, Usage};
-use super::task::{Ended, NotStarted, Output, Task};
-use super::tree::{self, Process};
+use super::system::{self, Reaped, Usage};
+use super::task::{Ended, Output, Task};
+use super::{start, tree};
 use crate::outcome::{Exit, Leak};
 
 /// For how long a process may outlive the main process without being called left behind: it may be about to notice,
 /// by an end of file or a signal.
-const BLINK: Duration = Duration::from_millis(20);
+const BLINK: Duration = Duration::from_millis(50);
 
 /// For how long a process may go on after SIGKILL before it is called unkillable. Tearing down a big guest takes time.
 const UNKILLABLE: Duration = Duration::from_secs(10);
@@ -52,7 +49,7 @@ impl<E: Into<anyhow::Error>> From<E> for JobError {
 
 /// Runs a task, and ends all that is left of it.
 pub(super) fn run(server: &mut Server, task: &Task) -> Result<Reply, JobError> {
-    let (pid, started, outputs) = match start(server, task) {
+    let (pid, started, outputs) = match start::start(server, task) {
         Ok(start) => start,
         Err(reason) => return Ok(Reply::NotStarted(reason)),
     };
@@ -75,51 +72,6 @@ pub(super) fn run(server: &mut Server, task: &Task) -> Result<Reply, JobError> {
             Err(error)
         }
     }
-}
-
-fn start(server: &Server, task: &Task) -> Result<(i32, SystemTime, [OutputFile; 2]), NotStarted> {
-    let create = |path: &Path| {
-        OutputFile::create(path, task.output_cap)
-            .map_err(|error| not_started(format!("create {}", path.display()), &error))
-    };
-    let outputs = [create(&task.stdout)?, create(&task.stderr)?];
-    let started = SystemTime::now();
-    let pid = spawn(server, task, &outputs).map_err(|error| {
-        // The same numbers for both reasons. Looking afterwards costs nothing where all is well.
-        let doing = if task.directory.is_dir() {
-            format!("execute {}", task.program.display())
-        } else {
-            format!("enter {}", task.directory.display())
-        };
-        not_started(doing, &error)
-    })?;
-    Ok((pid, started, outputs))
-}
-
-fn not_started(doing: String, error: &io::Error) -> NotStarted {
-    // A NUL in a path or an argument is the one error here that the kernel does not see.
-    NotStarted { doing, errno: error.raw_os_error().unwrap_or(libc::EINVAL) }
-}
-
-fn spawn(server: &Server, task: &Task, [stdout, stderr]: &[OutputFile; 2]) -> io::Result<i32> {
-    let string = |text: &OsStr| CString::new(text.as_bytes());
-    let args: Result<Vec<_>, _> = [task.program.as_os_str()]
-        .into_iter()
-        .chain(task.args.iter().map(AsRef::as_ref))
-        .map(string)
-        .collect();
-    let args = args?;
-    let program = Program {
-        path: &args[0],
-        args: &args,
-        env: &server.environment(task)?,
-        directory: &string(task.directory.as_os_str())?,
-        stdio: [server.nothing.as_fd(), stdout.as_fd(), stderr.as_fd()],
-    };
-    server.oom_score.as_ref().inspect(|score| score.raise());
-    let spawned = system::spawn(&program);
-    server.oom_score.as_ref().inspect(|score| score.reset());
-    spawned
 }
 
 /// A running task.
@@ -201,7 +153,7 @@ impl Job<'_> {
             Request::Hurry => self.kill_for(Cause::Interrupt),
             Request::Stop => {
                 self.clock.stop();
-                self.frozen.extend(tree::freeze(&is_ours));
+                self.frozen.extend(freeze());
             }
             Request::Continue => self.resume(),
             // The runner sends no second task before it knows of the end of the first.
@@ -223,11 +175,13 @@ impl Job<'_> {
             return;
         }
         self.resume();
-        self.ending = Some(Ending { cause, kill_at: self.clock.elapsed() + self.task.grace });
-        for process in tree::living(&is_ours) {
-            // Who may not be signalled will be among the unkillable.
+        self.ending = Some(Ending { cause, kill_at: self.clock.elapsed().saturating_add(self.task.grace) });
+        // 1. Frozen, none is started or changes its parent unnoticed while they are listed.
+        freeze();
+        // 2. All are listed before the first goes on. Who may not be signalled will be unkillable.
+        for process in descendants() {
             process.signal(Signal::TERM).ok();
-            process.signal(Signal::CONT).ok(); // a stopped one would not act on it
+            process.signal(Signal::CONT).ok();
         }
     }
 
@@ -272,8 +226,8 @@ impl Job<'_> {
                 self.server.wait_for_child(time)?;
                 continue;
             }
-            tree::freeze(&is_ours);
-            let mut left = tree::living(&is_ours);
+            freeze();
+            let mut left = descendants();
             left.retain(|process| !process.is_ending());
             let unkillable = self.kill()?;
             left.retain(|process| unkillable.iter().all(|other| other.pid != process.pid));
@@ -285,29 +239,30 @@ impl Job<'_> {
 
     /// Kills everything, waits for its end, and returns what cannot be killed.
     fn kill(&mut self) -> io::Result<Vec<Process>> {
-        tree::freeze(&is_ours);
+        freeze();
         let deadline = Instant::now() + UNKILLABLE;
-        let mut pause = AGAIN;
         loop {
-            let left = tree::living(&is_ours);
-            // All of them are signalled, whatever is said of one.
-            let refused = left.iter().filter(|process| process.signal(Signal::KILL).is_err()).count();
-            let again = Instant::now() + pause;
-            loop {
+            let mut refused = 0;
+            // Each as soon as it is met: it might start another one otherwise, and end.
+            let mut left = tree::walk(
+                own_pid(),
+                |_| true,
+                |process| {
+                    refused += usize::from(process.is_alive() && process.signal(Signal::KILL).is_err());
+                },
+            );
+            left.retain(Process::is_alive);
+            let again = Instant::now() + AGAIN;
+            while let Some(time) = again.checked_duration_since(Instant::now()) {
                 if self.nothing_left()? {
                     return Ok(Vec::new());
                 }
-                let time = again.saturating_duration_since(Instant::now());
-                if time.is_zero() {
-                    break;
-                }
                 self.server.wait_for_child(time)?;
             }
-            let hopeless = !left.is_empty() && refused == left.len();
+            let hopeless = refused > 0 && refused == left.len();
             if hopeless || Instant::now() >= deadline {
                 return Ok(left);
             }
-            pause = (pause * 2).min(LOOK_MAX);
         }
     }
 
@@ -343,9 +298,20 @@ impl Job<'_> {
     }
 }
 
-/// Whether it is a child of this keeper, and so the root of a tree that belongs to the task.
-fn is_ours(process: &Process) -> bool {
-    process.parent == getpid().as_raw_nonzero().get()
+fn own_pid() -> i32 {
+    getpid().as_raw_nonzero().get()
+}
+
+/// Stops all processes, and returns those that were not stopped before.
+fn freeze() -> Vec<Process> {
+    tree::freeze(own_pid(), |_| true)
+}
+
+/// Lists all processes.
+fn descendants() -> Vec<Process> {
+    let mut found = tree::walk(own_pid(), |_| true, |_| ());
+    found.retain(Process::is_alive);
+    found
 }
 
 fn exit(status: ExitStatus) -> Exit {

@@ -11,7 +11,8 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, getsid, pidfd_open, set_child_subreaper, waitpid,
 };
 
-use super::tree::{self, Process};
+use super::process::Process;
+use super::tree;
 
 /// For how long one that was killed may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,22 +46,17 @@ pub(super) fn kill() {
     let keepers = keepers();
     let me = getpid().as_raw_nonzero().get();
     let Ok(session) = getsid(None).map(|session| session.as_raw_nonzero().get()) else { return };
-    let is_orphan = |process: &Process| {
-        process.parent == me && process.session != session && !keepers.contains(&process.pid)
-    };
+    let is_orphan = |process: &Process| process.session != session && !keepers.contains(&process.pid);
     let deadline = Instant::now() + PATIENCE;
     // The death of an orphan hands its own children on to us, for the next turn.
     while Instant::now() < deadline {
-        tree::freeze(&is_orphan);
-        let orphans = tree::below(&is_orphan);
+        tree::freeze(me, is_orphan);
+        // One that may not be killed may still end by itself before the deadline.
+        let orphans = tree::walk(me, is_orphan, |process| drop(process.signal(Signal::KILL)));
         if orphans.is_empty() {
             return;
         }
-        for process in &orphans {
-            // One that may not be killed may still end by itself before the deadline.
-            process.signal(Signal::KILL).ok();
-        }
-        for root in orphans.iter().filter(|process| is_orphan(process)) {
+        for root in orphans.iter().filter(|process| process.parent == me) {
             // It fails only for one that is no child of ours any more.
             wait(root.pid, deadline).ok();
         }

@@ -8,6 +8,10 @@ use std::path::Path;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_setfl};
 
+/// The middle of a file is freed once there are that many times the cap to free. What that spares all but the endless
+/// outputs is not little: while the pages of a gigabyte are freed, its writer waits for a tenth of a second or more.
+const SLACK: u64 = 32;
+
 /// How much is moved at a time when a file is cut.
 const CHUNK: usize = 64 << 10;
 
@@ -36,8 +40,8 @@ impl OutputFile {
         Ok(Self { file, half: cap / 2, freed: 0 })
     }
 
-    /// Frees the disk space of the middle of a file that is too long, which goes on growing meanwhile. Returns
-    /// whether there was any to free.
+    /// Frees the disk space of the middle of a file that is far too long, and goes on growing meanwhile. Returns
+    /// whether it did.
     pub(super) fn free_middle(&mut self) -> io::Result<bool> {
         let size = self.size()?;
         if size < self.freed {
@@ -45,7 +49,7 @@ impl OutputFile {
         }
         let from = self.half.max(self.freed);
         let to = size.saturating_sub(self.half);
-        if to <= from {
+        if to <= from.saturating_add(SLACK.saturating_mul(2 * self.half)) {
             return Ok(false);
         }
         fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, from, to - from)?;

@@ -33,6 +33,7 @@ pub struct Task {
     /// The time between asking it to end (SIGTERM) and killing it.
     pub grace: Duration,
     /// How many bytes are kept of each of its outputs: of a longer one the start and the end, half of it each.
+    /// While it runs, a file may take some thirty times as much of the disk.
     pub output_cap: u64,
 }
 

@@ -1,7 +1,9 @@
 //! Runners and keepers that are killed.
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::thread;
 
 use harness::keeper::{Keeper, RunError};
 use harness::outcome::Exit;
@@ -13,15 +15,23 @@ use super::stage::{FIXTURE, Stage, eventually, mark, marked, signal};
 fn nothing_survives_the_runner() {
     let directory = tempfile::tempdir().unwrap();
     let mark = mark();
-    let mut runner = Command::new(FIXTURE)
-        .args(["run", directory.path().to_str().unwrap(), "tree", &mark])
+    // A process between, to which orphans would fall, as this one kills those of another test.
+    let mut adopter = Command::new(FIXTURE)
+        .args(["adopt", "run", directory.path().to_str().unwrap(), "tree", &mark])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // Itself, and the four processes of its task.
-    eventually(|| marked(&mark).len() == 5);
-    runner.kill().unwrap();
-    runner.wait().unwrap();
-    eventually(|| marked(&mark).is_empty());
+    let mut runner = String::new();
+    BufReader::new(adopter.stdout.take().unwrap()).read_line(&mut runner).unwrap();
+    eventually(|| fs::read(directory.path().join("stdout")).is_ok_and(|told| told == b"ready\n"));
+    // The adopter, the runner, and the processes of its task, one of which may have no arguments yet (execve(2) lets
+    // its parent go on before it has set them).
+    eventually(|| marked(&mark).len() == 6);
+    signal(runner.trim().parse().unwrap(), Signal::KILL);
+    eventually(|| marked(&mark) == [adopter.id().cast_signed()]);
+    drop(adopter.stdin.take());
+    assert!(adopter.wait().unwrap().success());
 }
 
 #[test]
@@ -30,14 +40,15 @@ fn nothing_survives_a_keeper_and_another_one_can_be_started() {
     let mut other = Stage::new();
     let keeper = stage.keeper.pid();
     let task = stage.fixture(&["tree"]);
-    let (mark, others_mark) = (stage.mark.clone(), other.mark.clone());
-    let others_task = other.fixture(&["tree"]);
-    let others_handle = other.keeper.handle();
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| other.run(&others_task));
-        eventually(|| marked(&others_mark).len() == 4);
+    let (mark, other_mark) = (stage.mark.clone(), other.mark.clone());
+    let other_task = other.fixture(&["tree"]);
+    let other_handle = other.keeper.handle();
+    let (is_ready, other_is_ready) = (stage.is_ready(), other.is_ready());
+    thread::scope(|scope| {
+        let running = scope.spawn(|| other.run(&other_task));
+        eventually(other_is_ready);
         scope.spawn(|| {
-            eventually(|| marked(&mark).len() == 4);
+            eventually(is_ready);
             signal(keeper.cast_signed(), Signal::KILL);
         });
         match stage.keeper.run(&task, |_| ()) {
@@ -48,9 +59,10 @@ fn nothing_survives_a_keeper_and_another_one_can_be_started() {
             other => panic!("{other:?}"),
         }
         assert!(marked(&mark).is_empty());
-        assert_eq!(marked(&others_mark).len(), 4, "another keeper's task is not touched");
-        others_handle.hurry();
-        assert_eq!(other.join().unwrap().exit, Exit::Interrupted);
+        // Another keeper's task is not touched.
+        eventually(|| marked(&other_mark).len() == 4);
+        other_handle.hurry();
+        assert_eq!(running.join().unwrap().exit, Exit::Interrupted);
     });
 
     assert!(stage.keeper.is_used_up());

@@ -77,20 +77,19 @@ fn who_does_not_end_in_the_grace_is_killed() {
 #[test]
 fn an_interrupt_ends_the_whole_tree() {
     let mut stage = Stage::new();
-    let (mark, handle) = (stage.mark.clone(), stage.keeper.handle());
+    let handle = stage.keeper.handle();
     handle.interrupt(); // means nothing to a later task
     let task = stage.fixture(&["tree"]);
-    let ended = stage.run_until(&task, || marked(&mark).len() == 4, || handle.interrupt());
+    let ended = stage.run_until(&task, stage.is_ready(), || handle.interrupt());
     assert_eq!((ended.exit, ended.leaks.len()), (Exit::Interrupted, 0));
 }
 
 #[test]
 fn hurrying_cuts_the_grace() {
     let mut stage = Stage::new();
-    let (stdout, handle) = (stage.path("stdout"), stage.keeper.handle());
+    let handle = stage.keeper.handle();
     let task = stage.fixture(&["ignore_term"]);
-    let ready = || fs::read_to_string(&stdout).is_ok_and(|text| text == "ready\n");
-    let ended = stage.run_until(&task, ready, || {
+    let ended = stage.run_until(&task, stage.is_ready(), || {
         handle.interrupt();
         handle.hurry();
     });
@@ -106,21 +105,17 @@ fn a_stopped_tree_stands_still_and_its_time_as_well() {
     let is_stopped = || marked(&mark).iter().all(|&pid| state(pid) == 'T');
     let stopped_for = Duration::from_millis(2100);
     let start = SystemTime::now();
-    let ended = stage.run_until(
-        &task,
-        || marked(&mark).len() == 4,
-        || {
-            handle.stop();
-            eventually(is_stopped);
-            // The one way to show that nothing happens.
-            thread::sleep(stopped_for);
-            assert_eq!(marked(&mark).len(), 4);
-            assert!(is_stopped());
-            handle.cont();
-            eventually(|| marked(&mark).iter().all(|&pid| state(pid) != 'T'));
-            handle.interrupt();
-        },
-    );
+    let ended = stage.run_until(&task, stage.is_ready(), || {
+        handle.stop();
+        eventually(is_stopped);
+        // The one way to show that nothing happens.
+        thread::sleep(stopped_for);
+        assert_eq!(marked(&mark).len(), 4);
+        assert!(is_stopped());
+        handle.cont();
+        eventually(|| marked(&mark).iter().all(|&pid| state(pid) != 'T'));
+        handle.interrupt();
+    });
     assert_eq!(ended.exit, Exit::Interrupted, "not a timeout: {ended:?}");
     assert!(ended.duration + stopped_for <= start.elapsed().unwrap());
 }
@@ -128,15 +123,11 @@ fn a_stopped_tree_stands_still_and_its_time_as_well() {
 #[test]
 fn a_stopped_tree_can_be_interrupted() {
     let mut stage = Stage::new();
-    let (mark, handle) = (stage.mark.clone(), stage.keeper.handle());
+    let handle = stage.keeper.handle();
     let task = stage.fixture(&["tree"]);
-    let ended = stage.run_until(
-        &task,
-        || marked(&mark).len() == 4,
-        || {
-            handle.stop();
-            handle.interrupt();
-        },
-    );
+    let ended = stage.run_until(&task, stage.is_ready(), || {
+        handle.stop();
+        handle.interrupt();
+    });
     assert_eq!(ended.exit, Exit::Interrupted);
 }

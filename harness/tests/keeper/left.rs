@@ -1,13 +1,12 @@
 //! What tasks leave behind, and what only looks like it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use harness::outcome::Exit;
 use rustix::process::Signal;
 
-use super::stage::{FIXTURE, Stage, is_root, mark, marked, signal};
+use super::stage::{Stage, install_fixture, is_root, marked, public_directory, signal};
 
 /// The fixture's command name, as much as the kernel keeps of it.
 const COMMAND: &str = "kvm-tests-fixtu";
@@ -46,8 +45,6 @@ fn who_ends_because_the_main_process_does_is_not_left_behind() {
 fn orphans_that_end_while_the_task_runs_are_reaped() {
     let mut stage = Stage::new();
     let handle = stage.keeper.handle();
-    let children = format!("/proc/{0}/stat", stage.keeper.pid());
-    assert!(fs::exists(children).unwrap());
     // Prints the number of an orphan whose parent is gone already.
     let task = stage.task("/bin/sh", &["-c", "(/bin/true & echo $!); exec sleep 1000", &stage.mark]);
     let stdout = stage.path("stdout");
@@ -64,10 +61,24 @@ fn a_fork_bomb_is_defused() {
     let mut stage = Stage::new();
     let mark = stage.mark.clone();
     let handle = stage.keeper.handle();
+    let directory = public_directory();
     let mut task = stage.fixture(&["bomb"]);
+    task.program = directory.path().join("bomb");
     task.grace = Duration::ZERO;
+    install_fixture(&task.program, "755");
     let ended = stage.run_until(&task, || marked(&mark).len() > 30, || handle.interrupt());
     assert_eq!((ended.exit, ended.leaks.len()), (Exit::Interrupted, 0));
+}
+
+#[test]
+fn who_keeps_starting_another_one_and_ending_is_caught() {
+    for script in ["f() { f & }; f", r#"setsid /bin/sh -c "$1" sh "$1" "$2" &"#] {
+        let mut stage = Stage::new();
+        let task = stage.task("/bin/sh", &["-c", script, "sh", script, &stage.mark]);
+        let ended = stage.run(&task);
+        assert_eq!(ended.exit, Exit::Code(0));
+        assert!(ended.leaks.iter().all(|leak| !leak.unkillable), "{ended:?}");
+    }
 }
 
 #[test]
@@ -76,16 +87,14 @@ fn what_we_may_not_kill_is_told_and_uses_up_the_keeper() {
         return eprintln!("not tested: it takes root to make a process that may not be killed");
     }
     // A keeper that is nobody, with a task that is root by its set-user-ID bit.
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let [keeper, task] = ["unprivileged", "privileged"].map(|name| directory.path().join(name));
-    fs::copy(FIXTURE, &keeper).unwrap();
-    fs::copy(FIXTURE, &task).unwrap();
-    fs::set_permissions(&task, PermissionsExt::from_mode(0o4755)).unwrap();
+    let directory = public_directory();
+    let [keeper, program] = ["unprivileged", "privileged"].map(|name| directory.path().join(name));
+    install_fixture(&keeper, "755");
+    install_fixture(&program, "4755");
     let mut stage = Stage::with_keeper(&keeper);
-    stage.mark = mark();
-    fs::set_permissions(stage.directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let mut task = stage.task(task.to_str().unwrap(), &["child_of_root", &stage.mark]);
+    stage.directory = public_directory();
+    let mut task = stage.fixture(&["child_of_root"]);
+    task.program = program;
     task.directory = "/".into();
 
     let ended = stage.keeper.run(&task, |_| ()).unwrap();

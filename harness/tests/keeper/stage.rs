@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -80,6 +81,12 @@ impl Stage {
         })
     }
 
+    /// A condition: the task has printed `ready`.
+    pub(crate) fn is_ready(&self) -> impl Fn() -> bool + Send + use<> {
+        let stdout = self.path("stdout");
+        move || fs::read(&stdout).is_ok_and(|told| told == b"ready\n")
+    }
+
     pub(crate) fn stdout(&self) -> String {
         fs::read_to_string(self.path("stdout")).unwrap()
     }
@@ -124,8 +131,28 @@ pub(crate) fn is_root() -> bool {
     rustix::process::getuid().is_root()
 }
 
-/// Writes a file that anybody may execute.
-pub(crate) fn write_executable(path: &Path, content: &str) {
-    fs::write(path, content).unwrap();
-    fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+/// A directory that any user may write to.
+pub(crate) fn public_directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    directory
+}
+
+/// Writes a script that any user may execute.
+pub(crate) fn install_script(path: &Path, content: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("script");
+    fs::write(&source, content).unwrap();
+    install(&source, path, "755");
+}
+
+/// Copies the fixture to where any user may execute it, wherever the build directory is.
+pub(crate) fn install_fixture(path: &Path, mode: &str) {
+    install(Path::new(FIXTURE), path, mode);
+}
+
+/// If we wrote the file ourselves, a process that another test is just starting could keep it open for writing, and
+/// executing it would fail (`ETXTBSY`, execve(2)).
+fn install(from: &Path, to: &Path, mode: &str) {
+    assert!(Command::new("install").args(["-m", mode]).args([from, to]).status().unwrap().success());
 }

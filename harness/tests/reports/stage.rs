@@ -153,6 +153,7 @@ fn outcome(name: &str) -> Outcome {
         iterations: 1,
         ignored: None,
         missing: None,
+        needs_kvm: false,
     };
     Outcome { duration_s: 0.25, started_ms: 1_700_000_000_000, ..Outcome::new(&case) }
 }

@@ -14,7 +14,11 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use harness::keeper::{self, Keeper, Task};
-use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit, setsid};
+use rustix::process::{
+    Resource, Rlimit, Signal, Uid, getpid, getrlimit, getuid, kill_process, set_child_subreaper, setrlimit,
+    setsid,
+};
+use rustix::thread::set_thread_res_uid;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         }
         ["tree", mark] => {
             plant(mark);
+            print("ready");
             hang();
         }
         ["tree_and_exit", mark] => plant(mark),
@@ -56,6 +61,10 @@ fn main() -> ExitCode {
             spawn(Command::new(me()).args(["hang", mark]));
         }
         ["bomb", mark] => bomb(mark),
+        ["spawner", mark] => loop {
+            // Where it fails, another try may not, as soon as one of them is killed.
+            drop(Command::new(me()).args(["spawner", mark]).spawn());
+        },
         ["flood", bytes, _] => flood(bytes.parse().unwrap()),
         ["flood_and_hang", bytes, _] => {
             flood(bytes.parse().unwrap());
@@ -73,9 +82,14 @@ fn main() -> ExitCode {
         ["child_killed", mark] => spawn(Command::new(me()).args(["hang", mark])).kill().unwrap(),
         ["child_of_root", mark] => {
             // Set-user-ID alone would leave the real user, who may kill us.
-            let root = rustix::process::Uid::ROOT;
-            rustix::thread::set_thread_res_uid(root, root, root).unwrap();
+            set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).unwrap();
             spawn(Command::new(me()).args(["hang", mark]));
+        }
+        ["adopt", ref args @ ..] => {
+            set_child_subreaper(Some(getpid())).unwrap();
+            let runner = spawn(Command::new(me()).args(args).stdin(Stdio::null()));
+            print(&runner.id().to_string());
+            drop(io::read_to_string(io::stdin()));
         }
         ["run", directory, ref args @ ..] => run(Path::new(directory), args),
         _ => panic!("unknown arguments: {args:?}"),
@@ -85,7 +99,7 @@ fn main() -> ExitCode {
 
 fn be_keeper() -> ExitCode {
     let me = env::current_exe().unwrap();
-    if me.ends_with("unprivileged") && rustix::process::getuid().is_root() {
+    if me.ends_with("unprivileged") && getuid().is_root() {
         panic!("{}", Command::new(me).args(env::args_os().skip(1)).uid(NOBODY).gid(NOBODY).exec());
     }
     keeper::main()
@@ -123,18 +137,18 @@ fn plant(mark: &str) {
     spawn(Command::new(me()).args(["in_own_session", mark])).wait().unwrap();
 }
 
-/// A fork bomb: every process starts others for as long as it may.
+/// A fork bomb with a limit on the number of processes.
 fn bomb(mark: &str) {
-    // Root is exempt from this limit. All processes are counted, as those of this user are not known.
+    // All processes are counted, as those of this user are not known. Root is exempt from this limit.
     let limit = Some(fs::read_dir("/proc").unwrap().count() as u64 + 50);
     setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: getrlimit(Resource::Nproc).maximum })
         .unwrap();
-    let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", "f() { while :; do f & done; }; f", mark]).current_dir("/");
-    if rustix::process::getuid().is_root() {
-        shell.uid(NOBODY).gid(NOBODY);
+    let mut spawner = Command::new(me());
+    spawner.args(["spawner", mark]).current_dir("/");
+    if getuid().is_root() {
+        spawner.uid(NOBODY).gid(NOBODY);
     }
-    panic!("{}", shell.exec());
+    panic!("{}", spawner.exec());
 }
 
 /// Writes that many bytes, in numbered lines of 16 bytes each.
@@ -162,7 +176,7 @@ fn run(directory: &Path, args: &[&str]) {
         stderr: directory.join("stderr"),
         timeout: None,
         grace: Duration::from_secs(1),
-        output_cap: 1 << 20,
+        output_cap: 64 << 10,
     };
     let ended = Keeper::start().unwrap().run(&task, |_| ()).unwrap();
     println!("{}", serde_json::to_string(&ended).unwrap());
