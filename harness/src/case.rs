@@ -69,6 +69,11 @@ pub fn quoted(text: &OsStr) -> String {
     shlex::try_quote(&text.to_string_lossy()).map_or_else(|_| "''".to_owned(), Into::into)
 }
 
+/// `words` as a shell command.
+pub fn quoted_words(words: &[String]) -> String {
+    words.iter().map(|word| quoted(OsStr::new(word))).collect::<Vec<_>>().join(" ")
+}
+
 /// What the cases of a suite share.
 #[derive(Debug, Default)]
 pub struct Suite {

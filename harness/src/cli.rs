@@ -34,6 +34,11 @@ pub enum ProgramCommand {
     Environments(EnvironmentsOptions),
     /// Put back what a killed run has left changed
     Restore,
+    /// Write the reports of a run again, also of one that was killed: what had not ended is NO_RUN
+    Report {
+        /// The run's directory, or its run.json
+        run: PathBuf,
+    },
     /// Say what changed between two runs. Exits with 0 where nothing got worse, with 1 where something did (a new or a
     /// different failure, more failures among iterations than chance explains, or a case that ran before and is now
     /// skipped or gone), and with 2 where they cannot be compared
@@ -292,6 +297,13 @@ mod tests {
         .unwrap();
         assert_eq!(options.format(), Format::Json);
         assert!(options.no_capture && options.exact && options.show_output);
+    }
+
+    #[test]
+    fn the_reports_of_a_run_are_asked_for_by_its_directory() {
+        let args = ["kvm-tests", "report", "target/kvm-tests/latest"].map(OsString::from);
+        let command = parse_program(&args).unwrap();
+        assert!(matches!(command, ProgramCommand::Report { run } if run.ends_with("kvm-tests/latest")));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Requires;
 use crate::environment::root::Root;
 
 /// What this host is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
     /// The node name (uname(2)).

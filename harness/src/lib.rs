@@ -47,6 +47,7 @@ pub mod printable;
 pub mod problem;
 pub mod proposal;
 pub mod record;
+pub mod report;
 pub mod results;
 pub mod run;
 pub mod running;
@@ -61,6 +62,7 @@ pub mod suite_file;
 pub mod suite_run;
 pub mod suite_toml;
 pub mod summary;
+pub mod tail;
 pub mod testcases;
 pub mod trial;
 pub mod verdict;
@@ -100,6 +102,7 @@ fn act(
     };
     let result = match command {
         ProgramCommand::Run(options) => run::run(&options, embedded, &args),
+        ProgramCommand::Report { run } => report::rewrite(&run),
         ProgramCommand::Compare(options) => compare::compare(&options),
         ProgramCommand::With(options) => with::with(&options, embedded),
         ProgramCommand::Environments(options) => environment_commands::show(&options, embedded),

@@ -1,7 +1,6 @@
 //! `--format json`: libtest's JSON, written as it happens.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,9 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::event::{Event, Observer};
 use crate::outcome::{Outcome, Status};
 use crate::printable::printable;
+use crate::tail::{STDERR, STDOUT, tail_of};
 
 /// The most of a case's output that one event carries, in bytes: readers of libtest's JSON hold it in memory.
-const OUTPUT_LIMIT: u64 = 56 * 1024;
+const OUTPUT_LIMIT: usize = 56 * 1024;
 
 /// The writer of libtest's JSON.
 pub struct LibtestJson {
@@ -101,14 +101,11 @@ impl LibtestJson {
     }
 
     fn output(&self, outcome: &Outcome) -> String {
-        let Some(place) = &outcome.output else { return String::new() };
-        let show = |name: &str| match end_of(&self.results.join(place).join(name), OUTPUT_LIMIT / 2) {
-            Ok(bytes) if bytes.is_empty() => String::new(),
-            Ok(bytes) => format!("--- {name}\n{}\n", printable(&bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            Err(error) => format!("--- {name}: {error}\n"),
+        let show = |name: &str| match tail_of(outcome, &self.results, name, OUTPUT_LIMIT / 2) {
+            text if text.is_empty() => text,
+            text => format!("--- {name}\n{text}\n"),
         };
-        show("command.stdout") + &show("command.stderr")
+        show(STDOUT) + &show(STDERR)
     }
 
     fn write(&self, line: &Value) {
@@ -131,14 +128,4 @@ impl Observer for LibtestJson {
             }
         }
     }
-}
-
-/// The last `limit` bytes of a file.
-fn end_of(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(limit)))?;
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
 
 /// What a case's exit means: upstream's five words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
     /// It ran and found nothing wrong.
@@ -45,7 +46,7 @@ impl Status {
 }
 
 /// What happened to a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Exit {
     /// It exited with this code.
@@ -64,7 +65,7 @@ pub enum Exit {
 }
 
 /// A process that outlived its case and had to be killed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Leak {
     /// Its process ID, in the runner's PID namespace.
@@ -76,7 +77,7 @@ pub struct Leak {
 }
 
 /// The first failed assertion of a selftest: upstream's `==== Test Assertion Failure ====` (lib/assert.c).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Assertion {
     /// The source file, as the selftest prints it (`dirty_log_test.c`, `lib/kvm_util.c`).
@@ -92,7 +93,7 @@ pub struct Assertion {
 }
 
 /// The result of one KTAP sub-test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SubtestResult {
     /// `ok`
@@ -106,7 +107,7 @@ pub enum SubtestResult {
 }
 
 /// A KTAP sub-test that a selftest reported.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subtest {
     /// Its description, without a leading `- `; its number where it has none. A nested one is `parent/child`.
@@ -120,7 +121,7 @@ pub struct Subtest {
 /// What became of a case.
 ///
 /// Facts and what was derived from them; the output itself stays in its files.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// The case's whole name, unique in its run.

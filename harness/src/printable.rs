@@ -27,11 +27,22 @@ pub fn printable_within(bytes: &[u8], limit: usize) -> String {
         }
         let plain = memchr::memchr(ESC, rest).unwrap_or(rest.len());
         for chunk in rest[..plain].utf8_chunks() {
-            let mut characters = chunk.valid().chars().peekable();
-            while let Some(character) = characters.next() {
-                if character == '\r' && matches!(characters.peek(), None | Some('\n')) {
-                    continue;
+            let mut valid = chunk.valid();
+            while !valid.is_empty() {
+                let plain = valid.bytes().take_while(|&byte| is_plain(byte)).count();
+                let fitting = plain.min(limit - text.len());
+                text.push_str(&valid[..fitting]);
+                if fitting < plain {
+                    cut = true;
+                    break 'chunks;
                 }
+                let mut characters = valid[plain..].chars();
+                let character = characters.next();
+                valid = characters.as_str();
+                let ends_line = valid.is_empty() || valid.starts_with('\n');
+                let Some(character) = character.filter(|&character| character != '\r' || !ends_line) else {
+                    continue;
+                };
                 if !push(&mut text, limit, |text| write_character(text, character)) {
                     cut = true;
                     break 'chunks;
@@ -54,6 +65,11 @@ pub fn printable_within(bytes: &[u8], limit: usize) -> String {
 
 const ESC: u8 = 0x1b;
 
+/// Whether this is a character that stays as it is; most are.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\n' | b'\t')
+}
+
 /// Lets `write` add to `text`; where it would grow beyond `limit`, undoes that and returns false.
 fn push(text: &mut String, limit: usize, write: impl FnOnce(&mut String) -> std::fmt::Result) -> bool {
     let before = text.len();
@@ -68,13 +84,15 @@ fn write_character(text: &mut String, character: char) -> std::fmt::Result {
     match character {
         '\n' | '\t' => text.write_char(character),
         '\0'..='\x1f' | '\x7f' => write!(text, "\\x{:02x}", u32::from(character)),
-        // C1 controls; zero-width and bidirectional marks, embeddings, overrides and isolates; line separators; tags.
+        // C1 controls; zero-width and bidirectional marks, embeddings, overrides and isolates; line separators; tags; and what
+        // is no character, which XML cannot have.
         '\u{80}'..='\u{9f}'
         | '\u{61c}'
         | '\u{200b}'..='\u{200f}'
         | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}'
         | '\u{feff}'
+        | '\u{fffe}'..='\u{ffff}'
         | '\u{e0000}'..='\u{e007f}' => write!(text, "{}", character.escape_unicode()),
         _ => text.write_char(character),
     }
@@ -127,6 +145,7 @@ mod tests {
             (b"\xc2\x9b31m", "\\u{9b}31m"),
             ("\u{202e}evil\u{2066}".as_bytes(), "\\u{202e}evil\\u{2066}"),
             (b"tab\tnew\nline", "tab\tnew\nline"),
+            ("\u{ffff}".as_bytes(), "\\u{ffff}"),
         ] {
             assert_eq!(printable(bytes), text);
         }

@@ -2,17 +2,19 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::outcome::{Outcome, Status};
 use crate::results::{Entry, JOURNAL, RUN_JSON, RunInfo, SCHEMA_VERSION};
 
 /// A whole run: what run.json holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// [`SCHEMA_VERSION`] of what wrote it.
@@ -38,11 +40,18 @@ impl Record {
     pub fn read(path: &Path) -> anyhow::Result<(Self, PathBuf)> {
         let directory = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
         let run_json = if path.is_dir() { path.join(RUN_JSON) } else { path.to_owned() };
-        let text = std::fs::read(&run_json).with_context(|| format!("read {}", run_json.display()))?;
-        check_version(&text).with_context(|| format!("read {}", run_json.display()))?;
-        let record: Self =
-            serde_json::from_slice(&text).with_context(|| format!("read {}", run_json.display()))?;
         let journal = directory.join(JOURNAL);
+        let record = match std::fs::read(&run_json) {
+            // The runner was killed before it could write even the first one.
+            Err(error) if error.kind() == ErrorKind::NotFound && journal.is_file() => Self::begun(&journal)?,
+            text => text
+                .map_err(Into::into)
+                .and_then(|text| {
+                    check_version(&text)?;
+                    Ok::<Self, anyhow::Error>(serde_json::from_slice(&text)?)
+                })
+                .with_context(|| format!("read {}", run_json.display()))?,
+        };
         if record.finished || !journal.is_file() {
             return Ok((record, directory.to_owned()));
         }
@@ -50,6 +59,30 @@ impl Record {
         let record =
             record.completed(BufReader::new(file)).with_context(|| format!("read {}", journal.display()))?;
         Ok((record, directory.to_owned()))
+    }
+
+    /// The record of a run of which only the journal tells that it began.
+    fn begun(journal: &Path) -> anyhow::Result<Self> {
+        #[derive(Deserialize)]
+        struct Begin {
+            run: Box<RawValue>,
+        }
+        let file = File::open(journal).with_context(|| format!("open {}", journal.display()))?;
+        let first = BufReader::new(file).lines().next().transpose().map(Option::unwrap_or_default);
+        let run = first.map_err(Into::into).and_then(|line| {
+            let Begin { run } = serde_json::from_str(&line).context("find how the run began")?;
+            check_version(run.get().as_bytes())?;
+            Ok::<RunInfo, anyhow::Error>(serde_json::from_str(run.get())?)
+        });
+        let run = run.with_context(|| format!("read {}", journal.display()))?;
+        Ok(Self {
+            schema_version: run.schema_version,
+            run,
+            outcomes: Vec::new(),
+            finished: false,
+            duration_s: None,
+            interrupted_by: None,
+        })
     }
 
     /// The record of a run that did not come to its end, with what its journal tells.

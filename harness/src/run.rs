@@ -33,6 +33,7 @@ use crate::libtest_json::LibtestJson;
 use crate::list;
 use crate::order;
 use crate::outcome::now_ms;
+use crate::report;
 use crate::results::{Entry, Results, RunInfo, SCHEMA_VERSION};
 use crate::running::Running;
 use crate::select::Selection;
@@ -166,6 +167,10 @@ impl Run<'_> {
         let duration_s = begin.elapsed().as_secs_f64();
         journal.record(&Entry::RunFinished { at_ms: now_ms(), duration_s, interrupted_by });
         self.results.write_run_json()?;
+        let reported = report::write_all(self.results.root());
+        if let Err(error) = &reported {
+            console.say(&format!("cannot write the reports: {error:#}"));
+        }
         self.print_at_the_end(&summary.render(self.results.root()));
         for problem in &not_restored {
             self.print_at_the_end(&format!("\nTHIS HOST IS NOT AS IT WAS {problem}\n"));
@@ -179,8 +184,11 @@ impl Run<'_> {
             }
             None => false,
         };
-        let has_failed =
-            conclusion.has_failed() || is_worse || !not_restored.is_empty() || !journal.is_complete();
+        let has_failed = conclusion.has_failed()
+            || is_worse
+            || reported.is_err()
+            || !not_restored.is_empty()
+            || !journal.is_complete();
         Ok(exit_code(has_failed, interrupted_by))
     }
 

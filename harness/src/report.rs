@@ -1,0 +1,139 @@
+//! What a run leaves for other programs and for people, written from its record: reports know no process.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow};
+
+use crate::host::size;
+use crate::outcome::Outcome;
+use crate::record::Record;
+
+pub mod junit;
+pub mod ktap;
+
+/// Writes one report of a run that lies in a directory.
+type Writer = fn(&Record, &Path, &mut dyn Write) -> io::Result<()>;
+
+/// The files in a run's directory, and what writes them.
+const REPORTS: &[(&str, Writer)] = &[("junit.xml", junit::write), ("results.ktap", ktap::write)];
+
+/// Writes all reports of the run in a directory (or of that run.json), each in one step: readers see the old one or the new
+/// one. Returns what it wrote.
+///
+/// # Errors
+/// The run cannot be read, or some reports not be written; the others are.
+pub fn write_all(run: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let (record, directory) = Record::read(run)?;
+    let mut written = Vec::new();
+    let mut problems = Vec::new();
+    for (name, writer) in REPORTS {
+        match write(&record, &directory, name, *writer) {
+            Ok(path) => written.push(path),
+            Err(error) => problems.push(format!("{error:#}")),
+        }
+    }
+    if problems.is_empty() { Ok(written) } else { Err(anyhow!(problems.join("\n"))) }
+}
+
+/// `kvm-tests report RUN`: writes all reports again, and says where.
+///
+/// # Errors
+/// As [`write_all`] has them.
+pub fn rewrite(run: &Path) -> anyhow::Result<ExitCode> {
+    let written = write_all(run)?;
+    let mut out = io::stdout();
+    // A reader that went away wants to know no more.
+    drop(written.iter().try_for_each(|path| writeln!(out, "{}", path.display())));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(record: &Record, directory: &Path, name: &str, writer: Writer) -> anyhow::Result<PathBuf> {
+    let path = directory.join(name);
+    let unfinished = directory.join(format!(".{name}.unfinished"));
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&unfinished);
+    let mut file = BufWriter::new(file.with_context(|| format!("create {}", unfinished.display()))?);
+    writer(record, directory, &mut file)
+        .and_then(|()| file.flush())
+        .and_then(|()| fs::rename(&unfinished, &path))
+        .inspect_err(|_| drop(fs::remove_file(&unfinished)))
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
+}
+
+/// The cases of one suite in one environment.
+#[derive(Debug)]
+pub struct Suite<'a> {
+    /// `suite`, or `environment::suite`.
+    pub name: String,
+    /// What became of its cases, by their names.
+    pub outcomes: Vec<&'a Outcome>,
+}
+
+impl<'a> Suite<'a> {
+    /// Those of a run, by their names: the order of a report does not depend on what ended first.
+    pub fn all(record: &'a Record) -> Vec<Self> {
+        let mut suites: BTreeMap<(Option<&str>, &str), Vec<&Outcome>> = BTreeMap::new();
+        for outcome in &record.outcomes {
+            suites.entry((outcome.environment.as_deref(), &outcome.suite)).or_default().push(outcome);
+        }
+        let suite = |((environment, suite), mut outcomes): ((Option<&str>, &str), Vec<&'a Outcome>)| {
+            // The tenth iteration has a longer name than the second.
+            outcomes.sort_by_key(|outcome| (&outcome.variant, outcome.name.len(), &outcome.name));
+            let environment = environment.map(|name| format!("{name}::")).unwrap_or_default();
+            Self { name: format!("{environment}{suite}"), outcomes }
+        };
+        suites.into_iter().map(suite).collect()
+    }
+
+    /// The part of a case's name that tells it from the suite's others.
+    pub fn name_of<'b>(&self, outcome: &'b Outcome) -> &'b str {
+        let rest = outcome.name.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix("::"));
+        rest.unwrap_or(&outcome.name)
+    }
+}
+
+/// What there is to know of a run's host and of how it was started, each by a name.
+pub fn facts(record: &Record) -> Vec<(String, String)> {
+    let run = &record.run;
+    let host = &run.host;
+    let ended_early = (!record.finished).then(|| {
+        let never_started = run.selected.saturating_sub(record.outcomes.len());
+        format!("no: the runner was gone before its end, and {never_started} cases were never started")
+    });
+    let mut facts: Vec<(String, String)> = [
+        ("kvm-tests", run.version.clone()),
+        ("command_line", crate::case::quoted_words(&run.command_line)),
+        ("selected", run.selected.to_string()),
+        ("finished", ended_early.unwrap_or_default()),
+        ("workers", run.workers.to_string()),
+        ("shuffle_seed", run.shuffle_seed.map(|seed| seed.to_string()).unwrap_or_default()),
+        ("host.name", host.hostname.clone()),
+        ("host.kernel", host.kernel.clone()),
+        ("host.kernel_version", host.kernel_version.clone()),
+        ("host.machine", host.machine.clone()),
+        ("host.cpu", format!("{} {}", host.cpu_vendor, host.cpu_model).trim_end().to_owned()),
+        ("host.cpus", host.cpus.to_string()),
+        ("host.memory", size(host.memory)),
+        ("host.taint", host.taint.to_string()),
+        ("host.kvm_problem", host.kvm_problem.clone().unwrap_or_default()),
+    ]
+    .into_iter()
+    .filter(|(_, value)| !value.is_empty())
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    for (module, parameters) in &host.modules {
+        let values: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        facts.push((format!("module.{module}"), values.join(" ")));
+    }
+    facts
+}
+
+/// The first line of an outcome's reason; empty where it has none.
+pub fn first_line(outcome: &Outcome) -> &str {
+    outcome.reason.as_deref().unwrap_or_default().lines().next().unwrap_or_default()
+}

@@ -1,0 +1,88 @@
+//! The end of an output file, as text that may be shown anywhere.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use crate::outcome::Outcome;
+use crate::printable::printable_within;
+
+/// The file that a case's own process has as its standard output, in the case's directory.
+pub const STDOUT: &str = "command.stdout";
+
+/// The file that it has as its standard error.
+pub const STDERR: &str = "command.stderr";
+
+/// The printable end of the file `name` of `outcome`'s output, in the run's directory: see [`tail`]. Empty where there is
+/// no such file; where it cannot be read, the text says so.
+pub fn tail_of(outcome: &Outcome, run: &Path, name: &str, limit: usize) -> String {
+    let Some(place) = &outcome.output else { return String::new() };
+    match tail(&run.join(place).join(name), limit) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        Err(error) => format!("(cannot read {name}: {error})"),
+    }
+}
+
+/// The end of the file at `path`: at most `limit` bytes of printable text, with `…` before it where something was left out.
+///
+/// # Errors
+/// It cannot be read.
+pub fn tail(path: &Path, limit: usize) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let length = file.metadata()?.len();
+    // A file that is being written may have grown meanwhile; one read through a link may lie about its length.
+    let skipped = length.saturating_sub(limit as u64);
+    file.seek(SeekFrom::Start(skipped))?;
+    let mut bytes = Vec::with_capacity(limit.min(usize::try_from(length).unwrap_or(limit)));
+    file.take(limit as u64).read_to_end(&mut bytes)?;
+    Ok(end_of(&bytes, skipped > 0, limit))
+}
+
+fn end_of(bytes: &[u8], is_cut: bool, limit: usize) -> String {
+    // The rest of a character that was cut through is no character.
+    let continued = bytes.iter().take(3).take_while(|&&byte| is_cut && byte & 0xc0 == 0x80).count();
+    let text = printable_within(&bytes[continued..], usize::MAX);
+    let surplus = text.len().saturating_sub(limit);
+    let start = (surplus..).find(|&at| text.is_char_boundary(at)).unwrap_or(surplus);
+    if !is_cut && start == 0 {
+        return text;
+    }
+    format!("…{}", &text[start..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail_of_bytes(bytes: &[u8], limit: usize) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        tail(file.path(), limit).unwrap()
+    }
+
+    #[test]
+    fn the_end_of_a_file_is_what_is_kept() {
+        assert_eq!(tail_of_bytes(b"", 4), "");
+        assert_eq!(tail_of_bytes(b"abcd", 4), "abcd");
+        assert_eq!(tail_of_bytes(b"abcde", 4), "…bcde");
+        assert_eq!(tail_of_bytes("éé".as_bytes(), 3), "…é");
+        assert_eq!(tail_of_bytes(b"\xa9x", 4), "…xa9x");
+        assert_eq!(tail_of_bytes(&b"\0".repeat(5000), 8), "…\\x00\\x00");
+    }
+
+    #[test]
+    fn a_line_of_many_megabytes_is_cut_too() {
+        let text = tail_of_bytes(&b"x".repeat(5 << 20), 100);
+        assert_eq!(text.len(), "…".len() + 100);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read() {
+        assert!(tail(Path::new("/dev/zero"), 8).is_err());
+        assert!(tail(Path::new("/"), 8).is_err());
+    }
+}
