@@ -41,6 +41,7 @@ pub mod printable;
 pub mod problem;
 pub mod proposal;
 pub mod record;
+pub mod report;
 pub mod results;
 pub mod run;
 pub mod running;
