@@ -1,6 +1,7 @@
 //! A run as its directory tells of it, read back from run.json, or from the journal of a run that did not end.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,9 @@ pub struct Record {
     /// The signal that interrupted it, where one did.
     pub interrupted_by: Option<i32>,
 }
+
+/// How long a name like `2026-01-31T23-59-59Z` is.
+const TIME_LENGTH: usize = 20;
 
 impl Record {
     /// Reads the run in a directory (or the one that a run.json lies in). Of a run that did not come to its end the
@@ -109,6 +113,18 @@ impl Record {
             }
         }
         Ok(self)
+    }
+
+    /// The run before the one in a directory: of the directories beside it that are named after the time, the last one
+    /// with a run that can be read.
+    pub fn before(directory: &Path) -> Option<Self> {
+        let directory = directory.canonicalize().ok()?;
+        let (parent, name) = (directory.parent()?, directory.file_name()?);
+        let is_time = |name: &OsStr| name.len() >= TIME_LENGTH && name.as_encoded_bytes().starts_with(b"20");
+        let entries = std::fs::read_dir(parent).ok()?.flatten().map(|entry| entry.file_name());
+        let mut earlier: Vec<_> = entries.filter(|other| is_time(other) && is_time(name) && *other < *name).collect();
+        earlier.sort();
+        earlier.iter().rev().find_map(|name| Self::read(&parent.join(name)).ok()).map(|(record, _)| record)
     }
 
     /// The outcomes of this status.

@@ -13,6 +13,7 @@ use crate::host::size;
 use crate::outcome::Outcome;
 use crate::record::Record;
 
+pub mod html;
 pub mod junit;
 pub mod ktap;
 
@@ -20,7 +21,8 @@ pub mod ktap;
 type Writer = fn(&Record, &Path, &mut dyn Write) -> io::Result<()>;
 
 /// The files in a run's directory, and what writes them.
-const REPORTS: &[(&str, Writer)] = &[("junit.xml", junit::write), ("results.ktap", ktap::write)];
+const REPORTS: &[(&str, Writer)] =
+    &[("junit.xml", junit::write), ("results.ktap", ktap::write), (html::REPORT_HTML, page)];
 
 /// Writes all reports of the run in a directory (or of that run.json), each in one step: readers see the old one or the new
 /// one. Returns what it wrote.
@@ -50,6 +52,10 @@ pub fn rewrite(run: &Path) -> anyhow::Result<ExitCode> {
     // A reader that went away wants to know no more.
     drop(written.iter().try_for_each(|path| writeln!(out, "{}", path.display())));
     Ok(ExitCode::SUCCESS)
+}
+
+fn page(record: &Record, directory: &Path, mut out: &mut dyn Write) -> io::Result<()> {
+    html::write(record, directory, Record::before(directory).as_ref(), &mut out)
 }
 
 fn write(record: &Record, directory: &Path, name: &str, writer: Writer) -> anyhow::Result<PathBuf> {

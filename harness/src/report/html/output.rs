@@ -1,0 +1,121 @@
+//! The end of what a case printed.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path};
+
+use maud::{Markup, html};
+
+use super::text::{bytes, text};
+use crate::host::size;
+use crate::outcome::Outcome;
+
+/// How much of all outputs together a page quotes, in bytes before escaping.
+const QUOTED: usize = 4 << 20;
+
+/// The most and the least that it quotes of one file.
+const MOST: usize = 8 << 10;
+const LEAST: usize = 512;
+
+/// A case's files, in the order in which they tell why it failed.
+const FILES: [&str; 4] = ["command.stderr", "command.stdout", "setup.stderr", "setup.stdout"];
+
+/// How much of a file is quoted where there are so many `failures`: the page must open however many they are.
+pub(super) fn share(failures: usize) -> usize {
+    (QUOTED / 2 / failures.max(1)).clamp(LEAST, MOST)
+}
+
+/// The ends of the files of `outcome` in the run's `directory`, at most `limit` bytes of each.
+pub(super) fn quote(directory: &Path, outcome: &Outcome, limit: usize) -> Markup {
+    // A run.json may come from anybody: it must not make a page of this user's other files.
+    let Some(place) = outcome.output.as_deref().filter(|place| is_inside(place)) else { return html! {} };
+    html! {
+        @for file in FILES {
+            @let place = place.join(file);
+            @match tail(&directory.join(&place), limit) {
+                Ok(tail) if tail.whole == 0 => {}
+                Ok(tail) => {
+                    h3 {
+                        code { (text(&place.to_string_lossy())) } " "
+                        @if tail.text.len() as u64 != tail.whole {
+                            span.soft { "its end, of " (size(tail.whole)) " bytes" }
+                        }
+                    }
+                    // It can be scrolled, so it must be reachable with the keyboard.
+                    pre.output tabindex="0" { "\n" (bytes(&tail.text)) }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => p { code { (text(&place.to_string_lossy())) } " cannot be read: " (error) }
+            }
+        }
+    }
+}
+
+fn is_inside(path: &Path) -> bool {
+    path.components().all(|component| matches!(component, Component::Normal(_)))
+}
+
+struct Tail {
+    text: Vec<u8>,
+    whole: u64,
+}
+
+/// The end of a file: at most `limit` bytes, from the start of a line where one starts in their first half.
+fn tail(path: &Path, limit: usize) -> io::Result<Tail> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let whole = metadata.len();
+    let skipped = whole.saturating_sub(limit as u64);
+    file.seek(SeekFrom::Start(skipped))?;
+    let mut text = Vec::new();
+    file.take(limit as u64).read_to_end(&mut text)?;
+    if skipped > 0
+        && let Some(newline) = memchr::memchr(b'\n', &text[..text.len() / 2])
+    {
+        text.drain(..=newline);
+    }
+    Ok(Tail { text, whole })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_starts_with_a_line_where_it_can() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        for (content, shown) in [
+            ("", ""),
+            ("short\n", "short\n"),
+            ("long\nab\ncdefgh", "ab\ncdefgh"),
+            ("0123456789abc", "3456789abc"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let tail = tail(&path, 10).unwrap();
+            assert_eq!((tail.text.as_slice(), tail.whole), (shown.as_bytes(), content.len() as u64));
+        }
+    }
+
+    #[test]
+    fn only_files_of_the_run_are_quoted() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("file"), "x").unwrap();
+        std::os::unix::fs::symlink("file", directory.path().join("link")).unwrap();
+        assert!(tail(&directory.path().join("link"), 10).is_err());
+        assert!(tail(directory.path(), 10).is_err());
+        assert!(is_inside(Path::new("a/b")));
+        assert!(!is_inside(Path::new("a/../../b")));
+        assert!(!is_inside(Path::new("/etc")));
+    }
+
+    #[test]
+    fn many_failures_share_what_is_quoted() {
+        assert_eq!([share(0), share(18), share(1024), share(5000)], [MOST, MOST, 2048, LEAST]);
+    }
+}
