@@ -4,6 +4,7 @@
 //! threads, and end as outcomes that the reports show.
 
 pub mod case;
+pub mod keeper;
 pub mod name;
 pub mod outcome;
 pub mod problem;

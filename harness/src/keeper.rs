@@ -1,0 +1,255 @@
+//! The keeper: a small process that runs one task at a time and answers for every process below it.
+//!
+//! Each worker of the runner has one. It is this same program, executed anew in a session of its own, and a child
+//! subreaper (`PR_SET_CHILD_SUBREAPER`, prctl(2)): a process whose parent dies becomes its child, whatever groups,
+//! sessions or double forks it went through. So whatever is below the keeper belongs to its task, and having no
+//! child left is the proof that the task left nothing behind.
+//!
+//! A keeper is also why a task starts fast: `vfork` semantics from a process with one thread and few pages.
+
+use std::ffi::OsString;
+use std::io::BufReader;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{error, fmt};
+
+use anyhow::{Context, anyhow, bail};
+
+use protocol::{Reply, Request};
+pub use task::{Ended, NotStarted, Output, Task};
+
+mod clock;
+mod job;
+mod orphans;
+mod output;
+mod process;
+mod protocol;
+mod server;
+mod start;
+mod system;
+mod task;
+mod tree;
+
+/// The hidden first argument that makes this program a keeper.
+const ARGUMENT: &str = "--keeper";
+
+/// What a keeper is called in process lists; no `pkill kvm-tests` matches it, so that one is left to clean up.
+const NAME: &str = "kvm-keeper";
+
+/// Whether this process, started with these arguments (its own name first), is to be a keeper.
+pub fn is_keeper(args: impl IntoIterator<Item = OsString>) -> bool {
+    args.into_iter().nth(1).is_some_and(|argument| argument == ARGUMENT)
+}
+
+/// The keeper's side: what a program does first of all when [`is_keeper`] says so, before it has any thread.
+pub fn main() -> ExitCode {
+    match server::serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{NAME}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A keeper process, seen from the runner. Dropping it ends the process and everything below it.
+#[derive(Debug)]
+pub struct Keeper {
+    process: Child,
+    replies: BufReader<UnixStream>,
+    handle: Handle,
+    used_up: bool,
+}
+
+impl Keeper {
+    /// Starts a keeper from this program's own executable, which must call [`main`] where [`is_keeper`] says so.
+    ///
+    /// Makes the calling process a child subreaper as well: should the keeper be killed, what it kept falls to us.
+    pub fn start() -> anyhow::Result<Self> {
+        // Not the path that `std::env::current_exe` reads from this link: a rebuild may have replaced that file.
+        Self::start_with(Path::new("/proc/self/exe"))
+    }
+
+    /// Like [`Keeper::start`], from another executable that can be a keeper.
+    pub fn start_with(executable: &Path) -> anyhow::Result<Self> {
+        let (ours, theirs) = UnixStream::pair().context("make the keeper's socket")?;
+        let replies = BufReader::new(ours.try_clone().context("clone the keeper's socket")?);
+        // The command owns `theirs` and is gone after this statement, or else a dead keeper would not be noticed.
+        let process = orphans::start_keeper(
+            Command::new(executable)
+                .arg0(NAME)
+                .arg(ARGUMENT)
+                .stdin(OwnedFd::from(theirs))
+                .stdout(Stdio::null()),
+        )
+        .with_context(|| format!("start a keeper from {}", executable.display()))?;
+        let handle = Handle { socket: Arc::new(ours), running: Arc::default() };
+        Ok(Self { process, replies, handle, used_up: false })
+    }
+
+    /// The keeper's process ID.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Runs a task to its end, and ends whatever it left behind. `on_start` is told the process ID of its main
+    /// process as soon as that runs.
+    ///
+    /// # Errors
+    /// [`RunError::NotStarted`] says why the task could not be started; the keeper is fine. [`RunError::Broken`] says
+    /// that the keeper is not: another one is to be started, and what was below it has been killed.
+    pub fn run(&mut self, task: &Task, on_start: impl FnOnce(i32)) -> Result<Ended, RunError> {
+        if self.used_up {
+            return Err(RunError::Broken(anyhow!("this keeper is used up")));
+        }
+        match self.exchange(task, on_start) {
+            Ok(Ok(ended)) => {
+                self.used_up = ended.leaks.iter().any(|leak| leak.unkillable);
+                Ok(ended)
+            }
+            Ok(Err(reason)) => Err(RunError::NotStarted(reason)),
+            Err(error) => {
+                self.used_up = true;
+                Err(RunError::Broken(error.context(self.bury())))
+            }
+        }
+    }
+
+    /// Whether it can run no further task: it broke, or keeps a process that cannot be killed.
+    pub fn is_used_up(&self) -> bool {
+        self.used_up
+    }
+
+    /// A handle with which another thread can influence the task that is running.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    fn exchange(
+        &mut self,
+        task: &Task,
+        on_start: impl FnOnce(i32),
+    ) -> anyhow::Result<Result<Ended, NotStarted>> {
+        let task = task.clone().absolute().context("find the current directory")?;
+        {
+            let mut running = self.handle.lock();
+            protocol::send(&self.handle.socket, &Request::Run(Box::new(task))).context("ask the keeper")?;
+            *running = true;
+        }
+        let answer = self.answer(on_start);
+        *self.handle.lock() = false;
+        answer
+    }
+
+    fn answer(&mut self, on_start: impl FnOnce(i32)) -> anyhow::Result<Result<Ended, NotStarted>> {
+        match self.receive()? {
+            Reply::Started { pid } => on_start(pid),
+            Reply::NotStarted(reason) => return Ok(Err(reason)),
+            Reply::Ended(_) => bail!("the keeper ended a task that it had not started"),
+        }
+        match self.receive()? {
+            Reply::Ended(ended) => Ok(Ok(*ended)),
+            Reply::Started { .. } | Reply::NotStarted(_) => bail!("the keeper started a task twice"),
+        }
+    }
+
+    fn receive(&mut self) -> anyhow::Result<Reply> {
+        protocol::receive(&mut self.replies)
+            .context("hear from the keeper")?
+            .context("the keeper closed its socket")
+    }
+
+    /// Makes sure that a broken keeper is dead, with all that was below it, and says how it ended.
+    fn bury(&mut self) -> String {
+        // 1. The keeper first: only its death hands its children on to us.
+        let ended = self.process.kill().and_then(|()| self.process.wait());
+        orphans::forget(self.pid());
+        // 2. Then its children. They are not ours to wait for by any other means than looking for them.
+        orphans::kill();
+        match ended {
+            Ok(status) => format!("keeper {} broke ({status})", self.pid()),
+            Err(error) => format!("keeper {} broke ({error})", self.pid()),
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // A keeper whose runner is gone kills what is below it, and ends. Both calls fail only where it has ended.
+        self.handle.socket.shutdown(Shutdown::Both).ok();
+        self.process.wait().ok();
+        orphans::forget(self.pid());
+    }
+}
+
+/// Influences the task that a keeper runs, from any thread. Where none is running, nothing happens.
+///
+/// A task that is started later is not affected: who interrupts a whole run sets a flag of its own first, and looks
+/// at it again in `on_start` of [`Keeper::run`].
+#[derive(Debug, Clone)]
+pub struct Handle {
+    socket: Arc<UnixStream>,
+    /// Whether a task is running. The lock is held while writing to the socket, so that a request meets the task
+    /// that it was meant for, or none.
+    running: Arc<Mutex<bool>>,
+}
+
+impl Handle {
+    /// Asks the task to end: SIGTERM to all its processes, and after its grace SIGKILL.
+    pub fn interrupt(&self) {
+        self.send(&Request::Interrupt);
+    }
+
+    /// Ends the task at once, cutting what is left of its grace.
+    pub fn hurry(&self) {
+        self.send(&Request::Hurry);
+    }
+
+    /// Stops all processes of the task, and its time.
+    pub fn stop(&self) {
+        self.send(&Request::Stop);
+    }
+
+    /// Lets the task go on after [`Handle::stop`].
+    pub fn cont(&self) {
+        self.send(&Request::Continue);
+    }
+
+    fn send(&self, request: &Request) {
+        let running = self.lock();
+        if *running {
+            // It fails only where the keeper is gone, which `Keeper::run` reports.
+            protocol::send(&self.socket, request).ok();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        // A bool has no half-way state that a panic could leave behind.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a task has no end to tell of.
+#[derive(Debug)]
+pub enum RunError {
+    /// The task could not be started.
+    NotStarted(NotStarted),
+    /// The keeper itself failed, or was killed.
+    Broken(anyhow::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotStarted(reason) => reason.fmt(f),
+            Self::Broken(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl error::Error for RunError {}

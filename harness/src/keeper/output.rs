@@ -1,0 +1,98 @@
+//! An output file of a task, which the task writes by itself, and which is cut when it grows too long.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_setfl};
+
+/// The middle of a file is freed once there are that many times the cap to free. What that spares all but the endless
+/// outputs is not little: while the pages of a gigabyte are freed, its writer waits for a tenth of a second or more.
+const SLACK: u64 = 32;
+
+/// How much is moved at a time when a file is cut.
+const CHUNK: usize = 64 << 10;
+
+/// One output file, open for appending.
+#[derive(Debug)]
+pub(super) struct OutputFile {
+    file: File,
+    /// How many bytes are kept of its start, and as many of its end.
+    half: u64,
+    /// Up to where its middle has been freed.
+    freed: u64,
+}
+
+impl OutputFile {
+    /// Creates the file, which must not exist, not even as a symbolic link. `cap` is in bytes.
+    pub(super) fn create(path: &Path, cap: u64) -> io::Result<Self> {
+        // Appending, as its program may hand it to others who would overwrite each other's output. Readable, as
+        // cutting it moves its end.
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .mode(0o640)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(path)?;
+        Ok(Self { file, half: cap / 2, freed: 0 })
+    }
+
+    /// Frees the disk space of the middle of a file that is far too long, and goes on growing meanwhile. Returns
+    /// whether it did.
+    pub(super) fn free_middle(&mut self) -> io::Result<bool> {
+        let size = self.size()?;
+        if size < self.freed {
+            self.freed = 0; // its program has truncated it
+        }
+        let from = self.half.max(self.freed);
+        let to = size.saturating_sub(self.half);
+        if to <= from.saturating_add(SLACK.saturating_mul(2 * self.half)) {
+            return Ok(false);
+        }
+        fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, from, to - from)?;
+        self.freed = to;
+        Ok(true)
+    }
+
+    /// Cuts a file that is too long, and which nothing writes to any more, down to its start, a line that says how
+    /// many bytes are left out there, and its end. Returns whether it was too long.
+    pub(super) fn cut(&self) -> io::Result<bool> {
+        let size = self.size()?;
+        let left_out = size.saturating_sub(2 * self.half);
+        let line = format!("\n[{left_out} bytes of output left out here]\n");
+        // Below that the line would be no shorter than what it stands for.
+        if left_out <= line.len() as u64 {
+            return Ok(false);
+        }
+        // On Linux, pwrite(2) to a file open for appending appends.
+        fcntl_setfl(&self.file, OFlags::empty())?;
+        self.file.write_all_at(line.as_bytes(), self.half)?;
+        let mut to = self.half + line.len() as u64;
+        let mut from = size - self.half;
+        let mut chunk = vec![0; CHUNK];
+        while from < size {
+            let length = self.file.read_at(&mut chunk, from)?;
+            if length == 0 {
+                break; // someone else has truncated it
+            }
+            self.file.write_all_at(&chunk[..length], to)?;
+            from += length as u64;
+            to += length as u64;
+        }
+        self.file.set_len(to)?;
+        Ok(true)
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.file)?.st_size.cast_unsigned())
+    }
+}
+
+impl AsFd for OutputFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
