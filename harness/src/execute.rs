@@ -14,7 +14,7 @@ use crate::case::{Case, Command, Suite};
 use crate::event::{Event, Observer};
 use crate::evidence::{self, Evidence};
 use crate::gate::Gate;
-use crate::keeper::{Ended, Task};
+use crate::keeper::{Ended, Output, Task};
 use crate::keepers::{Haste, Keepers, Worker};
 use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
 use crate::results::Results;
@@ -201,6 +201,9 @@ impl Attempt<'_> {
         outcome.leaks = ended.leaks;
         outcome.assertion = evidence.assertion;
         outcome.subtests = evidence.ktap.subtests;
+        if ended.output == Output::Flooded {
+            outcome.worsen("killed because its output would have filled the disk".to_owned());
+        }
     }
 
     fn precheck(&mut self, command: &str, place: &Path) -> Result<(), Verdict> {

@@ -38,7 +38,6 @@ pub mod libtest_json;
 pub mod line;
 pub mod list;
 pub mod matrix;
-pub mod keeper;
 pub mod name;
 pub mod node;
 pub mod order;

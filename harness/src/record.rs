@@ -122,7 +122,8 @@ impl Record {
         let (parent, name) = (directory.parent()?, directory.file_name()?);
         let is_time = |name: &OsStr| name.len() >= TIME_LENGTH && name.as_encoded_bytes().starts_with(b"20");
         let entries = std::fs::read_dir(parent).ok()?.flatten().map(|entry| entry.file_name());
-        let mut earlier: Vec<_> = entries.filter(|other| is_time(other) && is_time(name) && *other < *name).collect();
+        let mut earlier: Vec<_> =
+            entries.filter(|other| is_time(other) && is_time(name) && *other < *name).collect();
         earlier.sort();
         earlier.iter().rev().find_map(|name| Self::read(&parent.join(name)).ok()).map(|(record, _)| record)
     }

@@ -81,7 +81,7 @@ fn a_run_in_which_everything_was_skipped_says_so_loudly() {
     let fixture = Fixture::new()
         .selftest("a_test", "echo '1..0 # SKIP no moon'; exit 4")
         .selftest("b_test", "echo '1..0 # SKIP no moon'; exit 4");
-    let ran = fixture.run(&[]);
+    let ran = fixture.run(&["--test-threads", "1"]);
     assert_eq!(ran.code, Some(0));
     assert_eq!(lines_with(&ran.stdout, "NOTHING WAS TESTED").len(), 1, "{}", ran.stdout);
     assert_eq!(
