@@ -5,7 +5,7 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
     apt-get install -qy --no-install-recommends linux-source-6.12 make gcc libc6-dev xz-utils rsync binutils \
-        python3 shellcheck
+        python3 python3-venv shellcheck chromium
     cargo nextest --version 2>/dev/null || cargo install --locked cargo-nextest
 }
 
@@ -23,6 +23,5 @@ print(f"{len(packages)} packages do with Rust {ours}")'
 }
 
 check_shell() {
-    shellcheck -x .ci/run .ci/steps/*.sh kvm-tests/guest/run kvm-tests/guest/init kvm-tests/guest/*.sh \
-        kvm-tests/guest/install kvm-tests/guest/kernel kvm-tests/guest/selftests
+    shellcheck -x .ci/run .ci/steps/*.sh kvm-tests/guest/{run,init,install,kernel,selftests,proof} kvm-tests/guest/*.sh
 }
