@@ -23,5 +23,5 @@ print(f"{len(packages)} packages do with Rust {ours}")'
 }
 
 check_shell() {
-    shellcheck -x .ci/run .ci/steps/*.sh kvm-tests/guest/{run,init,install,kernel,selftests,proof} kvm-tests/guest/*.sh
+    shellcheck -x -P SCRIPTDIR .ci/run .ci/steps/*.sh kvm-tests/guest/{run,init,install,kernel,selftests,proof} kvm-tests/guest/*.sh
 }

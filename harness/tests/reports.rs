@@ -389,7 +389,10 @@ fn a_run_ends_with_its_reports_and_they_can_be_written_again() {
     assert!(written[0].contains("<system-out>told"), "{}", written[0]);
     paths.iter().for_each(|path| fs::remove_file(path).unwrap());
     let again = program(&["report", "run"], fixture.path());
-    assert_eq!((again.code, again.stdout.as_str()), (Some(0), "run/junit.xml\nrun/results.ktap\nrun/report.html\n"));
+    assert_eq!(
+        (again.code, again.stdout.as_str()),
+        (Some(0), "run/junit.xml\nrun/results.ktap\nrun/report.html\n")
+    );
     assert_eq!(paths.each_ref().map(|path| fs::read_to_string(path).unwrap()), written);
     let nothing = program(&["report", "nothing"], fixture.path());
     assert_eq!(nothing.code, Some(2));
