@@ -72,6 +72,25 @@ kvm-tests with hugetlb -- cat /proc/sys/vm/nr_hugepages > out.txt 2>&1 || fail '
 has 'hugepages are reserved' out.txt 256
 same 'hugetlb'
 
+echo "# every shipped environment: its value is there, and gone again"
+while read -r environment file value; do
+    kvm-tests with "$environment" -- cat "/sys/module/$file" > out.txt 2>&1 || fail "with $environment"
+    is "$environment" "$value" "$(tail -n 1 out.txt)"
+    same "$environment"
+done << 'TABLE'
+apicv_off kvm_amd/parameters/avic N
+eager_page_split_off kvm/parameters/eager_page_split N
+emulation_prefix kvm/parameters/force_emulation_prefix 1
+halt_polling_off kvm/parameters/halt_poll_ns 0
+nested_off kvm_amd/parameters/nested 0
+no_huge_pages ../kernel/mm/transparent_hugepage/enabled always madvise [never]
+nx_huge_pages_forced kvm/parameters/nx_huge_pages Y
+pmu_off kvm/parameters/enable_pmu N
+shadow_mmu kvm_amd/parameters/npt N
+shadow_mmu_no_nested kvm_amd/parameters/nested 0
+tdp_mmu_off kvm/parameters/tdp_mmu N
+TABLE
+
 echo "# what is refused, before anything is changed"
 # shellcheck disable=SC2217 # holding it open is all that it is for
 sleep 1000 < /dev/kvm &
