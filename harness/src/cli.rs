@@ -88,7 +88,7 @@ pub struct Options {
     #[arg(long = "nocapture", visible_alias = "no-capture")]
     pub no_capture: bool,
 
-    /// Print the output of the cases that passed at the end, too
+    /// Print the output of the cases that passed, too
     #[arg(long)]
     pub show_output: bool,
 

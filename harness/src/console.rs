@@ -82,7 +82,8 @@ impl Console {
         }
     }
 
-    fn above_the_live_line<T>(&self, print: impl FnOnce() -> T) -> T {
+    /// Prints with the live line out of the way.
+    pub fn above_the_live_line<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.live {
             Some(bar) => bar.suspend(print),
             None => print(),

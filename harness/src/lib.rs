@@ -42,6 +42,7 @@ pub mod name;
 pub mod node;
 pub mod order;
 pub mod outcome;
+pub mod outputs;
 pub mod placeholder;
 pub mod printable;
 pub mod problem;

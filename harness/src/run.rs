@@ -33,6 +33,7 @@ use crate::libtest_json::LibtestJson;
 use crate::list;
 use crate::order;
 use crate::outcome::now_ms;
+use crate::outputs::{Outputs, Shown};
 use crate::report;
 use crate::results::{Entry, Results, RunInfo, SCHEMA_VERSION};
 use crate::running::Running;
@@ -131,6 +132,7 @@ impl Run<'_> {
         let mut observers: Vec<Arc<dyn Observer>> =
             vec![journal.clone(), running.clone(), summary.clone(), console.clone()];
         observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
+        observers.extend(self.outputs(&console).map(|outputs| Arc::new(outputs) as Arc<dyn Observer>));
 
         let runs_ignored = Selection::new(self.options).runs_ignored();
         let executed = || self.cases.iter().filter(|case| case.ignored.is_none() || runs_ignored);
@@ -190,6 +192,16 @@ impl Run<'_> {
             || !not_restored.is_empty()
             || !journal.is_complete();
         Ok(exit_code(has_failed, interrupted_by))
+    }
+
+    /// In JSON the output stands in the events.
+    fn outputs(&self, console: &Arc<Console>) -> Option<Outputs> {
+        let shown = match (self.options.format(), self.options.no_capture, self.options.show_output) {
+            (Format::Json, _, _) | (_, false, false) => return None,
+            (_, true, _) => Shown::All,
+            (_, false, true) => Shown::Passed,
+        };
+        Some(Outputs::new(self.results.root(), Arc::clone(console), shown))
     }
 
     fn libtest_json(&self, keepers: &Arc<Keepers>) -> anyhow::Result<Option<Arc<LibtestJson>>> {

@@ -197,3 +197,18 @@ fn nothing_is_coloured_where_it_is_no_terminal() {
     assert!(!ran.stdout.contains('\x1b') && !ran.stderr.contains('\x1b'));
     assert!(three().run(&["--color", "always"]).stdout.contains('\x1b'));
 }
+
+#[test]
+fn output_is_shown_where_it_is_asked_for() {
+    let fixture =
+        Fixture::new().selftest("good_test", "echo all is well").selftest("bad_test", "echo alas; exit 1");
+    let shown = |arguments: &[&str]| {
+        let stdout = fixture.run(arguments).stdout;
+        ["---- good_test::default stdout ----\nall is well\n", "---- bad_test::default stdout ----\nalas\n"]
+            .map(|part| stdout.contains(part))
+    };
+    assert_eq!(shown(&[]), [false, false]);
+    assert_eq!(shown(&["--nocapture"]), [true, true]);
+    assert_eq!(shown(&["--no-capture"]), [true, true]);
+    assert_eq!(shown(&["--show-output"]), [true, false]);
+}
