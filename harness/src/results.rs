@@ -83,7 +83,14 @@ pub enum Entry {
 #[derive(Debug)]
 pub struct Results {
     root: PathBuf,
-    journal: Mutex<File>,
+    journal: Mutex<JournalFile>,
+}
+
+#[derive(Debug)]
+struct JournalFile {
+    file: File,
+    /// A line was written in part, when the disk was full: the next one must not continue it.
+    is_torn: bool,
 }
 
 impl Results {
@@ -144,7 +151,7 @@ impl Results {
         let journal = root.join(JOURNAL);
         let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&journal);
         let file = file.with_context(|| format!("open {}", journal.display()))?;
-        Ok(Self { root, journal: Mutex::new(file) })
+        Ok(Self { root, journal: Mutex::new(JournalFile { file, is_torn: false }) })
     }
 
     /// The directory's absolute path.
@@ -176,11 +183,14 @@ impl Results {
     /// # Errors
     /// It cannot be written.
     pub fn record(&self, entry: &Entry) -> anyhow::Result<()> {
-        let mut line = serde_json::to_vec(entry).context("write a journal entry as JSON")?;
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = if journal.is_torn { vec![b'\n'] } else { Vec::new() };
+        serde_json::to_writer(&mut line, entry).context("write a journal entry as JSON")?;
         line.push(b'\n');
         // One write(2) a line: what another process appends at the same time cannot fall into it.
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        journal.write_all(&line).with_context(|| format!("append to {}", self.root.join(JOURNAL).display()))
+        let written = journal.file.write_all(&line);
+        journal.is_torn = written.is_err();
+        written.with_context(|| format!("append to {}", self.root.join(JOURNAL).display()))
     }
 
     /// Writes run.json from the journal, in one step: readers see the old one or the new one.

@@ -168,8 +168,7 @@ impl Run<'_> {
         let interrupted_by = signals.stop();
         let duration_s = begin.elapsed().as_secs_f64();
         journal.record(&Entry::RunFinished { at_ms: now_ms(), duration_s, interrupted_by });
-        self.results.write_run_json()?;
-        let reported = report::write_all(self.results.root());
+        let reported = self.results.write_run_json().and_then(|()| report::write_all(self.results.root()));
         if let Err(error) = &reported {
             console.say(&format!("cannot write the reports: {error:#}"));
         }

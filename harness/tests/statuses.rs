@@ -127,3 +127,34 @@ fn without_dev_kvm_every_case_is_listed_and_ignored_with_the_remedy() {
         Ran::of(fixture.command(&["--selftests", "selftests", "--list", "--ignored"]).output().unwrap());
     assert_eq!(listed.stdout, "a_test::default: test\n\n1 test, 0 benchmarks\n");
 }
+
+#[test]
+fn a_full_disk_fails_the_cases_that_it_hits_and_the_run_goes_on() {
+    let fixture = Fixture::new()
+        .selftest("a_test", "echo fine")
+        .selftest("b_test", "head -c 4000000 /dev/zero")
+        .selftest("c_test", "echo never seen")
+        .file("mount/point", "");
+    let program =
+        fixture.command(&["--selftests", "selftests", "--output", "mount/run", "--test-threads", "1"]);
+    // A small file system of its own, which is gone with the namespace.
+    let script = "mount -t tmpfs -o size=1m tmpfs mount && exec \"$0\" \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--map-root-user", "--mount", "sh", "-c", script]).arg(program.get_program());
+    command.args(program.get_args()).current_dir(fixture.path());
+    command.env("KVM_TESTS_ROOT", fixture.path().join("root"));
+    let ran = Ran::of(command.output().unwrap());
+    assert_eq!(ran.code, Some(101), "{}", ran.stderr);
+    assert_eq!(lines_with(&ran.stdout, "test a_test::default").first(), Some(&"test a_test::default ... ok"));
+    for name in ["b_test", "c_test"] {
+        assert_eq!(
+            lines_with(&ran.stdout, &format!("test {name}::default ... FAILED")).len(),
+            1,
+            "{}",
+            ran.stdout
+        );
+    }
+    assert!(ran.stdout.contains("the disk with the results is full"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("1 PASSED, 2 FAILED of 3 cases"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("cannot write the reports"), "{}", ran.stderr);
+}
