@@ -81,6 +81,18 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// For the `wait` of [`Environments::enter`], which comes again and again: passes a message on to `say` when it is a new
+/// one.
+pub fn once(mut say: impl FnMut(&str)) -> impl FnMut(&str) {
+    let mut said = String::new();
+    move |message| {
+        if said != message {
+            say(message);
+            message.clone_into(&mut said);
+        }
+    }
+}
+
 /// The environments of a host.
 #[derive(Debug)]
 pub struct Environments {

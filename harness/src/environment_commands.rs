@@ -12,7 +12,7 @@ use crate::definitions::Definitions;
 use crate::embedded::Embedded;
 use crate::environment::definition::{Definition, HOST};
 use crate::environment::root::Root;
-use crate::environment::{Environments, feature};
+use crate::environment::{Environments, feature, once};
 
 /// `kvm-tests environments`: each one, and what would be done to this host for it.
 ///
@@ -51,12 +51,9 @@ pub fn dry_run(environments: &[Definition], cases: &[Case]) -> anyhow::Result<Ex
 /// What could not be put back, or why it was not tried.
 pub fn restore() -> anyhow::Result<ExitCode> {
     let environments = Environments::new(Root::from_env());
-    let mut said = String::new();
+    let mut say = once(|message| eprintln!("{message}"));
     let wait = |message: &str| {
-        if said != message {
-            eprintln!("{message}");
-            message.clone_into(&mut said);
-        }
+        say(message);
         ControlFlow::Continue(())
     };
     let restored = environments.restore(wait).map_err(|refusal| anyhow!("{refusal}"))?;

@@ -8,7 +8,7 @@ use crate::case::Case;
 use crate::console::Console;
 use crate::environment::definition::{Definition, HOST};
 use crate::environment::root::Root;
-use crate::environment::{Entered, Environments, Refusal};
+use crate::environment::{Entered, Environments, Refusal, once};
 use crate::keepers::Keepers;
 use crate::outcome::Status;
 
@@ -120,12 +120,9 @@ impl Gate {
         let Some(definition) = self.definitions.get(environment) else {
             return Err((Status::Skipped, not_asked_for(environment)));
         };
-        let mut said = String::new();
+        let mut say = once(|message| self.console.say(message));
         let wait = |message: &str| {
-            if said != message {
-                self.console.say(message);
-                message.clone_into(&mut said);
-            }
+            say(message);
             if self.keepers.interrupted_by().is_some() {
                 ControlFlow::Break(())
             } else {

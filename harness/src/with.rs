@@ -15,8 +15,8 @@ use signal_hook::iterator::Signals;
 use crate::cli::WithOptions;
 use crate::definitions::Definitions;
 use crate::embedded::Embedded;
-use crate::environment::Environments;
 use crate::environment::root::Root;
+use crate::environment::{Environments, once};
 
 /// Changes the host, runs the command, puts the host back, and returns the command's exit status.
 ///
@@ -33,12 +33,9 @@ pub fn with(options: &WithOptions, embedded: &Embedded) -> anyhow::Result<ExitCo
     let signals = Forwarding::start()?;
     let root = Root::from_env();
     root.announcement().iter().for_each(|line| eprintln!("{line}"));
-    let mut said = String::new();
+    let mut say = once(|message| eprintln!("{message}"));
     let wait = |message: &str| {
-        if said != message {
-            eprintln!("{message}");
-            message.clone_into(&mut said);
-        }
+        say(message);
         if signals.came() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let entered = Environments::new(root).enter(definition, wait).map_err(|refusal| anyhow!("{refusal}"))?;
