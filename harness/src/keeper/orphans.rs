@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpid, getsid, pidfd_open, set_child_subreaper, waitpid,
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, pidfd_open, set_child_subreaper, waitpid,
 };
 
 use super::process::Process;
@@ -45,7 +45,9 @@ pub(super) fn forget(keeper: u32) {
 pub(super) fn kill() {
     let keepers = keepers();
     let me = getpid().as_raw_nonzero().get();
-    let Ok(session) = getsid(None).map(|session| session.as_raw_nonzero().get()) else { return };
+    // Not by getsid(2): in a container the session may have begun outside, and then its ID is 0, which rustix does not
+    // expect.
+    let Some(session) = Process::read("self").map(|process| process.session) else { return };
     let is_orphan = |process: &Process| process.session != session && !keepers.contains(&process.pid);
     let deadline = Instant::now() + PATIENCE;
     // The death of an orphan hands its own children on to us, for the next turn.

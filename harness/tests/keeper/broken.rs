@@ -1,5 +1,6 @@
 //! Runners and keepers that are killed.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -85,4 +86,22 @@ fn a_dropped_keeper_is_gone() {
     let keeper = stage.keeper.pid();
     drop(stage);
     assert!(!fs::exists(format!("/proc/{keeper}")).unwrap());
+}
+
+/// In a container a session may have begun outside of it, where its ID cannot be seen.
+#[test]
+fn a_session_from_outside_the_container_is_no_obstacle() {
+    let container = |command: &OsStr, args: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
+        unshare.arg(command).args(args).output().unwrap()
+    };
+    if !container("true".as_ref(), &[]).status.success() {
+        // Where no container can be made, we may be in one, and then the other tests have shown it.
+        return;
+    }
+    let exact = ["--exact", "broken::what_is_no_keeper_is_broken"];
+    let output = container(std::env::current_exe().unwrap().as_os_str(), &exact);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("1 passed"), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
 }
