@@ -18,7 +18,7 @@ use crate::keeper::{Ended, Output, Task};
 use crate::keepers::{Haste, Keepers, Worker};
 use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
 use crate::results::Results;
-use crate::slots::Slots;
+use crate::slots::{Demand, Slots};
 use crate::suite_run::SuiteRun;
 use crate::verdict;
 
@@ -36,7 +36,7 @@ pub struct Executor {
     pub keepers: Arc<Keepers>,
     /// Lets cases into their environments.
     pub gate: Gate,
-    /// How many cases run side by side.
+    /// What the cases that run side by side share.
     pub slots: Slots,
     /// The suites of this run, by environment and suite.
     pub suites: HashMap<(Option<String>, String), SuiteRun>,
@@ -62,11 +62,21 @@ fn suite_key(case: &Case) -> (Option<String>, String) {
 }
 
 impl Executor {
-    /// Runs `case` to its end.
-    pub fn execute(&self, case: &Case) -> Outcome {
+    /// Runs `case`, which is at `place` among those that are executed, to its end.
+    pub fn execute(&self, place: usize, case: &Case) -> Outcome {
         let mut outcome = Outcome::new(case);
         let suite = &self.suites[&suite_key(case)];
-        if let Err((status, reason)) = self.admit(case).and_then(|()| self.run(case, suite, &mut outcome)) {
+        let result = match self.admit(case) {
+            Ok(()) => {
+                let _taken = self.slots.take(place, Demand::of(case));
+                self.run(case, suite, &mut outcome)
+            }
+            Err(verdict) => {
+                self.slots.pass(place);
+                Err(verdict)
+            }
+        };
+        if let Err((status, reason)) = result {
             outcome.set(status, reason);
         }
         if let Some(command) = suite.leave()
@@ -89,7 +99,6 @@ impl Executor {
     }
 
     fn run(&self, case: &Case, suite: &SuiteRun, outcome: &mut Outcome) -> Result<(), Verdict> {
-        let _slots = if case.exclusive { self.slots.take_all() } else { self.slots.take(case.weight) };
         // It may have waited long for its environment and its slots.
         self.check_interruption()?;
         let worker = self.keepers.take().map_err(|error| (Status::NoRun, format!("{error:#}")))?;

@@ -64,6 +64,11 @@ impl Host {
         }
     }
 
+    /// The memory that can be had without swapping now, in bytes (MemAvailable in proc_meminfo(5)).
+    pub fn available_memory() -> u64 {
+        field(&read("/proc/meminfo"), &["MemAvailable"]).map_or(0, kib)
+    }
+
     /// What of `requires` this host does not have, in words.
     pub fn lacks(&self, requires: &Requires) -> Option<String> {
         let mut missing = Vec::new();

@@ -27,6 +27,7 @@ pub mod execute;
 pub mod fields;
 pub mod gate;
 pub mod header;
+pub mod history;
 pub mod host;
 pub mod interruption;
 pub mod journal;

@@ -20,11 +20,13 @@ use crate::compare::{self, Comparison};
 use crate::console::{self, Console};
 use crate::discover::{self, Discovered};
 use crate::embedded::Embedded;
+use crate::environment::root::Root;
 use crate::environment_commands;
 use crate::event::Observer;
 use crate::execute::{Executor, suites_of};
 use crate::gate::Gate;
 use crate::header;
+use crate::history::History;
 use crate::host::Host;
 use crate::interruption;
 use crate::journal::Journal;
@@ -38,9 +40,12 @@ use crate::report;
 use crate::results::{Entry, Results, RunInfo, SCHEMA_VERSION};
 use crate::running::Running;
 use crate::select::Selection;
-use crate::slots::Slots;
+use crate::slots::{Demand, Slots};
 use crate::summary::Summary;
 use crate::trial;
+
+/// The most threads whose cases may wait for what they need, beside those of the workers.
+const MOST_WAITING: usize = 256;
 
 /// Something failed.
 const EXIT_FAILED: u8 = 101;
@@ -67,13 +72,15 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
         return environment_commands::dry_run(&discovered.environments(), &cases);
     }
     let seed = order::seed(options);
-    order::sort(&mut cases, seed);
+    let results_directory = default_results_directory();
+    let history = Arc::new(History::load(&results_directory, &host.hostname));
+    order::sort(&mut cases, seed, &history, options.timeout());
     // Before there is a new directory: `latest` may be what is meant.
     let baseline = options.baseline.as_deref().map(compare::Run::read).transpose()?;
 
     let results = Arc::new(match &options.output {
         Some(path) => Results::create_at(path, options.overwrite)?,
-        None => Results::create_in(&default_results_directory())?,
+        None => Results::create_in(&results_directory)?,
     });
     let workers = workers(options)?;
     let info = RunInfo {
@@ -89,7 +96,8 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
     };
     results.record(&Entry::RunStarted { run: Box::new(info.clone()) })?;
     results.write_run_json()?;
-    Run { options, results, cases, filtered_out, info, baseline }.go(&discovered)
+    let run = Run { options, selection, results, cases, filtered_out, info, history, baseline };
+    run.go(&discovered)
 }
 
 fn list_selected(
@@ -109,10 +117,12 @@ fn list_selected(
 /// A run that is ready to go.
 struct Run<'a> {
     options: &'a Options,
+    selection: Selection,
     results: Arc<Results>,
     cases: Vec<Case>,
     filtered_out: usize,
     info: RunInfo,
+    history: Arc<History>,
     baseline: Option<compare::Run>,
 }
 
@@ -130,13 +140,12 @@ impl Run<'_> {
         header::lines(&self.info, discovered, self.results.root()).iter().for_each(|line| console.say(line));
         let informing = console.start();
         let mut observers: Vec<Arc<dyn Observer>> =
-            vec![journal.clone(), running.clone(), summary.clone(), console.clone()];
+            vec![journal.clone(), running.clone(), summary.clone(), self.history.clone(), console.clone()];
         observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
         observers.extend(self.outputs(&console).map(|outputs| Arc::new(outputs) as Arc<dyn Observer>));
 
-        let runs_ignored = Selection::new(self.options).runs_ignored();
-        let executed = || self.cases.iter().filter(|case| case.ignored.is_none() || runs_ignored);
-        for case in self.cases.iter().filter(|case| case.ignored.is_some() && !runs_ignored) {
+        let executed = || self.cases.iter().filter(|case| self.is_executed(case));
+        for case in self.cases.iter().filter(|case| !self.is_executed(case)) {
             let reason = case.ignored.as_deref().unwrap_or_default();
             journal.ignored(case);
             summary.ignored(&case.name.to_string(), reason);
@@ -150,7 +159,10 @@ impl Run<'_> {
                 Arc::clone(&keepers),
                 Arc::clone(&console),
             ),
-            slots: Slots::new(u32::try_from(self.info.workers).unwrap_or(u32::MAX)),
+            slots: Slots::new(Demand {
+                slots: u32::try_from(self.info.workers).unwrap_or(u32::MAX),
+                memory: Host::available_memory(),
+            }),
             suites: suites_of(executed()),
             timeout: self.options.timeout(),
             observers,
@@ -167,6 +179,9 @@ impl Run<'_> {
         }
         let interrupted_by = signals.stop();
         let duration_s = begin.elapsed().as_secs_f64();
+        if let Err(error) = self.history.save() {
+            console.say(&format!("cannot keep the durations for the next run: {error}"));
+        }
         journal.record(&Entry::RunFinished { at_ms: now_ms(), duration_s, interrupted_by });
         let reported = self.results.write_run_json().and_then(|()| report::write_all(self.results.root()));
         if let Err(error) = &reported {
@@ -191,6 +206,11 @@ impl Run<'_> {
             || !not_restored.is_empty()
             || !journal.is_complete();
         Ok(exit_code(has_failed, interrupted_by))
+    }
+
+    /// Whether libtest-mimic runs `case`, rather than to call it ignored.
+    fn is_executed(&self, case: &Case) -> bool {
+        case.ignored.is_none() || self.selection.runs_ignored()
     }
 
     /// In JSON the output stands in the events.
@@ -223,9 +243,8 @@ impl Run<'_> {
         executor: &Arc<Executor>,
         begin: Instant,
     ) -> anyhow::Result<Conclusion> {
-        let selection = Selection::new(self.options);
         json.begin(self.cases.len(), self.info.shuffle_seed);
-        for case in self.cases.iter().filter(|case| case.ignored.is_some() && !selection.runs_ignored()) {
+        for case in self.cases.iter().filter(|case| !self.is_executed(case)) {
             json.ignored(&case.name.to_string(), case.ignored.as_deref().unwrap_or_default());
         }
         let arguments = Arguments { logfile: Some("/dev/null".to_owned()), ..self.arguments() };
@@ -265,8 +284,22 @@ impl Run<'_> {
     }
 
     fn trials(&self, executor: &Arc<Executor>) -> Vec<Trial> {
-        let selected = self.cases.iter().map(|case| trial::of(case.clone(), executor));
+        let mut executed = 0;
+        let selected = self.cases.iter().map(|case| {
+            let place = executed;
+            executed += usize::from(self.is_executed(case));
+            trial::of(place, case.clone(), executor)
+        });
         selected.chain((0..self.filtered_out).map(|_| trial::filtered_out())).collect()
+    }
+
+    /// libtest-mimic's threads: one for each worker, and one for each case that may have to wait while others can run.
+    fn threads(&self) -> usize {
+        let special = self.cases.iter().filter(|case| Demand::of(case).is_special()).count();
+        match self.info.workers {
+            1 => 1,
+            workers => workers + special.min(MOST_WAITING),
+        }
     }
 
     fn arguments(&self) -> Arguments {
@@ -278,8 +311,8 @@ impl Run<'_> {
         Arguments {
             // Ours says which cases are selected; libtest-mimic's part is to leave the others out and count them.
             skip: vec![trial::FILTERED_OUT.to_owned()],
-            include_ignored: Selection::new(self.options).runs_ignored(),
-            test_threads: Some(self.info.workers),
+            include_ignored: self.selection.runs_ignored(),
+            test_threads: Some(self.threads()),
             format: Some(match self.options.format() {
                 Format::Terse => FormatSetting::Terse,
                 Format::Pretty | Format::Json => FormatSetting::Pretty,
@@ -331,6 +364,11 @@ fn workers(options: &Options) -> anyhow::Result<usize> {
 
 /// `kvm-tests` in Cargo's target directory, found from where this program lies; else in `target` of the working directory.
 fn default_results_directory() -> PathBuf {
+    let root = Root::from_env();
+    if !root.is_host() {
+        // What happens on a stand-in tells nothing about the host.
+        return root.path("/kvm-tests");
+    }
     let exe = std::env::current_exe().unwrap_or_default();
     // Cargo marks its target directory as a cache (CACHEDIR.TAG).
     let target = exe.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file());

@@ -13,12 +13,12 @@ use crate::printable::printable;
 /// The kind that marks what the filters left out, for [`libtest_mimic::Arguments::skip`]: libtest-mimic counts it then.
 pub const FILTERED_OUT: &str = "\u{1}filtered out";
 
-/// The trial of `case`.
-pub fn of(case: Case, executor: &Arc<Executor>) -> Trial {
+/// The trial of `case`, which is at `place` among those that are executed.
+pub fn of(place: usize, case: Case, executor: &Arc<Executor>) -> Trial {
     let name = case.name.to_string();
     let executor = Arc::clone(executor);
     let ignored = case.ignored.is_some();
-    Trial::ignorable_test(name, move || conclude(&executor.execute(&case), executor.results.root()))
+    Trial::ignorable_test(name, move || conclude(&executor.execute(place, &case), executor.results.root()))
         .with_ignored_flag(ignored)
 }
 

@@ -115,6 +115,49 @@ fn nothing_runs_beside_an_exclusive_case() {
 }
 
 #[test]
+fn a_case_that_does_not_fit_yet_keeps_no_worker_from_another() {
+    let suite = r#"
+        [[test]]
+        name = "waits_for_light"
+        timeout_s = 60
+        command = "until [ -e light ]; do sleep 0.01; done"
+        [[test]]
+        name = "heavy"
+        timeout_s = 20
+        weight = 2
+        command = "[ -e light ]"
+        [[test]]
+        name = "light"
+        timeout_s = 10
+        command = "touch light"
+    "#;
+    let fixture = logging().file("suite.toml", suite);
+    let ran = fixture.run(&["--config", "suite.toml", "suite::", "--test-threads", "2"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn the_longest_case_of_the_last_run_starts_first() {
+    let suite = r#"
+        [[test]]
+        name = "quick"
+        timeout_s = 200
+        selftest = "log_test"
+        args = ["quick"]
+        [[test]]
+        name = "slow"
+        timeout_s = 100
+        command = "echo log_test slow >> ../log; sleep 0.1"
+    "#;
+    let fixture = logging().file("suite.toml", suite);
+    for expected in [["quick", "slow"], ["slow", "quick"]] {
+        fixture.run(&["--config", "suite.toml", "suite::", "--test-threads", "1"]);
+        assert_eq!(log(&fixture), expected.map(|name| format!("log_test {name}")));
+        fs::remove_file(fixture.path().join("log")).unwrap();
+    }
+}
+
+#[test]
 fn the_proposals_json_and_upstreams_testcases_run_as_they_are() {
     let json = r#"[{"suite": "proposal", "timeout_s": 30, "setup": "echo up >> ../log", "teardown": "echo down >> ../log",
         "tests": [{"name": "2-slots", "command": "./log_test -v $(echo 2)", "timeout_s": 9},
