@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::compare;
+use crate::shown::{Rule, Shown};
 
 /// What a case may take by default, in seconds, where neither its suite nor the command line says otherwise.
 ///
@@ -84,13 +85,19 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     pub test_threads: Option<NonZeroUsize>,
 
-    /// Print each case's output when it has ended
+    /// Print each case's output when it has ended: the same as --report all=full
     #[arg(long = "nocapture", visible_alias = "no-capture")]
     pub no_capture: bool,
 
-    /// Print the output of the cases that passed, too
+    /// Print the output of the cases that passed, too: the same as --report pass=full
     #[arg(long)]
     pub show_output: bool,
+
+    /// What to show of a case when it has ended, by its status: pass, skip, fail, or of failures only failed, timed_out or
+    /// no_run; all. LEVEL is off, status (its line), stdout, stderr or full. Repeatable; later ones hold. The end of the
+    /// run names every failure in any case
+    #[arg(long, value_name = "STATUS=LEVEL", value_delimiter = ',')]
+    pub report: Vec<Rule>,
 
     /// Whether to colour
     #[arg(long, value_enum, default_value_t)]
@@ -171,6 +178,13 @@ impl Options {
     /// How to print, `--quiet` considered.
     pub fn format(&self) -> Format {
         if self.quiet { Format::Terse } else { self.format }
+    }
+
+    /// What to show of cases; libtest's shorthands come before what `--report` says.
+    pub fn shown(&self) -> Shown {
+        let show_output = self.show_output.then_some(&Rule::SHOW_OUTPUT);
+        let no_capture = self.no_capture.then_some(&Rule::NO_CAPTURE);
+        Shown::new(show_output.into_iter().chain(no_capture).chain(&self.report))
     }
 
     /// The timeout of cases that set none.
@@ -271,6 +285,8 @@ pub fn parse_program(args: &[OsString]) -> Result<ProgramCommand, clap::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Status;
+    use crate::shown::Level;
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
@@ -297,6 +313,21 @@ mod tests {
         .unwrap();
         assert_eq!(options.format(), Format::Json);
         assert!(options.no_capture && options.exact && options.show_output);
+    }
+
+    #[test]
+    fn what_is_shown_is_one_option_and_two_shorthands() {
+        let shown = |args: &[&str]| {
+            let shown = parse(args).unwrap().shown();
+            [Status::Passed, Status::Skipped, Status::TimedOut].map(|status| shown.of(status))
+        };
+        assert_eq!(shown(&[]), [Level::Status; 3]);
+        assert_eq!(shown(&["--nocapture"]), [Level::Full; 3]);
+        assert_eq!(shown(&["--show-output"]), [Level::Full, Level::Status, Level::Status]);
+        let both = ["--report", "fail=stderr", "--report", "pass=off,skip=status"];
+        assert_eq!(shown(&both), [Level::Off, Level::Status, Level::Stderr]);
+        assert_eq!(shown(&["--report=skip=off", "--nocapture"]), [Level::Full, Level::Off, Level::Full]);
+        assert_eq!(parse(&["--report", "fail"]).unwrap_err().exit_code(), 2);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The terminal: the one place that writes to it while cases run.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::event::{Event, Observer};
-use crate::running::{Running, Snapshot};
+use crate::heartbeat::Heartbeat;
+use crate::outcome::Status;
+use crate::printable::printable;
+use crate::running::{Process, Running, Snapshot};
+use crate::shown::Shown;
 
-/// How long nothing must have ended before the first heartbeat.
-const FIRST_HEARTBEAT: Duration = Duration::from_secs(10);
-
-/// The longest time between two heartbeats; each waits twice as long as the one before.
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// How often we look whether there is something to say, where there is no live line.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How often the live line is drawn anew.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -28,17 +29,19 @@ const NAMED: usize = 6;
 pub struct Console {
     live: Option<ProgressBar>,
     running: Arc<Running>,
+    shown: Shown,
+    total: usize,
 }
 
 impl Console {
-    /// A console for `total` cases.
-    pub fn new(running: Arc<Running>, total: usize) -> Self {
-        let live = io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("[{elapsed}] {pos}/{len}{wide_msg}");
-            let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
-            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        Self { live, running }
+    /// A console for `total` cases, of which `shown` says what is shown.
+    pub fn new(running: Arc<Running>, shown: Shown, total: usize) -> Self {
+        let style = ProgressStyle::with_template("[{elapsed}] {wide_msg}");
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        // It is hidden where there is no terminal, or one that cannot clear a line.
+        let live = (!bar.is_hidden()).then_some(bar);
+        Self { live, running, shown, total }
     }
 
     /// Prints a line to the standard error.
@@ -58,28 +61,9 @@ impl Console {
         })
     }
 
-    /// Copies what libtest-mimic prints from `lines` to `out` until its end.
-    ///
-    /// A reader that went away (`| head`) is told to `closed`, and the rest is read and dropped: libtest-mimic
-    /// panics where it cannot print.
-    pub fn forward(&self, mut lines: impl Read, mut out: impl Write, closed: impl Fn()) -> io::Result<()> {
-        let mut buffer = [0; 8192];
-        let mut result = Ok(());
-        loop {
-            let length = match lines.read(&mut buffer) {
-                Ok(0) => return result,
-                Ok(length) => length,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            if result.is_ok() {
-                result =
-                    self.above_the_live_line(|| out.write_all(&buffer[..length]).and_then(|()| out.flush()));
-                if result.is_err() {
-                    closed();
-                }
-            }
-        }
+    /// Whether there is a live line.
+    pub fn is_live(&self) -> bool {
+        self.live.is_some()
     }
 
     /// Prints with the live line out of the way.
@@ -93,28 +77,29 @@ impl Console {
     fn draw(&self, bar: &ProgressBar) {
         let mut open = true;
         while open {
-            open = self.running.wait_for_an_end(usize::MAX, REDRAW);
+            open = self.running.is_open_after(REDRAW);
             let snapshot = self.running.snapshot();
-            bar.set_position(snapshot.ended.total() as u64);
-            bar.set_message(live_message(&snapshot));
-            bar.tick();
+            // This draws it, also where only the time has changed.
+            bar.set_message(live_message(&snapshot, self.total));
         }
         bar.finish_and_clear();
     }
 
     fn beat(&self) {
-        let mut ended = 0;
-        let mut silence = FIRST_HEARTBEAT;
-        while self.running.wait_for_an_end(ended, silence) {
+        let mut heartbeat = Heartbeat::new(Instant::now());
+        while self.running.is_open_after(LOOK) {
             let snapshot = self.running.snapshot();
-            if snapshot.ended.total() > ended {
-                ended = snapshot.ended.total();
-                silence = FIRST_HEARTBEAT;
-            } else if !snapshot.cases.is_empty() {
-                self.say(&format!("still running: {}", list(&snapshot)));
-                silence = (silence * 2).min(LONGEST_SILENCE);
+            let longest = snapshot.cases.first().map(|(_, process)| process.since);
+            if heartbeat.is_due(Instant::now(), self.shown_ends(&snapshot), longest) {
+                self.say(&still_running(&snapshot, self.total));
             }
         }
+    }
+
+    /// How many ends of cases the user has seen.
+    fn shown_ends(&self, snapshot: &Snapshot) -> usize {
+        let shown = Status::ALL.iter().filter(|status| !self.shown.hides(**status));
+        shown.map(|status| snapshot.ended.of(*status)).sum()
     }
 }
 
@@ -122,25 +107,35 @@ impl Observer for Console {
     fn notify(&self, event: Event<'_>) {
         if let Event::Finished(outcome) = event
             && outcome.status.is_failure()
+            && !self.shown.hides(outcome.status)
         {
             let reason = outcome.reason.as_deref().unwrap_or_default();
-            let first_line = reason.lines().next().unwrap_or_default();
+            let first_line = printable(reason.lines().next().unwrap_or_default().as_bytes());
             self.say(&format!("{} {}: {first_line}", outcome.status.as_str(), outcome.name));
         }
     }
 }
 
-fn live_message(snapshot: &Snapshot) -> String {
+fn live_message(snapshot: &Snapshot, total: usize) -> String {
     let ended = snapshot.ended;
-    let failures = ended.failed + ended.timed_out + ended.no_run;
+    let failures = ended.failures();
     let failures = if failures > 0 { format!(", {failures} failed") } else { String::new() };
     let running = if snapshot.cases.is_empty() { String::new() } else { format!(": {}", list(snapshot)) };
-    format!(" ({} passed, {} skipped{failures}){running}", ended.passed, ended.skipped)
+    let (passed, skipped) = (ended.passed, ended.skipped);
+    format!("{}/{total} ({passed} passed, {skipped} skipped{failures}){running}", ended.total())
+}
+
+fn still_running(snapshot: &Snapshot, total: usize) -> String {
+    let running =
+        if snapshot.cases.is_empty() { "no case at this moment".to_owned() } else { list(snapshot) };
+    let (ended, failures) = (snapshot.ended.total(), snapshot.ended.failures());
+    let failures = if failures > 0 { format!(", {failures} failed") } else { String::new() };
+    format!("still running: {running}; {ended} of {total} have ended{failures}")
 }
 
 fn list(snapshot: &Snapshot) -> String {
     let now = Instant::now();
-    let show = |(name, process): &(String, crate::running::Process)| {
+    let show = |(name, process): &(String, Process)| {
         format!("{name} (pid {}, {} s)", process.pid, now.duration_since(process.since).as_secs())
     };
     let mut shown: Vec<_> = snapshot.cases.iter().take(NAMED).map(show).collect();

@@ -1,5 +1,6 @@
 //! What is said before anything runs.
 
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use crate::discover::Discovered;
@@ -36,5 +37,8 @@ pub fn lines(info: &RunInfo, discovered: &Discovered, results: &Path) -> Vec<Str
         lines.push(format!("  order        shuffled (--shuffle-seed {seed})"));
     }
     lines.push(format!("  results      {}", results.display()));
+    if io::stdin().is_terminal() {
+        lines.push(format!("  Enter        shows what runs, as SIGUSR1 to {} does", std::process::id()));
+    }
     lines
 }

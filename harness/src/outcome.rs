@@ -25,6 +25,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them, the best first.
+    pub const ALL: [Self; 5] = [Self::Passed, Self::Skipped, Self::Failed, Self::TimedOut, Self::NoRun];
+
     /// Whether a run with such a case has failed.
     pub fn is_failure(self) -> bool {
         match self {

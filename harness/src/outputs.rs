@@ -1,4 +1,4 @@
-//! `--nocapture` and `--show-output`: what cases printed, shown when they have ended.
+//! What cases printed, shown when they have ended, as far as `--report` wants it.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::console::Console;
 use crate::event::{Event, Observer};
-use crate::outcome::{Outcome, Status};
+use crate::outcome::Outcome;
 use crate::printable::printable_within;
-use crate::tail::{STDERR, STDOUT};
+use crate::shown::Shown;
 
 /// The longest line that is shown, in bytes; the rest of it goes on a line of its own.
 const LONGEST_LINE: u64 = 4096;
@@ -22,26 +22,18 @@ pub struct Outputs {
     shown: Shown,
 }
 
-/// Whose output is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
-    /// Every case's.
-    All,
-    /// That of the cases that passed.
-    Passed,
-}
-
 impl Outputs {
-    /// Shows what is kept in `results`.
+    /// Shows what `shown` wants of what is kept in `results`.
     pub fn new(results: &Path, console: Arc<Console>, shown: Shown) -> Self {
         Self { results: results.to_owned(), console, shown }
     }
 
     fn show(&self, outcome: &Outcome) -> io::Result<()> {
-        let Some(place) = &outcome.output else { return Ok(()) };
+        let streams = self.shown.of(outcome.status).streams();
+        let Some(place) = outcome.output.as_ref().filter(|_| !streams.is_empty()) else { return Ok(()) };
         self.console.above_the_live_line(|| {
             let mut out = io::stdout().lock();
-            for (stream, file) in [("stdout", STDOUT), ("stderr", STDERR)] {
+            for (stream, file) in streams {
                 match File::open(self.results.join(place).join(file)) {
                     Ok(file) => copy(&format!("---- {} {stream} ----", outcome.name), file, &mut out)?,
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -56,9 +48,6 @@ impl Outputs {
 impl Observer for Outputs {
     fn notify(&self, event: Event<'_>) {
         let Event::Finished(outcome) = event else { return };
-        if self.shown == Shown::Passed && outcome.status != Status::Passed {
-            return;
-        }
         match self.show(outcome) {
             // A reader that went away ends the run where libtest's own lines are printed.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {

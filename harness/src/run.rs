@@ -24,23 +24,26 @@ use crate::environment::root::Root;
 use crate::environment_commands;
 use crate::event::Observer;
 use crate::execute::{Executor, suites_of};
+use crate::forward::Forward;
 use crate::gate::Gate;
 use crate::header;
 use crate::history::History;
 use crate::host::Host;
+use crate::inquiry::Inquiries;
 use crate::interruption;
 use crate::journal::Journal;
 use crate::keepers::Keepers;
 use crate::libtest_json::LibtestJson;
 use crate::list;
 use crate::order;
-use crate::outcome::now_ms;
-use crate::outputs::{Outputs, Shown};
+use crate::outcome::{Status, now_ms};
+use crate::outputs::Outputs;
 use crate::report;
 use crate::results::{Entry, Results, RunInfo, SCHEMA_VERSION};
 use crate::running::Running;
 use crate::select::Selection;
 use crate::slots::{Demand, Slots};
+use crate::standing::Standing;
 use crate::summary::Summary;
 use crate::trial;
 
@@ -58,6 +61,8 @@ pub const EXIT_NOT_STARTED: u8 = 2;
 /// # Errors
 /// It could not start, or not keep its results.
 pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) -> anyhow::Result<ExitCode> {
+    // First, so that asking what runs ends nothing, whenever it comes.
+    let inquiries = Inquiries::catch()?;
     let host = Host::probe();
     let discovered = discover::discover(options, embedded, &host)?;
     let selection = Selection::new(options);
@@ -97,7 +102,7 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
     results.record(&Entry::RunStarted { run: Box::new(info.clone()) })?;
     results.write_run_json()?;
     let run = Run { options, selection, results, cases, filtered_out, info, history, baseline };
-    run.go(&discovered)
+    run.go(&discovered, inquiries)
 }
 
 fn list_selected(
@@ -127,28 +132,37 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn go(mut self, discovered: &Discovered) -> anyhow::Result<ExitCode> {
+    fn go(mut self, discovered: &Discovered, inquiries: Inquiries) -> anyhow::Result<ExitCode> {
         let begin = Instant::now();
         let keepers = Arc::new(Keepers::default());
         let running = Arc::new(Running::default());
-        let console = Arc::new(Console::new(Arc::clone(&running), self.cases.len()));
+        let console = Arc::new(Console::new(Arc::clone(&running), self.options.shown(), self.cases.len()));
         let summary = Arc::new(Summary::default());
         let journal = Arc::new(Journal::new(Arc::clone(&self.results), Arc::clone(&console)));
         let json = self.libtest_json(&keepers)?;
         let signals = interruption::watch(Arc::clone(&keepers), Arc::clone(&console))?;
 
         header::lines(&self.info, discovered, self.results.root()).iter().for_each(|line| console.say(line));
+        let standing =
+            Standing::new(Arc::clone(&running), Arc::clone(&summary), self.results.root(), self.cases.len());
+        let answering = inquiries.answer(standing, Arc::clone(&console))?;
         let informing = console.start();
         let mut observers: Vec<Arc<dyn Observer>> =
             vec![journal.clone(), running.clone(), summary.clone(), self.history.clone(), console.clone()];
         observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
         observers.extend(self.outputs(&console).map(|outputs| Arc::new(outputs) as Arc<dyn Observer>));
 
+        let forward =
+            Arc::new(Forward::new(Arc::clone(&console), self.options.shown(), self.options.format()));
+        observers.push(forward.clone());
+
         let executed = || self.cases.iter().filter(|case| self.is_executed(case));
         for case in self.cases.iter().filter(|case| !self.is_executed(case)) {
             let reason = case.ignored.as_deref().unwrap_or_default();
             journal.ignored(case);
             summary.ignored(&case.name.to_string(), reason);
+            running.ignored();
+            forward.ignored(&case.name.to_string());
         }
         let executor = Arc::new(Executor {
             results: Arc::clone(&self.results),
@@ -169,10 +183,11 @@ impl Run<'_> {
         });
         let conclusion = match &json {
             Some(json) => self.conclude_as_json(json, &executor, begin)?,
-            None => self.conclude_as_text(&executor, &console, &keepers)?,
+            None => self.conclude_as_text(&executor, &forward, &keepers)?,
         };
 
         let not_restored = executor.gate.close();
+        answering.stop();
         running.close();
         if informing.join().is_err() {
             console.say("the thread that keeps the user informed panicked");
@@ -215,12 +230,8 @@ impl Run<'_> {
 
     /// In JSON the output stands in the events.
     fn outputs(&self, console: &Arc<Console>) -> Option<Outputs> {
-        let shown = match (self.options.format(), self.options.no_capture, self.options.show_output) {
-            (Format::Json, _, _) | (_, false, false) => return None,
-            (_, true, _) => Shown::All,
-            (_, false, true) => Shown::Passed,
-        };
-        Some(Outputs::new(self.results.root(), Arc::clone(console), shown))
+        let is_json = self.options.format() == Format::Json;
+        (!is_json).then(|| Outputs::new(self.results.root(), Arc::clone(console), self.options.shown()))
     }
 
     fn libtest_json(&self, keepers: &Arc<Keepers>) -> anyhow::Result<Option<Arc<LibtestJson>>> {
@@ -228,7 +239,7 @@ impl Run<'_> {
             return Ok(None);
         }
         let out = console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
-        let shows_passed = self.options.show_output || self.options.no_capture;
+        let shows_passed = !self.options.shown().of(Status::Passed).streams().is_empty();
         let keepers = Arc::clone(keepers);
         let closed = move || {
             keepers.interrupt(SIGPIPE);
@@ -258,7 +269,7 @@ impl Run<'_> {
     fn conclude_as_text(
         &self,
         executor: &Arc<Executor>,
-        console: &Arc<Console>,
+        forward: &Forward,
         keepers: &Keepers,
     ) -> anyhow::Result<Conclusion> {
         let out = console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
@@ -270,7 +281,7 @@ impl Run<'_> {
             let closed = || {
                 keepers.interrupt(SIGPIPE);
             };
-            let forwarding = scope.spawn(move || console.forward(reader, out, closed));
+            let forwarding = scope.spawn(move || forward.copy(reader, out, closed));
             let conclusion = libtest_mimic::run(&arguments, trials);
             drop(writer);
             match forwarding.join() {

@@ -1,6 +1,8 @@
 //! What is running at this moment, and what has ended so far.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use crate::outcome::Status;
 #[derive(Debug, Default)]
 pub struct Running {
     state: Mutex<State>,
-    changed: Condvar,
+    closing: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -22,10 +24,14 @@ struct State {
 }
 
 /// A case that is running.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Process {
     /// Its process.
     pub pid: i32,
+    /// The worker that runs it.
+    pub worker: usize,
+    /// The directory of its output, relative to the run's.
+    pub output: Option<PathBuf>,
     /// When it was started.
     pub since: Instant,
 }
@@ -51,6 +57,16 @@ impl Counts {
         *self.of_mut(status) += 1;
     }
 
+    /// How many of `status`.
+    pub fn of(mut self, status: Status) -> usize {
+        *self.of_mut(status)
+    }
+
+    /// Those that failed in one way or another.
+    pub fn failures(&self) -> usize {
+        self.failed + self.timed_out + self.no_run
+    }
+
     /// All of them.
     pub fn total(&self) -> usize {
         self.passed + self.skipped + self.failed + self.timed_out + self.no_run
@@ -67,6 +83,18 @@ impl Counts {
     }
 }
 
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = Status::ALL.map(|status| (self.of(status), status.as_str()));
+        let shown: Vec<_> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("{count} {word}"))
+            .collect();
+        f.write_str(&shown.join(", "))
+    }
+}
+
 /// The table as it was at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -80,15 +108,20 @@ impl Running {
     /// The table as it is.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.lock();
-        let mut cases: Vec<_> = state.cases.iter().map(|(name, process)| (name.clone(), *process)).collect();
+        let mut cases: Vec<_> =
+            state.cases.iter().map(|(name, process)| (name.clone(), process.clone())).collect();
         cases.sort_by_key(|(_, process)| process.since);
         Snapshot { cases, ended: state.ended }
     }
 
-    /// Waits until more than `ended` cases have ended, for at most `patience`; `false` once [`Self::close`] was called.
-    pub fn wait_for_an_end(&self, ended: usize, patience: Duration) -> bool {
-        let nothing_new = |state: &mut State| !state.closed && state.ended.total() <= ended;
-        let waited = self.changed.wait_timeout_while(self.lock(), patience, nothing_new);
+    /// A case is listed as ignored: it counts as skipped.
+    pub fn ignored(&self) {
+        self.lock().ended.add(Status::Skipped);
+    }
+
+    /// Waits for this long, or until [`Self::close`] is called; returns whether it was not.
+    pub fn is_open_after(&self, time: Duration) -> bool {
+        let waited = self.closing.wait_timeout_while(self.lock(), time, |state| !state.closed);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !state.closed
     }
@@ -96,7 +129,7 @@ impl Running {
     /// Ends all waiting: the run is over.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.changed.notify_all();
+        self.closing.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -108,14 +141,18 @@ impl Observer for Running {
     fn notify(&self, event: Event<'_>) {
         match event {
             Event::Started(outcome) => {
-                let process = Process { pid: outcome.pid.unwrap_or(0), since: Instant::now() };
+                let process = Process {
+                    pid: outcome.pid.unwrap_or(0),
+                    worker: outcome.worker,
+                    output: outcome.output.clone(),
+                    since: Instant::now(),
+                };
                 self.lock().cases.insert(outcome.name.clone(), process);
             }
             Event::Finished(outcome) => {
                 let mut state = self.lock();
                 state.cases.remove(&outcome.name);
                 state.ended.add(outcome.status);
-                self.changed.notify_all();
             }
         }
     }

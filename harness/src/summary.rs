@@ -26,9 +26,16 @@ pub struct Summary {
 #[derive(Debug, Default)]
 struct State {
     counts: Counts,
-    failures: BTreeMap<(Status, String), String>,
+    failures: Vec<Failure>,
     skipped: BTreeMap<String, Vec<String>>,
     leaks: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    status: Status,
+    name: String,
+    reason: String,
 }
 
 impl Observer for Summary {
@@ -41,7 +48,8 @@ impl Observer for Summary {
             Status::Passed => {}
             Status::Skipped => state.skipped.entry(reason).or_default().push(outcome.name.clone()),
             Status::Failed | Status::TimedOut | Status::NoRun => {
-                state.failures.insert((outcome.status, outcome.name.clone()), reason);
+                let (status, name) = (outcome.status, outcome.name.clone());
+                state.failures.push(Failure { status, name, reason });
             }
         }
         if !outcome.leaks.is_empty() {
@@ -71,6 +79,14 @@ impl Summary {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).counts
     }
 
+    /// What has failed so far, in the order in which it did, each in a line.
+    pub fn failures(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let line =
+            |failure: &Failure| format!("{} {}: {}", failure.status.as_str(), failure.name, failure.reason);
+        state.failures.iter().map(line).collect()
+    }
+
     /// The summary as text; `results` is where the rest is.
     pub fn render(&self, results: &Path) -> String {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +98,7 @@ impl Summary {
 
 impl State {
     fn render(&self, text: &mut String, results: &Path) -> std::fmt::Result {
-        writeln!(text, "{}", line_of(&self.counts))?;
+        writeln!(text, "{} of {} cases", self.counts, self.counts.total())?;
         if self.counts.passed == 0 && self.failures.is_empty() && self.counts.skipped > 0 {
             writeln!(text, "\nNOTHING WAS TESTED: every case was skipped. The commonest reasons:")?;
         }
@@ -91,11 +107,13 @@ impl State {
             self.render_skipped(text)?;
         }
         for status in [Status::NoRun, Status::TimedOut, Status::Failed] {
-            let failures: Vec<_> = self.failures.iter().filter(|((of, _), _)| *of == status).collect();
+            let mut failures: Vec<_> =
+                self.failures.iter().filter(|failure| failure.status == status).collect();
+            failures.sort_by_key(|failure| &failure.name);
             if !failures.is_empty() {
                 writeln!(text, "\n{}", status.as_str())?;
             }
-            for ((_, name), reason) in failures {
+            for Failure { name, reason, .. } in failures {
                 writeln!(text, "  {name}: {reason}")?;
             }
         }
@@ -121,19 +139,6 @@ impl State {
         }
         Ok(())
     }
-}
-
-fn line_of(counts: &Counts) -> String {
-    let parts = [
-        (counts.passed, "PASSED"),
-        (counts.skipped, "SKIPPED"),
-        (counts.failed, "FAILED"),
-        (counts.timed_out, "TIMED_OUT"),
-        (counts.no_run, "NO_RUN"),
-    ];
-    let shown: Vec<_> =
-        parts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-    format!("{} of {} cases", shown.join(", "), counts.total())
 }
 
 fn first_line(outcome: &Outcome) -> String {

@@ -212,3 +212,65 @@ fn output_is_shown_where_it_is_asked_for() {
     assert_eq!(shown(&["--no-capture"]), [true, true]);
     assert_eq!(shown(&["--show-output"]), [true, false]);
 }
+
+#[test]
+fn what_is_shown_of_a_case_depends_on_its_status() {
+    let fixture = Fixture::new()
+        .selftest("good_test", "echo good out; echo good err >&2")
+        .selftest("bad_test", "echo bad out; echo bad err >&2; exit 1")
+        .selftest("skip_test", "exit 4");
+    for threads in ["1", "2"] {
+        let run = |report: &[&str]| {
+            let report = report.iter().flat_map(|report| ["--report", report]);
+            fixture.run(&["--test-threads", threads].into_iter().chain(report).collect::<Vec<_>>())
+        };
+        let ran = run(&["all=off,fail=stderr"]);
+        assert_eq!(ran.code, Some(101));
+        let begin = ran.stdout.split_once("failures:").unwrap().0;
+        let shown: Vec<_> = begin.lines().filter(|line| !line.is_empty()).collect();
+        assert_eq!(
+            shown,
+            [
+                "running 3 tests",
+                "---- bad_test::default stderr ----",
+                "bad err",
+                "test bad_test::default  ... FAILED"
+            ]
+        );
+        assert!(ran.stdout.contains("test result: FAILED. 1 passed; 1 failed; 1 ignored;"), "{}", ran.stdout);
+
+        let ran = run(&["fail=off", "pass=stdout"]);
+        assert_eq!(ran.code, Some(101));
+        assert_eq!(lines_with(&ran.stdout, "test bad_test"), [""; 0]);
+        assert_eq!(lines_with(&ran.stderr, "bad_test"), [""; 0]);
+        assert!(ran.stdout.contains("---- good_test::default stdout ----\ngood out\n"), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("good err"), "{}", ran.stdout);
+        // The end names it all the same: libtest's, and ours.
+        assert!(ran.stdout.contains("failures:\n    bad_test::default\n"), "{}", ran.stdout);
+        assert!(ran.stdout.contains("\nFAILED\n  bad_test::default: exit code 1"), "{}", ran.stdout);
+    }
+    let wrong = fixture.run(&["--report", "fail=loud"]);
+    assert!(wrong.code == Some(2) && wrong.stderr.contains("one of off, status, stdout, stderr, full"));
+}
+
+#[test]
+fn json_is_complete_whatever_is_shown() {
+    let fixture =
+        Fixture::new().selftest("good_test", "echo all is well").selftest("bad_test", "echo alas; exit 1");
+    let events = |report: &str| {
+        let ran = fixture.run(&["--format", "json", "--report", report]);
+        let lines = ran.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let ends = lines.filter(|line| line["type"] == "test" && line["event"] != "started");
+        let shows = |line: serde_json::Value| {
+            (line["name"].to_string(), line["stdout"].to_string().contains("--- command.stdout"))
+        };
+        let mut ends: Vec<_> = ends.map(shows).collect();
+        ends.sort();
+        ends
+    };
+    let of = |bad: bool, good: bool| {
+        [("\"bad_test::default\"".to_owned(), bad), ("\"good_test::default\"".to_owned(), good)]
+    };
+    assert_eq!(events("all=off"), of(true, false));
+    assert_eq!(events("pass=full"), of(true, true));
+}

@@ -203,6 +203,17 @@ pub(super) fn take_signals() -> io::Result<OwnedFd> {
     }
 }
 
+/// Blocks `signal` in the calling thread, and in the threads and processes that it starts.
+pub(crate) fn block_in_this_thread(signal: c_int) -> io::Result<()> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: the set is initialised by the call before it is used.
+    check(unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), signal);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut())
+    })
+}
+
 /// Keeps the files that this process was started with, but for its standard ones, from the processes that it starts.
 pub(super) fn close_files_on_exec() -> io::Result<()> {
     for entry in fs::read_dir("/proc/self/fd")? {

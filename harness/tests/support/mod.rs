@@ -12,6 +12,8 @@ use harness::outcome::{Outcome, Status};
 use harness::record::Record;
 use tempfile::TempDir;
 
+pub(crate) mod terminal;
+
 /// A temporary directory with `selftests`, in which a run keeps its results in `run`.
 pub(crate) struct Fixture {
     directory: TempDir,
