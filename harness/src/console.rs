@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::{Format, Options};
 use crate::event::{Event, Observer};
 use crate::heartbeat::Heartbeat;
 use crate::outcome::Status;
+use crate::pace::{Pace, roughly};
 use crate::printable::printable;
 use crate::running::{Process, Running, Snapshot};
 use crate::shown::Shown;
+use crate::summary::slower;
 
 /// How often we look whether there is something to say, where there is no live line.
 const LOOK: Duration = Duration::from_secs(1);
@@ -29,19 +32,21 @@ const NAMED: usize = 6;
 pub struct Console {
     live: Option<ProgressBar>,
     running: Arc<Running>,
+    pace: Arc<Pace>,
     shown: Shown,
     total: usize,
 }
 
 impl Console {
-    /// A console for `total` cases, of which `shown` says what is shown.
-    pub fn new(running: Arc<Running>, shown: Shown, total: usize) -> Self {
+    /// A console for `total` cases, which shows what `options` want.
+    pub fn new(running: Arc<Running>, pace: Arc<Pace>, options: &Options, total: usize) -> Self {
         let style = ProgressStyle::with_template("[{elapsed}] {wide_msg}");
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        // It is hidden where there is no terminal, or one that cannot clear a line.
-        let live = (!bar.is_hidden()).then_some(bar);
-        Self { live, running, shown, total }
+        // It is hidden where there is no terminal, or one that cannot clear a line. It would also clear what has no end yet:
+        // the line of characters that is the terse format.
+        let live = (!bar.is_hidden() && options.format() != Format::Terse).then_some(bar);
+        Self { live, running, pace, shown: options.shown(), total }
     }
 
     /// Prints a line to the standard error.
@@ -80,7 +85,7 @@ impl Console {
             open = self.running.is_open_after(REDRAW);
             let snapshot = self.running.snapshot();
             // This draws it, also where only the time has changed.
-            bar.set_message(live_message(&snapshot, self.total));
+            bar.set_message(self.live_message(&snapshot));
         }
         bar.finish_and_clear();
     }
@@ -91,9 +96,44 @@ impl Console {
             let snapshot = self.running.snapshot();
             let longest = snapshot.cases.first().map(|(_, process)| process.since);
             if heartbeat.is_due(Instant::now(), self.shown_ends(&snapshot), longest) {
-                self.say(&still_running(&snapshot, self.total));
+                self.say(&self.still_running(&snapshot));
             }
         }
+    }
+
+    fn live_message(&self, snapshot: &Snapshot) -> String {
+        let ended = snapshot.ended;
+        let (passed, skipped, total) = (ended.passed, ended.skipped, self.total);
+        let failures = failures(snapshot);
+        let left = self.left(snapshot);
+        let running =
+            if snapshot.cases.is_empty() { String::new() } else { format!(": {}", self.list(snapshot)) };
+        format!("{}/{total} ({passed} passed, {skipped} skipped{failures}{left}){running}", ended.total())
+    }
+
+    fn still_running(&self, snapshot: &Snapshot) -> String {
+        let none = || "no case at this moment".to_owned();
+        let running = if snapshot.cases.is_empty() { none() } else { self.list(snapshot) };
+        let (ended, total) = (snapshot.ended.total(), self.total);
+        let (failures, left) = (failures(snapshot), self.left(snapshot));
+        format!("still running: {running}; {ended} of {total} have ended{failures}{left}")
+    }
+
+    fn left(&self, snapshot: &Snapshot) -> String {
+        let left = self.pace.left(snapshot, Instant::now());
+        left.map(|left| format!(", about {} left", roughly(left))).unwrap_or_default()
+    }
+
+    /// The cases that run, the longest first.
+    fn list(&self, snapshot: &Snapshot) -> String {
+        let show = |(name, process): &(String, Process)| {
+            format!("{name} (pid {}, {})", process.pid, self.pace.compared(name, process.since.elapsed()))
+        };
+        let mut shown: Vec<_> = snapshot.cases.iter().take(NAMED).map(show).collect();
+        if snapshot.cases.len() > NAMED {
+            shown.push(format!("and {} more", snapshot.cases.len() - NAMED));
+        }
+        shown.join(", ")
     }
 
     /// How many ends of cases the user has seen.
@@ -105,44 +145,26 @@ impl Console {
 
 impl Observer for Console {
     fn notify(&self, event: Event<'_>) {
-        if let Event::Finished(outcome) = event
-            && outcome.status.is_failure()
-            && !self.shown.hides(outcome.status)
-        {
+        let Event::Finished(outcome) = event else { return };
+        if self.shown.hides(outcome.status) {
+            return;
+        }
+        if outcome.status.is_failure() {
             let reason = outcome.reason.as_deref().unwrap_or_default();
             let first_line = printable(reason.lines().next().unwrap_or_default().as_bytes());
             self.say(&format!("{} {}: {first_line}", outcome.status.as_str(), outcome.name));
         }
+        if let Some(last) = self.pace.was_faster_than(outcome) {
+            self.say(&format!("SLOWER {}", slower(outcome, last)));
+        }
     }
 }
 
-fn live_message(snapshot: &Snapshot, total: usize) -> String {
-    let ended = snapshot.ended;
-    let failures = ended.failures();
-    let failures = if failures > 0 { format!(", {failures} failed") } else { String::new() };
-    let running = if snapshot.cases.is_empty() { String::new() } else { format!(": {}", list(snapshot)) };
-    let (passed, skipped) = (ended.passed, ended.skipped);
-    format!("{}/{total} ({passed} passed, {skipped} skipped{failures}){running}", ended.total())
-}
-
-fn still_running(snapshot: &Snapshot, total: usize) -> String {
-    let running =
-        if snapshot.cases.is_empty() { "no case at this moment".to_owned() } else { list(snapshot) };
-    let (ended, failures) = (snapshot.ended.total(), snapshot.ended.failures());
-    let failures = if failures > 0 { format!(", {failures} failed") } else { String::new() };
-    format!("still running: {running}; {ended} of {total} have ended{failures}")
-}
-
-fn list(snapshot: &Snapshot) -> String {
-    let now = Instant::now();
-    let show = |(name, process): &(String, Process)| {
-        format!("{name} (pid {}, {} s)", process.pid, now.duration_since(process.since).as_secs())
-    };
-    let mut shown: Vec<_> = snapshot.cases.iter().take(NAMED).map(show).collect();
-    if snapshot.cases.len() > NAMED {
-        shown.push(format!("and {} more", snapshot.cases.len() - NAMED));
+fn failures(snapshot: &Snapshot) -> String {
+    match snapshot.ended.failures() {
+        0 => String::new(),
+        count => format!(", {count} failed"),
     }
-    shown.join(", ")
 }
 
 /// Where libtest-mimic's lines go: the standard output, or the file of `--logfile`.

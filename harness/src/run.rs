@@ -38,6 +38,7 @@ use crate::list;
 use crate::order;
 use crate::outcome::{Status, now_ms};
 use crate::outputs::Outputs;
+use crate::pace::{Pace, Planned};
 use crate::report;
 use crate::results::{Entry, Results, RunInfo, SCHEMA_VERSION};
 use crate::running::Running;
@@ -136,25 +137,37 @@ impl Run<'_> {
         let begin = Instant::now();
         let keepers = Arc::new(Keepers::default());
         let running = Arc::new(Running::default());
-        let console = Arc::new(Console::new(Arc::clone(&running), self.options.shown(), self.cases.len()));
-        let summary = Arc::new(Summary::default());
+        let pace = Arc::new(self.pace());
+        let console =
+            Arc::new(Console::new(Arc::clone(&running), Arc::clone(&pace), self.options, self.cases.len()));
+        let summary = Arc::new(Summary::new(Arc::clone(&pace)));
         let journal = Arc::new(Journal::new(Arc::clone(&self.results), Arc::clone(&console)));
         let json = self.libtest_json(&keepers)?;
         let signals = interruption::watch(Arc::clone(&keepers), Arc::clone(&console))?;
 
         header::lines(&self.info, discovered, self.results.root()).iter().for_each(|line| console.say(line));
-        let standing =
-            Standing::new(Arc::clone(&running), Arc::clone(&summary), self.results.root(), self.cases.len());
+        let standing = Standing::new(
+            Arc::clone(&running),
+            Arc::clone(&summary),
+            Arc::clone(&pace),
+            self.results.root(),
+            self.cases.len(),
+        );
         let answering = inquiries.answer(standing, Arc::clone(&console))?;
         let informing = console.start();
-        let mut observers: Vec<Arc<dyn Observer>> =
-            vec![journal.clone(), running.clone(), summary.clone(), self.history.clone(), console.clone()];
-        observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
-        observers.extend(self.outputs(&console).map(|outputs| Arc::new(outputs) as Arc<dyn Observer>));
-
         let forward =
             Arc::new(Forward::new(Arc::clone(&console), self.options.shown(), self.options.format()));
-        observers.push(forward.clone());
+        let mut observers: Vec<Arc<dyn Observer>> = vec![
+            journal.clone(),
+            running.clone(),
+            summary.clone(),
+            self.history.clone(),
+            pace,
+            console.clone(),
+            forward.clone(),
+        ];
+        observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
+        observers.extend(self.outputs(&console).map(|outputs| Arc::new(outputs) as Arc<dyn Observer>));
 
         let executed = || self.cases.iter().filter(|case| self.is_executed(case));
         for case in self.cases.iter().filter(|case| !self.is_executed(case)) {
@@ -226,6 +239,16 @@ impl Run<'_> {
     /// Whether libtest-mimic runs `case`, rather than to call it ignored.
     fn is_executed(&self, case: &Case) -> bool {
         case.ignored.is_none() || self.selection.runs_ignored()
+    }
+
+    fn pace(&self) -> Pace {
+        let planned = |case: &Case| Planned {
+            name: case.name.to_string(),
+            weight: if case.exclusive { u32::MAX } else { case.weight },
+            expected: self.history.expected(&case.name.listed()),
+            last: self.history.duration_of(&case.name.listed()),
+        };
+        Pace::new(self.cases.iter().filter(|case| self.is_executed(case)).map(planned), self.info.workers)
     }
 
     /// In JSON the output stands in the events.

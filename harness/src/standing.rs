@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::pace::{Pace, roughly};
 use crate::printable::printable_within;
 use crate::running::{Process, Running};
 use crate::summary::Summary;
@@ -31,6 +32,7 @@ const LONGEST_LINE: usize = 240;
 pub struct Standing {
     running: Arc<Running>,
     summary: Arc<Summary>,
+    pace: Arc<Pace>,
     results: PathBuf,
     total: usize,
     begin: Instant,
@@ -38,8 +40,14 @@ pub struct Standing {
 
 impl Standing {
     /// That of a run of `total` cases, which begins now and keeps its results in `results`.
-    pub fn new(running: Arc<Running>, summary: Arc<Summary>, results: &Path, total: usize) -> Self {
-        Self { running, summary, results: results.to_owned(), total, begin: Instant::now() }
+    pub fn new(
+        running: Arc<Running>,
+        summary: Arc<Summary>,
+        pace: Arc<Pace>,
+        results: &Path,
+        total: usize,
+    ) -> Self {
+        Self { running, summary, pace, results: results.to_owned(), total, begin: Instant::now() }
     }
 
     /// It as text, of several lines.
@@ -52,7 +60,11 @@ impl Standing {
     fn write(&self, text: &mut String) -> Result {
         let snapshot = self.running.snapshot();
         let (ended, seconds) = (snapshot.ended, self.begin.elapsed().as_secs());
-        writeln!(text, "{} of {} cases have ended after {seconds} s: {ended}", ended.total(), self.total)?;
+        let counts = if ended.total() > 0 { format!(": {ended}") } else { String::new() };
+        writeln!(text, "{} of {} cases have ended after {seconds} s{counts}", ended.total(), self.total)?;
+        if let Some(left) = self.pace.left(&snapshot, Instant::now()) {
+            writeln!(text, "about {} left, as long as it took last time", roughly(left))?;
+        }
         if snapshot.cases.is_empty() {
             writeln!(text, "RUNNING: no case at this moment")?;
         } else {
@@ -69,7 +81,8 @@ impl Standing {
 
     fn write_case(&self, text: &mut String, name: &str, process: &Process) -> Result {
         let Process { pid, worker, since, .. } = process;
-        writeln!(text, "  {name}: {} s, pid {pid}, worker {worker}", since.elapsed().as_secs())?;
+        let time = self.pace.compared(name, since.elapsed());
+        writeln!(text, "  {name}: {time}, pid {pid}, worker {worker}")?;
         let Some(place) = &process.output else { return Ok(()) };
         for (stream, file) in [("stdout", STDOUT), ("stderr", STDERR)] {
             match tail(&self.results.join(place).join(file), LOOKED_AT) {

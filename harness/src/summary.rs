@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::event::{Event, Observer};
 use crate::outcome::{Outcome, Status};
+use crate::pace::Pace;
 use crate::printable::printable;
 use crate::running::Counts;
-
-use std::sync::{Mutex, PoisonError};
 
 /// How many of the reasons for skipping are shown, the commonest first.
 const SHOWN_REASONS: usize = 12;
@@ -18,8 +19,9 @@ const SHOWN_REASONS: usize = 12;
 const NAMED: usize = 4;
 
 /// Collects what the end of the run has to say.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Summary {
+    pace: Arc<Pace>,
     state: Mutex<State>,
 }
 
@@ -28,6 +30,7 @@ struct State {
     counts: Counts,
     failures: Vec<Failure>,
     skipped: BTreeMap<String, Vec<String>>,
+    slower: Vec<String>,
     leaks: Vec<String>,
 }
 
@@ -52,6 +55,9 @@ impl Observer for Summary {
                 state.failures.push(Failure { status, name, reason });
             }
         }
+        if let Some(last) = self.pace.was_faster_than(outcome) {
+            state.slower.push(slower(outcome, last));
+        }
         if !outcome.leaks.is_empty() {
             let named: Vec<_> = outcome
                 .leaks
@@ -67,6 +73,11 @@ impl Observer for Summary {
 }
 
 impl Summary {
+    /// An empty one, of a run at this `pace`.
+    pub fn new(pace: Arc<Pace>) -> Self {
+        Self { pace, state: Mutex::default() }
+    }
+
     /// Counts a case that is listed as ignored, for this reason.
     pub fn ignored(&self, name: &str, reason: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,6 +128,10 @@ impl State {
                 writeln!(text, "  {name}: {reason}")?;
             }
         }
+        if !self.slower.is_empty() {
+            writeln!(text, "\nSLOWER THAN BEFORE")?;
+            self.slower.iter().try_for_each(|line| writeln!(text, "  {line}"))?;
+        }
         if !self.leaks.is_empty() {
             writeln!(text, "\nLEFT RUNNING by its case, and killed")?;
             self.leaks.iter().try_for_each(|leak| writeln!(text, "  {leak}"))?;
@@ -139,6 +154,11 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Says how long a case took, and how long it took `last` time.
+pub fn slower(outcome: &Outcome, last: Duration) -> String {
+    format!("{}: {:.1} s, last time {:.1} s", outcome.name, outcome.duration_s, last.as_secs_f64())
 }
 
 fn first_line(outcome: &Outcome) -> String {

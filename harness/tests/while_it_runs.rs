@@ -4,14 +4,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::terminal::Terminal;
-use support::{Fixture, lines_with};
+use support::{Fixture, Ran, lines_with};
 
 mod support;
 
@@ -71,6 +71,25 @@ fn enter_says_what_runs_and_leaves_the_terminal_as_it_was() {
     assert_eq!(format!("{before:?}"), format!("{during:?}"));
 }
 
+#[test]
+fn the_terse_formats_line_of_characters_stays_whole() {
+    let mut fixture = Fixture::new();
+    for number in 0..20 {
+        fixture = fixture.selftest(&format!("a{number}_test"), "exit 0");
+    }
+    let terminal = Terminal::run(&fixture.command(&[
+        "--selftests",
+        "selftests",
+        "--output",
+        "run",
+        "-q",
+        "--color",
+        "never",
+    ]));
+    let (code, printed) = terminal.end();
+    assert!(code == Some(0) && printed.contains(&".".repeat(20)), "{printed}");
+}
+
 /// A shell with job control that has the run in the background, and does `then`.
 fn shell(fixture: &Fixture, then: &str) -> Terminal {
     let program = fixture.command(&ARGUMENTS);
@@ -117,8 +136,14 @@ fn sigusr1_says_what_runs_in_a_pipe() {
         fs::read(fixture.results().join("suite/waits/command.stderr")).is_ok_and(|text| !text.is_empty())
     });
     wait_for(&lines, "FAILED a_fails_test::default: not ok: the moon");
-    signal(&child);
-    let said = wait_for(&lines, "  FAILED a_fails_test::default: not ok: the moon");
+    // Its output may be there before the run has heard that it was started.
+    let said = loop {
+        signal(&child);
+        let said = wait_for(&lines, "  FAILED a_fails_test::default: not ok: the moon");
+        if !said.contains("RUNNING: no case at this moment") {
+            break said;
+        }
+    };
     assert_it_says_what_runs(&said);
     assert!(!said.contains('\x1b'), "{said}");
     let_go(&fixture);
@@ -144,12 +169,61 @@ fn sigusr1_ends_nothing_whenever_it_comes() {
     assert_eq!(fixture.record().outcomes.len(), 21);
 }
 
+#[test]
+fn a_case_that_takes_far_longer_than_last_time_is_told_while_it_runs_and_at_the_end() {
+    let waits = "cd ..; test -e first || { touch first; exit 0; }; while ! test -e go; do sleep 0.05; done";
+    let fixture = Fixture::new().selftest("slow_test", waits).selftest("other_test", "sleep 0.1");
+    // Durations are kept beside the default results directory, which is where the program lies.
+    let program = fixture.path().join("kvm-tests");
+    fs::copy(env!("CARGO_BIN_EXE_kvm-tests-runner"), &program).unwrap();
+    let command = || {
+        let original = fixture.command(&["--selftests", "selftests", "--test-threads", "2"]);
+        let mut command = Command::new(&program);
+        command.args(original.get_args()).current_dir(fixture.path()).env_clear();
+        command.envs(original.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    };
+    let first = Ran::of(command().output().unwrap());
+    assert_eq!((first.code, lines_with(&first.stdout, "SLOWER")), (Some(0), vec![]), "{}", first.stderr);
+
+    let mut child = command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = lines_of(child.stderr.take().unwrap());
+    wait_for(&lines, "  results");
+    let begin = Instant::now();
+    let is_slow = |line: &str| {
+        line.starts_with("  slow_test::default: ") && line.contains(" s, SLOW: last time 0.0 s, pid ")
+    };
+    'asking: loop {
+        signal(&child);
+        while let Ok(line) = lines.recv_timeout(Duration::from_millis(100)) {
+            if is_slow(&line) {
+                break 'asking;
+            }
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "it is never called slow");
+    }
+    let_go(&fixture);
+    let slower = wait_for(&lines, "SLOWER slow_test::default: ");
+    assert!(slower.trim_end().ends_with(" s, last time 0.0 s"), "{slower}");
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    // It is no failure.
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+    let summary = ran.stdout.split_once("\nSLOWER THAN BEFORE\n").unwrap().1;
+    assert!(summary.starts_with("  slow_test::default: "), "{summary}");
+    assert!(!summary.contains("other_test"), "{summary}");
+}
+
 fn start(mut command: Command) -> (Child, Receiver<String>) {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let stderr = BufReader::new(child.stderr.take().unwrap());
-    let (sender, lines) = channel();
-    thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let lines = lines_of(child.stderr.take().unwrap());
     (child, lines)
+}
+
+fn lines_of(stderr: ChildStderr) -> Receiver<String> {
+    let (sender, lines) = channel();
+    let mut stderr = BufReader::new(stderr).lines().map_while(Result::ok);
+    thread::spawn(move || stderr.try_for_each(|line| sender.send(line)));
+    lines
 }
 
 fn signal(child: &Child) {
