@@ -4,6 +4,7 @@
 //! when the first one enters and restored when the last one leaves, across processes.
 
 use std::fmt;
+use std::fs::File;
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
@@ -14,21 +15,25 @@ use change::Baseline;
 use definition::Definition;
 use journal::Journal;
 use lock::{Gate, Other, POLL, Use};
+use lock_file::{Place, USERS};
 use plan::Plan;
 use platform::Platform;
 use process::{Process, is_ancestor};
 use root::Root;
+use rustix::fs::{FlockOperation, flock};
 
 pub mod change;
 pub mod definition;
 pub mod definition_toml;
 pub mod device;
 pub mod feature;
+pub mod host_lock;
 pub mod hugepages;
 pub mod journal;
 pub mod kernel_log;
 pub mod loader;
 pub mod lock;
+pub mod lock_file;
 pub mod module;
 pub mod plan;
 pub mod platform;
@@ -140,12 +145,12 @@ impl Environments {
         mut wait: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Entered, Refusal> {
         if !self.root.may_change() {
-            return self.enter_without_change(definition);
+            return self.enter_without_change(definition, &mut wait);
         }
         let directory = match journal::directory(&self.root) {
             Ok(directory) => directory,
             // Where nothing is to be changed, nothing needs to be kept.
-            Err(_) if definition.is_empty() => return self.enter_without_change(definition),
+            Err(_) if definition.is_empty() => return self.enter_without_change(definition, &mut wait),
             Err(error) => {
                 return Err(Refusal::Refused(format!(
                     "use {}: {error}",
@@ -164,11 +169,16 @@ impl Environments {
                 Joining::Alone => {
                     let notes = self.recover_and_change(definition, &mut wait)?;
                     let used = gate.register(&wanted).map_err(io)?;
-                    return Ok(Entered { root: self.root.clone(), used: Some(used), notes });
+                    return Ok(Entered { root: self.root.clone(), used: Some(used), _kept: None, notes });
                 }
                 Joining::With(environment) => {
                     let used = gate.register(&environment).map_err(io)?;
-                    return Ok(Entered { root: self.root.clone(), used: Some(used), notes: Vec::new() });
+                    return Ok(Entered {
+                        root: self.root.clone(),
+                        used: Some(used),
+                        _kept: None,
+                        notes: Vec::new(),
+                    });
                 }
                 Joining::Later(message) => message,
             };
@@ -194,14 +204,63 @@ impl Environments {
         Ok(Some(environment))
     }
 
-    /// Somebody who may change nothing: fine if there is nothing to change.
-    fn enter_without_change(&self, definition: &Definition) -> Result<Entered, Refusal> {
+    /// Somebody who may change nothing: fine if there is nothing to change, for as long as nobody else changes it.
+    fn enter_without_change(
+        &self,
+        definition: &Definition,
+        wait: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Entered, Refusal> {
+        let io = |error: std::io::Error| Refusal::Refused(format!("lock this host as it is: {error}"));
+        let users = Place::find(&self.root).open(USERS).map_err(io)?;
+        if let Some(users) = &users {
+            self.keep_as_it_is(users, wait)?;
+        }
         match self.plan(definition) {
             plan if plan.is_nothing() => {
-                Ok(Entered { root: self.root.clone(), used: None, notes: Vec::new() })
+                Ok(Entered { root: self.root.clone(), used: None, _kept: users, notes: Vec::new() })
             }
             plan => Err(plan.refusal.unwrap_or_else(|| Refusal::Refused(plan::ROOT_ONLY.to_owned()))),
         }
+    }
+
+    /// Waits until the host is as it was, and keeps it so. Whoever changes it has this lock alone when he writes his
+    /// journal, so with the lock and without a journal it stays as it is.
+    fn keep_as_it_is(
+        &self,
+        users: &File,
+        mut wait: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), Refusal> {
+        let io = |error: std::io::Error| Refusal::Refused(format!("lock this host as it is: {error}"));
+        let changes = |who: &str| format!("waiting for {who}, which changes this host");
+        loop {
+            lock_file::lock(users, FlockOperation::NonBlockingLockShared, changes, &mut wait)
+                .map_err(io)?
+                .ok_or(Refusal::Interrupted)?;
+            if !journal::path(&self.root).exists() || self.is_inside() {
+                return Ok(());
+            }
+            flock(users, FlockOperation::Unlock).map_err(|error| io(error.into()))?;
+            let message = match lock::users(&self.root).as_slice() {
+                [] => {
+                    return Err(Refusal::Refused(
+                        "a killed run has left this host changed: as root, run kvm-tests restore".to_owned(),
+                    ));
+                }
+                users => {
+                    let users = lock_file::list(users);
+                    format!("waiting for {users}, which keeps this host in another environment")
+                }
+            };
+            if wait(&message).is_break() {
+                return Err(Refusal::Interrupted);
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Whether this runs inside an environment that was entered.
+    fn is_inside(&self) -> bool {
+        lock::users(&self.root).iter().any(|user| is_ancestor(user.pid))
     }
 
     /// Alone behind the gate.
@@ -221,6 +280,8 @@ impl Environments {
                 journal.pid, journal.environment
             ));
         }
+        // Held until the journal is there, and tells the others.
+        let _alone = self.wait_for_users(definition, wait)?;
         let start = Instant::now();
         let plan = loop {
             let plan = self.plan(definition);
@@ -244,6 +305,32 @@ impl Environments {
             notes.extend(change::apply(&self.root, &plan, &mut baseline)?);
         }
         Ok(notes)
+    }
+
+    /// Waits for those who may change nothing and need the host as it is, if it is to be changed.
+    fn wait_for_users(
+        &self,
+        definition: &Definition,
+        mut wait: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Option<File>, Refusal> {
+        let plan = self.plan(definition);
+        if plan.is_nothing() || matches!(plan.refusal, Some(Refusal::Impossible(_))) {
+            return Ok(None);
+        }
+        let io = |error: std::io::Error| Refusal::Refused(format!("lock this host: {error}"));
+        let Some(users) = Place::find(&self.root).open(USERS).map_err(io)? else { return Ok(None) };
+        let holders = lock_file::holders(&users.metadata().map_err(io)?);
+        if let Some(ancestor) = holders.iter().find(|holder| is_ancestor(holder.pid)) {
+            return Err(Refusal::Refused(format!(
+                "this runs inside {}, which needs this host as it is: run it outside of that",
+                ancestor.at_length()
+            )));
+        }
+        let need = |who: &str| format!("waiting for {who}, which needs this host as it is");
+        lock_file::lock(&users, FlockOperation::NonBlockingLockExclusive, need, &mut wait)
+            .map_err(io)?
+            .ok_or(Refusal::Interrupted)?;
+        Ok(Some(users))
     }
 }
 
@@ -270,14 +357,14 @@ fn join(others: &[Other], definition: &Definition, wanted: &str) -> Result<Joini
             true => Ok(Joining::With(other.environment.clone())),
             false => Err(Refusal::Refused(format!(
                 "this runs inside {}, which keeps this host at {theirs}: run it outside of that",
-                ancestor.process
+                ancestor.process.at_length()
             ))),
         };
     }
     let processes: Vec<Process> = others.iter().map(|other| other.process.clone()).collect();
     Ok(Joining::Later(format!(
         "waiting for {}, which keeps this host at {theirs}",
-        process::list(&processes)
+        lock_file::list(&processes)
     )))
 }
 
@@ -289,6 +376,8 @@ fn join(others: &[Other], definition: &Definition, wanted: &str) -> Result<Joini
 pub struct Entered {
     root: Root,
     used: Option<Use>,
+    /// The lock of a user who may change nothing.
+    _kept: Option<File>,
     /// What the user should know: what else changed with it, and what a killed run had left.
     pub notes: Vec<String>,
 }

@@ -16,6 +16,7 @@ use crate::evidence::{self, Evidence};
 use crate::gate::Gate;
 use crate::keeper::{Ended, Output, Task};
 use crate::keepers::{Haste, Keepers, Worker};
+use crate::neighbours::Neighbours;
 use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
 use crate::results::Results;
 use crate::slots::{Demand, Slots};
@@ -38,6 +39,8 @@ pub struct Executor {
     pub gate: Gate,
     /// What the cases that run side by side share.
     pub slots: Slots,
+    /// The host, which is shared with other runs.
+    pub host: Neighbours,
     /// The suites of this run, by environment and suite.
     pub suites: HashMap<(Option<String>, String), SuiteRun>,
     /// The timeout of the cases that set none.
@@ -99,7 +102,8 @@ impl Executor {
     }
 
     fn run(&self, case: &Case, suite: &SuiteRun, outcome: &mut Outcome) -> Result<(), Verdict> {
-        // It may have waited long for its environment and its slots.
+        let _host = self.host.take(case)?;
+        // It may have waited long for its environment, its slots and the host.
         self.check_interruption()?;
         let worker = self.keepers.take().map_err(|error| (Status::NoRun, format!("{error:#}")))?;
         outcome.worker = worker.number();
@@ -111,6 +115,7 @@ impl Executor {
 
     /// Tears down the suite of `case`, its last one.
     fn tear_down(&self, case: &Case, command: &str) -> Result<(), String> {
+        let _host = self.host.take_to_tear_down();
         let worker = self.keepers.take().map_err(|error| format!("{error:#}"))?;
         let mut attempt = Attempt { executor: self, case, worker, outcome: &mut Outcome::new(case) };
         let place = attempt.suite_place();

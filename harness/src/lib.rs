@@ -44,6 +44,7 @@ pub mod line;
 pub mod list;
 pub mod matrix;
 pub mod name;
+pub mod neighbours;
 pub mod node;
 pub mod order;
 pub mod outcome;

@@ -35,6 +35,7 @@ use crate::journal::Journal;
 use crate::keepers::Keepers;
 use crate::libtest_json::LibtestJson;
 use crate::list;
+use crate::neighbours::Neighbours;
 use crate::order;
 use crate::outcome::{Status, now_ms};
 use crate::outputs::Outputs;
@@ -145,7 +146,10 @@ impl Run<'_> {
         let json = self.libtest_json(&keepers)?;
         let signals = interruption::watch(Arc::clone(&keepers), Arc::clone(&console))?;
 
-        header::lines(&self.info, discovered, self.results.root()).iter().for_each(|line| console.say(line));
+        let neighbours = Neighbours::new(Arc::clone(&keepers), Arc::clone(&console));
+        let mut header = header::lines(&self.info, discovered, self.results.root());
+        header.extend(neighbours.describe());
+        header.iter().for_each(|line| console.say(line));
         let standing = Standing::new(
             Arc::clone(&running),
             Arc::clone(&summary),
@@ -190,6 +194,7 @@ impl Run<'_> {
                 slots: u32::try_from(self.info.workers).unwrap_or(u32::MAX),
                 memory: Host::available_memory(),
             }),
+            host: neighbours,
             suites: suites_of(executed()),
             timeout: self.options.timeout(),
             observers,

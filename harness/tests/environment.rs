@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use harness::config::EnvironmentSource;
 use harness::environment::definition::Definition;
+use harness::environment::host_lock::HostLock;
 use harness::environment::root::Root;
 use harness::environment::{Entered, Environments, Refusal, definition_toml};
 
@@ -473,10 +474,13 @@ fn wait_for(path: &Path) {
 
 /// A process that stays in an environment until the file `go` appears.
 fn stay(host: &FakeHost, settings: &str) -> (Child, PathBuf) {
+    stay_as(host, &["with", settings])
+}
+
+fn stay_as(host: &FakeHost, how: &[&str]) -> (Child, PathBuf) {
     let go = host.path("go");
     let script = format!("touch '{0}.in'; until [ -e '{0}' ]; do sleep 0.01; done", go.display());
-    let child =
-        program(host, &["with", settings, "--", "sh", "-c", &script]).stderr(Stdio::null()).spawn().unwrap();
+    let child = program(host, how).args(["--", "sh", "-c", &script]).stderr(Stdio::null()).spawn().unwrap();
     wait_for(&host.path("go.in"));
     (child, go)
 }
@@ -514,6 +518,59 @@ fn inside_an_environment_the_host_as_it_is_is_that_one_and_another_is_refused() 
     let refused = run("nested=off");
     assert_eq!(refused.status.code(), Some(101));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("refused: this runs inside pid "));
+}
+
+/// Starts a program and waits for the line on its standard error that begins with `says`.
+fn start_until(mut command: Command, says: &str) -> (Child, String) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = lines.find_map(|line| line.ok().filter(|line| line.starts_with(says))).unwrap();
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, line)
+}
+
+#[test]
+fn the_host_is_not_changed_under_a_user_who_needs_it_as_it_is() {
+    let host = FakeHost::amd();
+    // Root makes the place where both can lock.
+    enter(&host, &Definition::host()).unwrap().leave().unwrap();
+    drop(HostLock::new(host.root()));
+    let (mut user, go) = stay_as(&host, &["as_user"]);
+    let change = program(&host, &["with", "tdp=off", "--", "true"]);
+    let (mut changing, line) = start_until(change, "waiting for pid ");
+    assert!(line.starts_with(&format!("waiting for pid {} (", user.id())), "{line}");
+    assert!(line.contains(", started at 20") && line.ends_with("which needs this host as it is"), "{line}");
+    assert_eq!(host.parameter("kvm_amd.npt"), "Y");
+    fs::write(go, "").unwrap();
+    assert!(user.wait().unwrap().success() && changing.wait().unwrap().success());
+    assert!(host.calls().iter().any(|call| call.contains("npt=N")));
+}
+
+#[test]
+fn a_user_who_needs_the_host_as_it_is_waits_until_it_is_again() {
+    let host = FakeHost::amd();
+    let (mut changed, go) = stay(&host, "tdp=off");
+    let npt = host.path("sys/module/kvm_amd/parameters/npt");
+    let mut look = program(&host, &["as_user", "--", "cat"]);
+    look.arg(npt);
+    let (user, line) = start_until(look, "waiting for pid ");
+    assert!(line.contains(&format!("pid {} (", changed.id())), "{line}");
+    fs::write(go, "").unwrap();
+    assert!(changed.wait().unwrap().success());
+    assert_eq!(user.wait_with_output().unwrap().stdout, b"Y\n");
+}
+
+#[test]
+fn a_user_does_not_run_in_what_a_killed_run_has_left() {
+    let host = FakeHost::amd();
+    let (mut killed, go) = stay(&host, "tdp=off");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    fs::write(go, "").unwrap();
+    let refused = program(&host, &["as_user", "--", "true"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(101));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("a killed run has left this host changed"), "{said}");
 }
 
 #[test]

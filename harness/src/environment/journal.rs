@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -159,13 +159,14 @@ impl Journal {
     }
 }
 
-/// The directory of the journal and the locks: made if it is not there, and nobody else's.
+/// The directory of the journal and the locks: made if it is not there, and nobody else's. Other users may look into
+/// it: they find the lock files there, and who is in an environment.
 ///
 /// # Errors
 /// If it cannot be made, or somebody else could write into it.
 pub fn directory(root: &Root) -> io::Result<PathBuf> {
     let directory = root.path(DIRECTORY);
-    match DirBuilder::new().mode(0o700).recursive(!root.is_host()).create(&directory) {
+    match DirBuilder::new().mode(0o755).recursive(!root.is_host()).create(&directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
@@ -175,6 +176,9 @@ pub fn directory(root: &Root) -> io::Result<PathBuf> {
         || metadata.mode() & 0o022 != 0
     {
         return Err(io::Error::other("it is not a directory that only its owner, this user, can write into"));
+    }
+    if metadata.mode() & 0o055 != 0o055 {
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
     }
     Ok(directory)
 }

@@ -17,11 +17,19 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::journal::DIRECTORY;
+use super::lock_file::{holders, try_lock};
 use super::process::Process;
 use super::root::Root;
 
 /// How often it is looked whether others are done. A wait in flock(2) itself would be deaf to the user's Ctrl-C.
 pub const POLL: Duration = Duration::from_millis(50);
+
+/// The file of the gate.
+const GATE: &str = "gate";
+
+/// What the names of the files begin with that say who uses an environment; the process ID follows.
+const USE: &str = "use-";
 
 /// The right to look, join, change and restore.
 #[derive(Debug)]
@@ -55,11 +63,11 @@ impl Gate {
         directory: &Path,
         mut wait: impl FnMut(&str) -> ControlFlow<()>,
     ) -> io::Result<Option<Self>> {
-        let path = directory.join("gate");
+        let path = directory.join(GATE);
         let options =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
         let mut file = options.open(path)?;
-        while !try_lock(&file)? {
+        while !try_lock(&file, FlockOperation::NonBlockingLockExclusive)? {
             let mut who = String::new();
             file.rewind()?;
             file.read_to_string(&mut who)?;
@@ -70,7 +78,7 @@ impl Gate {
         }
         file.set_len(0)?;
         file.rewind()?;
-        write!(file, "{}", this_process())?;
+        write!(file, "{}", this_process().at_length())?;
         Ok(Some(Self { directory: directory.to_owned(), _file: file }))
     }
 
@@ -83,12 +91,12 @@ impl Gate {
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(pid) = name.strip_prefix("use-").and_then(|name| name.split('-').next()?.parse().ok())
+            let Some(pid) = name.strip_prefix(USE).and_then(|name| name.split('-').next()?.parse().ok())
             else {
                 continue;
             };
             let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
-            if try_lock(&file)? {
+            if try_lock(&file, FlockOperation::NonBlockingLockExclusive)? {
                 // Its holder is dead.
                 fs::remove_file(&path)?;
                 continue;
@@ -111,7 +119,7 @@ impl Gate {
         let Process { pid, command } = this_process();
         let mut number = 0;
         let (path, mut file) = loop {
-            let path = self.directory.join(format!("use-{pid}-{number}"));
+            let path = self.directory.join(format!("{USE}{pid}-{number}"));
             match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => break (path, file),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
@@ -132,17 +140,25 @@ impl Gate {
     }
 }
 
+/// Those who use an environment, or stand in the gate: for everybody to see, also without the right to enter.
+pub fn users(root: &Root) -> Vec<Process> {
+    let entries = fs::read_dir(root.path(DIRECTORY)).into_iter().flatten().flatten();
+    let is_lock = |entry: &fs::DirEntry| {
+        entry.file_name() == GATE || entry.file_name().as_encoded_bytes().starts_with(USE.as_bytes())
+    };
+    let mut users: Vec<Process> = entries
+        .filter(is_lock)
+        .filter_map(|entry| entry.metadata().ok())
+        .flat_map(|file| holders(&file))
+        .collect();
+    users.sort_by_key(|user| user.pid);
+    users.dedup();
+    users
+}
+
 fn this_process() -> Process {
     // Always of the real /proc: a directory that stands for a host knows nothing of this process.
     Process::of_pid(&Root::at(Path::new("/"), ""), std::process::id())
-}
-
-fn try_lock(file: &File) -> io::Result<bool> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }
 
 #[cfg(test)]

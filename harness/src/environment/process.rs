@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
+use jiff::Timestamp;
+
 use super::root::Root;
 
 /// How much of a command line is shown.
@@ -29,6 +31,27 @@ impl Process {
         }
         let shown = command.chars().take(MAX_COMMAND).flat_map(char::escape_debug).collect();
         Self { pid, command: shown }
+    }
+
+    /// The process with the time when it was started.
+    pub fn at_length(&self) -> String {
+        match self.started() {
+            Some(time) => format!("pid {} ({}, started at {time})", self.pid, self.command),
+            None => self.to_string(),
+        }
+    }
+
+    /// When it was started: `starttime`, in clock ticks since the boot (proc_pid_stat(5)), and `btime`, the time of
+    /// that in seconds (proc_stat(5)).
+    fn started(&self) -> Option<Timestamp> {
+        let stat = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        // The command before the last `)` may contain anything. What follows begins with the third field.
+        let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        let system = fs::read_to_string("/proc/stat").ok()?;
+        let boot: u64 = system.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+        let seconds = boot + ticks / rustix::param::clock_ticks_per_second();
+        Timestamp::from_second(seconds.try_into().ok()?).ok()
     }
 
     /// Those that keep KVM's modules in use: they have /dev/kvm, a VM or a vCPU open (proc_pid_fd(5)).

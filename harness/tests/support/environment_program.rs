@@ -1,4 +1,5 @@
-//! The engine of environments by itself, for trying it out: `plan`, `with … -- COMMAND…`, `restore` and `probe`.
+//! The engine of environments by itself, for trying it out: `plan`, `with … -- COMMAND…`, `restore` and `probe`; and
+//! `as_user … -- COMMAND…`, which is `with` for a user who may change nothing.
 //!
 //! Each SETTING is `FEATURE=VALUE`, `MODULE.PARAMETER=VALUE` or the path of an environment's file; with none of them it
 //! is the host as it is.
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
     if let Some(announcement) = root.announcement() {
         eprintln!("{announcement}");
     }
-    let environments = Environments::new(root);
+    let is_user = args.first().is_some_and(|arg| arg == "as_user");
+    let environments = Environments::new(if is_user { root.unprivileged() } else { root });
     let settings: Vec<String> = args.iter().skip(1).take_while(|arg| *arg != "--").cloned().collect();
     let command = args.iter().position(|arg| arg == "--").map_or(&[][..], |at| &args[at + 1..]);
     match args.first().map(String::as_str) {
@@ -31,11 +33,11 @@ fn main() -> ExitCode {
             Ok(restored) => println!("restored {restored:?}"),
             Err(refusal) => return refused(&refusal),
         },
-        Some("with") if !command.is_empty() => match define(&settings) {
+        Some("with" | "as_user") if !command.is_empty() => match define(&settings) {
             Ok(definition) => return with(&environments, &definition, command),
             Err(problems) => return usage(&problems),
         },
-        _ => return usage(&["plan|with|restore|probe [SETTING]... [-- COMMAND...]".to_owned()]),
+        _ => return usage(&["plan|with|as_user|restore|probe [SETTING]... [-- COMMAND...]".to_owned()]),
     }
     ExitCode::SUCCESS
 }
