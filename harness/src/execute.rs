@@ -69,8 +69,11 @@ impl Executor {
     pub fn execute(&self, place: usize, case: &Case) -> Outcome {
         let mut outcome = Outcome::new(case);
         let suite = &self.suites[&suite_key(case)];
-        let result = match self.admit(case) {
-            Ok(()) => {
+        // Before the host is taken: whoever has the suite may have to wait for that.
+        let mut of_suite = None;
+        let result = match self.admit(case).and_then(|()| self.take_suite(case)) {
+            Ok(taken) => {
+                of_suite = taken;
                 let _taken = self.slots.take(place, Demand::of(case));
                 self.run(case, suite, &mut outcome)
             }
@@ -87,6 +90,7 @@ impl Executor {
         {
             outcome.worsen(format!("the tear-down of suite {} failed: {reason}", case.name.suite));
         }
+        drop(of_suite);
         self.gate.over(case);
         self.tell(Event::Finished(&outcome));
         outcome
@@ -99,6 +103,18 @@ impl Executor {
             Some(missing) => Err((Status::NoRun, missing.clone())),
             None => self.gate.admit(case),
         }
+    }
+
+    /// Waits until no other process that shares the results has the suite of `case` set up.
+    fn take_suite(&self, case: &Case) -> Result<Option<File>, Verdict> {
+        if !self.results.is_shared() || (case.suite.setup.is_none() && case.suite.teardown.is_none()) {
+            return Ok(None);
+        }
+        let no_run = |error: io::Error| (Status::NoRun, format!("lock suite {}: {error}", case.suite.name));
+        let directory = self.results.make(&directory_of_suite(case)).map_err(no_run)?;
+        let file = File::create(directory.join(".lock")).map_err(no_run)?;
+        self.host.take_suite(&file, &case.suite.name)?;
+        Ok(Some(file))
     }
 
     fn run(&self, case: &Case, suite: &SuiteRun, outcome: &mut Outcome) -> Result<(), Verdict> {
@@ -118,8 +134,8 @@ impl Executor {
         let _host = self.host.take_to_tear_down();
         let worker = self.keepers.take().map_err(|error| format!("{error:#}"))?;
         let mut attempt = Attempt { executor: self, case, worker, outcome: &mut Outcome::new(case) };
-        let place = attempt.suite_place();
-        let result = attempt.shell("teardown", command, &place, Haste::Never);
+        let (place, prefix) = attempt.suite_place();
+        let result = attempt.shell(&format!("{prefix}teardown"), command, &place, Haste::Never);
         self.keepers.give_back(attempt.worker);
         result
     }
@@ -152,8 +168,9 @@ type Verdict = (Status, String);
 impl Attempt<'_> {
     fn run(&mut self, suite: &SuiteRun) -> Result<(), Verdict> {
         let no_run = |reason: String| (Status::NoRun, reason);
-        let suite_place = self.suite_place();
-        suite.set_up(|command| self.shell("setup", command, &suite_place, Haste::Interruptible)).map_err(
+        let (suite_place, prefix) = self.suite_place();
+        let step = format!("{prefix}setup");
+        suite.set_up(|command| self.shell(&step, command, &suite_place, Haste::Interruptible)).map_err(
             |reason| no_run(format!("the set-up of suite {} failed: {reason}", self.case.name.suite)),
         )?;
 
@@ -292,9 +309,18 @@ impl Attempt<'_> {
         self.case.timeout.unwrap_or(self.executor.timeout)
     }
 
-    fn suite_place(&self) -> PathBuf {
-        self.case.name.environment.iter().chain([&self.case.name.suite]).collect()
+    /// Where the output of the suite's set-up and tear-down belongs, and what its names begin with. Where processes share
+    /// the results, each sets the suite up for its own cases, and so keeps that with them.
+    fn suite_place(&self) -> (PathBuf, &'static str) {
+        match self.executor.results.is_shared() {
+            true => (Results::place_of(&self.case.name), "suite_"),
+            false => (directory_of_suite(self.case), ""),
+        }
     }
+}
+
+fn directory_of_suite(case: &Case) -> PathBuf {
+    case.name.environment.iter().chain([&case.name.suite]).collect()
 }
 
 fn read_evidence(task: &Task) -> anyhow::Result<Evidence> {

@@ -1,14 +1,20 @@
 //! The cases of other runs on this host: beside them, or alone.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::FlockOperation;
 
 use crate::case::Case;
 use crate::console::Console;
 use crate::environment::host_lock::{Held, HostLock, Use};
+use crate::environment::lock_file;
 use crate::environment::root::Root;
 use crate::keepers::Keepers;
 use crate::outcome::Status;
+
+const INTERRUPTED: &str = "interrupted while it waited for another run";
 
 /// Lets each case of this run on the host when those of the other runs allow it, and says for whom it waits.
 #[derive(Debug)]
@@ -41,7 +47,21 @@ impl Neighbours {
         let taken = self.lock.take(how, &mut |message| self.wait(message));
         taken
             .map_err(|error| no_run(format!("lock this host: {error}")))?
-            .ok_or_else(|| no_run("interrupted while it waited for another run".to_owned()))
+            .ok_or_else(|| no_run(INTERRUPTED.to_owned()))
+    }
+
+    /// Waits until no other process has the suite called `name`, by locking `file`.
+    ///
+    /// # Errors
+    /// `NO_RUN`: the run was interrupted meanwhile, or the file cannot be locked.
+    pub fn take_suite(&self, file: &File, name: &str) -> Result<(), (Status, String)> {
+        let message = |who: &str| format!("waiting for {who}: it has suite {name} set up");
+        let wait = &mut |message: &str| self.wait(message);
+        let taken = lock_file::lock(file, FlockOperation::NonBlockingLockExclusive, message, wait);
+        let no_run = |reason: String| (Status::NoRun, reason);
+        taken
+            .map_err(|error| no_run(format!("lock suite {name}: {error}")))?
+            .ok_or_else(|| no_run(INTERRUPTED.to_owned()))
     }
 
     /// The same for the tear-down of a suite, which is due also where the run is interrupted: then it waits for nobody.

@@ -103,6 +103,7 @@ impl Record {
                         self.outcomes.push(*outcome);
                     }
                 }
+                Entry::RunJoined { selected, .. } => self.run.selected += selected,
                 Entry::RunStarted { .. } | Entry::RunFinished { .. } => {}
             }
         }

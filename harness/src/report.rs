@@ -114,6 +114,7 @@ pub fn facts(record: &Record) -> Vec<(String, String)> {
     let mut facts: Vec<(String, String)> = [
         ("kvm-tests", run.version.clone()),
         ("command_line", crate::case::quoted_words(&run.command_line)),
+        ("nextest_run_id", run.nextest_run_id.clone().unwrap_or_default()),
         ("selected", run.selected.to_string()),
         ("finished", ended_early.unwrap_or_default()),
         ("workers", run.workers.to_string()),

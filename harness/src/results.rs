@@ -6,15 +6,19 @@ use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::fs::FlockOperation;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::environment::lock_file::try_lock;
 use crate::host::Host;
 use crate::name::CaseName;
 use crate::outcome::Outcome;
+use crate::shared_run::{self, Totals};
 
 /// The version of run.json's and journal.jsonl's form; raised with every change that an older reader would get wrong.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -45,8 +49,11 @@ pub struct RunInfo {
     pub workers: usize,
     /// The seed of the order, where it was shuffled.
     pub shuffle_seed: Option<u64>,
-    /// How many cases the filters left.
+    /// How many cases the filters left. In a run of nextest, in the journal, for its first process alone.
     pub selected: usize,
+    /// The ID of the run of nextest whose processes share this record.
+    #[serde(default)]
+    pub nextest_run_id: Option<String>,
 }
 
 /// A line of the journal.
@@ -58,6 +65,13 @@ pub enum Entry {
         /// What is known of it.
         run: Box<RunInfo>,
     },
+    /// One more process of the same run of nextest has come.
+    RunJoined {
+        /// When, in milliseconds since the epoch.
+        at_ms: u64,
+        /// How many cases it is to run.
+        selected: usize,
+    },
     /// A case's process was started.
     Started {
         /// What is known of it by now.
@@ -68,7 +82,7 @@ pub enum Entry {
         /// What became of it.
         outcome: Box<Outcome>,
     },
-    /// The run has ended.
+    /// The run has ended; in a run of nextest, for one of its processes.
     RunFinished {
         /// When, in milliseconds since the epoch.
         at_ms: u64,
@@ -84,6 +98,8 @@ pub enum Entry {
 pub struct Results {
     root: PathBuf,
     journal: Mutex<JournalFile>,
+    /// The journal, locked, where other processes have this directory as well.
+    shared: Option<File>,
 }
 
 #[derive(Debug)]
@@ -146,12 +162,35 @@ impl Results {
         unreachable!("the names do not end")
     }
 
-    fn open(root: &Path) -> anyhow::Result<Self> {
+    /// The directory of a run that was begun.
+    ///
+    /// # Errors
+    /// It is not there, or its journal cannot be written.
+    pub fn open(root: &Path) -> anyhow::Result<Self> {
         let root = root.canonicalize().with_context(|| format!("find the directory {}", root.display()))?;
         let journal = root.join(JOURNAL);
         let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&journal);
         let file = file.with_context(|| format!("open {}", journal.display()))?;
-        Ok(Self { root, journal: Mutex::new(JournalFile { file, is_torn: false }) })
+        Ok(Self { root, journal: Mutex::new(JournalFile { file, is_torn: false }), shared: None })
+    }
+
+    /// Shares the directory with other processes, by a lock on the journal (see [`shared_run`]).
+    pub fn share(&mut self, member: File) {
+        self.shared = Some(member);
+    }
+
+    /// Whether other processes may have this directory as well.
+    pub fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Begins the run.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn begin(&self, info: &RunInfo) -> anyhow::Result<()> {
+        self.record(&Entry::RunStarted { run: Box::new(info.clone()) })?;
+        self.write_unfinished()
     }
 
     /// The directory's absolute path.
@@ -193,17 +232,53 @@ impl Results {
         written.with_context(|| format!("append to {}", self.root.join(JOURNAL).display()))
     }
 
-    /// Writes run.json from the journal, in one step: readers see the old one or the new one.
+    /// Ends the run: writes run.json from the journal. Answers whether the reports are due: not where other processes of
+    /// the run are still there, of which the last one writes them.
     ///
     /// # Errors
     /// The journal cannot be read, or run.json not written.
-    pub fn write_run_json(&self) -> anyhow::Result<()> {
+    pub fn end(&self) -> anyhow::Result<bool> {
+        let Some(member) = &self.shared else {
+            self.write_run_json(|journal, file| gather(journal, None, file))?;
+            return Ok(true);
+        };
+        // This gives up the shared lock in any case, so of two that end together one finds nobody.
+        if !try_lock(member, FlockOperation::NonBlockingLockExclusive)? {
+            return Ok(false);
+        }
+        let totals = Totals::read(shared_run::journal(&self.root)?)?;
+        if totals.present > 0 {
+            // A process was killed. The journal says what it ran, and readers look there for it.
+            self.write_unfinished()?;
+        } else {
+            self.write_run_json(|journal, file| gather(journal, Some(&totals), file))?;
+        }
+        Ok(true)
+    }
+
+    /// Writes run.json as that of a run that goes on: how it began, and no more.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or run.json not written.
+    pub fn write_unfinished(&self) -> anyhow::Result<()> {
+        self.write_run_json(|journal, file| {
+            let mut first = String::new();
+            journal.read_line(&mut first)?;
+            gather(&mut first.as_bytes(), None, file)
+        })
+    }
+
+    /// Writes run.json in one step: readers see the old one or the new one.
+    fn write_run_json(
+        &self,
+        write: impl FnOnce(&mut dyn BufRead, &mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
         let path = self.root.join(RUN_JSON);
         let unfinished = self.root.join(".run.json.unfinished");
         let journal = File::open(self.root.join(JOURNAL)).context("open the journal")?;
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&unfinished);
         let mut file = BufWriter::new(file.with_context(|| format!("create {}", unfinished.display()))?);
-        gather(BufReader::new(journal), &mut file)
+        write(&mut BufReader::new(journal), &mut file)
             .and_then(|()| file.flush())
             .and_then(|()| fs::rename(&unfinished, &path))
             .with_context(|| format!("write {}", path.display()))
@@ -222,10 +297,12 @@ struct Line<'a> {
     interrupted_by: Option<i32>,
 }
 
-/// Writes the journal's lines as one JSON object, without holding more than a line of it.
-fn gather(mut journal: impl BufRead, file: &mut impl Write) -> io::Result<()> {
+/// Writes the journal's lines as one JSON object, without holding more than a line of it; of a run that several processes
+/// shared, with what they come to.
+fn gather(journal: &mut dyn BufRead, totals: Option<&Totals>, file: &mut dyn Write) -> io::Result<()> {
     let mut text = String::new();
     let mut outcomes = 0;
+    let mut began_ms = 0;
     let mut end = (None, None);
     write!(file, "{{\"schema_version\":{SCHEMA_VERSION}")?;
     while journal.read_line(&mut text)? > 0 {
@@ -236,6 +313,10 @@ fn gather(mut journal: impl BufRead, file: &mut impl Write) -> io::Result<()> {
         };
         match (line.event, line.run, line.outcome) {
             ("run_started", Some(run), _) if outcomes == 0 => {
+                let mut info: RunInfo = serde_json::from_str(run.get())?;
+                began_ms = info.started_ms;
+                info.selected += totals.map_or(0, |totals| totals.selected);
+                let run = serde_json::to_string(&info)?;
                 write!(file, ",\n\"run\":{run},\n\"outcomes\":[\n")?;
             }
             ("finished", _, Some(outcome)) => {
@@ -246,6 +327,10 @@ fn gather(mut journal: impl BufRead, file: &mut impl Write) -> io::Result<()> {
             _ => {}
         }
         text.clear();
+    }
+    if let Some(totals) = totals {
+        let duration = Duration::from_millis(totals.ended_ms.saturating_sub(began_ms));
+        end = (Some(duration.as_secs_f64()), totals.interrupted_by);
     }
     let finished = end.0.is_some();
     let (duration_s, interrupted_by) = (serde_json::to_string(&end.0)?, serde_json::to_string(&end.1)?);

@@ -36,6 +36,7 @@ use crate::keepers::Keepers;
 use crate::libtest_json::LibtestJson;
 use crate::list;
 use crate::neighbours::Neighbours;
+use crate::nextest::Nextest;
 use crate::order;
 use crate::outcome::{Status, now_ms};
 use crate::outputs::Outputs;
@@ -44,6 +45,7 @@ use crate::report;
 use crate::results::{Entry, Results, RunInfo, SCHEMA_VERSION};
 use crate::running::Running;
 use crate::select::Selection;
+use crate::shared_run;
 use crate::slots::{Demand, Slots};
 use crate::standing::Standing;
 use crate::summary::Summary;
@@ -78,6 +80,8 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
     if options.dry_run {
         return environment_commands::dry_run(&discovered.environments(), &cases);
     }
+    let nextest = Nextest::of(options)?;
+    nextest.iter().for_each(|nextest| nextest.number(&mut cases, options.iterations));
     let seed = order::seed(options);
     let results_directory = default_results_directory();
     let history = Arc::new(History::load(&results_directory, &host.hostname));
@@ -85,24 +89,22 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
     // Before there is a new directory: `latest` may be what is meant.
     let baseline = options.baseline.as_deref().map(compare::Run::read).transpose()?;
 
-    let results = Arc::new(match &options.output {
-        Some(path) => Results::create_at(path, options.overwrite)?,
-        None => Results::create_in(&results_directory)?,
-    });
-    let workers = workers(options)?;
     let info = RunInfo {
         schema_version: SCHEMA_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command_line: command_line.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+        command_line: nextest
+            .as_ref()
+            .and_then(|_| Nextest::command_line())
+            .unwrap_or_else(|| command_line.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()),
         started_ms: now_ms(),
         host,
         selftests: discovered.selftest_sources(),
-        workers,
+        workers: workers(options)?,
         shuffle_seed: seed,
         selected: cases.len(),
+        nextest_run_id: nextest.map(|nextest| nextest.run_id),
     };
-    results.record(&Entry::RunStarted { run: Box::new(info.clone()) })?;
-    results.write_run_json()?;
+    let results = Arc::new(begin(options, &info, &results_directory)?);
     let run = Run { options, selection, results, cases, filtered_out, info, history, baseline };
     run.go(&discovered, inquiries)
 }
@@ -118,6 +120,25 @@ fn list_selected(
     match list::print(&cases, options.format(), &mut out) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("print the list"),
         _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Makes the results directory, or finds that of the run of nextest.
+fn begin(options: &Options, info: &RunInfo, parent: &Path) -> anyhow::Result<Results> {
+    let create = || match &options.output {
+        Some(path) => Results::create_at(path, options.overwrite),
+        None => Results::create_in(parent),
+    };
+    match &info.nextest_run_id {
+        Some(id) => {
+            let beside = options.output.as_deref().and_then(Path::parent);
+            shared_run::enter(beside.unwrap_or(parent), id, info, create)
+        }
+        None => {
+            let results = create()?;
+            results.begin(info)?;
+            Ok(results)
+        }
     }
 }
 
@@ -216,7 +237,10 @@ impl Run<'_> {
             console.say(&format!("cannot keep the durations for the next run: {error}"));
         }
         journal.record(&Entry::RunFinished { at_ms: now_ms(), duration_s, interrupted_by });
-        let reported = self.results.write_run_json().and_then(|()| report::write_all(self.results.root()));
+        let reported = self.results.end().and_then(|reports_are_due| match reports_are_due {
+            true => report::write_all(self.results.root()).map(drop),
+            false => Ok(()),
+        });
         if let Err(error) = &reported {
             console.say(&format!("cannot write the reports: {error:#}"));
         }

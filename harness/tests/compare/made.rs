@@ -98,6 +98,7 @@ pub(crate) fn info(selected: usize) -> RunInfo {
         workers: 8,
         shuffle_seed: None,
         selected,
+        nextest_run_id: None,
     }
 }
 

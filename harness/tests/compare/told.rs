@@ -224,8 +224,7 @@ fn json_has_every_case_once_and_all_of_each_failure() {
 fn a_run_whose_runner_was_killed_is_read_as_far_as_it_got() {
     let directory = TempDir::new().unwrap();
     let results = Results::create_at(&directory.path().join("run"), false).unwrap();
-    results.record(&Entry::RunStarted { run: Box::new(info(3)) }).unwrap();
-    results.write_run_json().unwrap();
+    results.begin(&info(3)).unwrap();
     results.record(&Entry::Finished { outcome: Box::new(passed("a::default")) }).unwrap();
     results.record(&Entry::Started { outcome: Box::new(outcome("b::default", Status::NoRun, "")) }).unwrap();
     let journal = results.root().join("journal.jsonl");

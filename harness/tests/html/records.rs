@@ -167,6 +167,7 @@ fn record(outcomes: Vec<Outcome>) -> Record {
             workers: 8,
             shuffle_seed: None,
             selected: outcomes.len(),
+            nextest_run_id: None,
         },
         outcomes,
         finished: true,

@@ -50,6 +50,7 @@ impl Run {
             workers: 2,
             shuffle_seed: None,
             selected: 0,
+            nextest_run_id: None,
         };
         let record = Record {
             schema_version: SCHEMA_VERSION,
