@@ -24,8 +24,3 @@ check_upstream() {
     python3 .ci/compare_by_hand.py "$run/run.json"
     unset KERNEL_SRC
 }
-
-# The runner's test target under nextest: listed, run, and ignored cases known.
-check_nextest() {
-    cargo nextest run --locked --no-tests fail --test kvm
-}
