@@ -1,5 +1,7 @@
 //! `--format json`: libtest's JSON, written as it happens.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -9,11 +11,17 @@ use serde_json::{Map, Value, json};
 
 use crate::event::{Event, Observer};
 use crate::outcome::{Outcome, Status};
-use crate::printable::printable;
+use crate::printable::{printable, printable_within};
 use crate::tail::{STDERR, STDOUT, tail_of};
 
-/// The most of a case's output that one event carries, in bytes: readers of libtest's JSON hold it in memory.
-const OUTPUT_LIMIT: usize = 56 * 1024;
+/// The most that one event has, in bytes of JSON: readers hold it in memory, and a case may print gigabytes.
+const EVENT_LIMIT: usize = 60 * 1024;
+
+/// The most of the command that repeats a case, in bytes; run.json has the whole.
+const REPRODUCE_LIMIT: usize = 8 * 1024;
+
+/// What an event has beside its case's name and what is shown as `stdout`, in bytes, with something to spare.
+const MEMBERS: usize = 512;
 
 /// The writer of libtest's JSON.
 pub struct LibtestJson {
@@ -85,13 +93,13 @@ impl LibtestJson {
             Status::Passed if !self.shows_passed => drop(put("exec_time", outcome.duration_s.into())),
             Status::Passed => {
                 put("exec_time", outcome.duration_s.into());
-                put("stdout", self.output(outcome).into());
+                put("stdout", self.output(outcome, String::new()).into());
             }
             Status::Failed | Status::TimedOut | Status::NoRun => {
                 put("exec_time", outcome.duration_s.into());
-                let heading =
-                    format!("{}: {reason}\nreproduce: {}\n", outcome.status.as_str(), outcome.reproduce);
-                put("stdout", (heading + &self.output(outcome)).into());
+                let reproduce = printable_within(outcome.reproduce.as_bytes(), REPRODUCE_LIMIT);
+                let heading = format!("{}: {reason}\nreproduce: {reproduce}\n", outcome.status.as_str());
+                put("stdout", self.output(outcome, heading).into());
                 if outcome.status == Status::TimedOut {
                     put("reason", "time limit exceeded".into());
                 }
@@ -100,12 +108,17 @@ impl LibtestJson {
         self.write(&Value::Object(line));
     }
 
-    fn output(&self, outcome: &Outcome) -> String {
-        let show = |name: &str| match tail_of(outcome, &self.results, name, OUTPUT_LIMIT / 2) {
-            text if text.is_empty() => text,
-            text => format!("--- {name}\n{text}\n"),
-        };
-        show(STDOUT) + &show(STDERR)
+    /// `text`, and behind it the ends of what the case printed, as far as the event has room.
+    fn output(&self, outcome: &Outcome, mut text: String) -> String {
+        let room =
+            EVENT_LIMIT.saturating_sub(MEMBERS + encoded_length(&outcome.name) + encoded_length(&text));
+        for name in [STDOUT, STDERR] {
+            let end = tail_of(outcome, &self.results, name, room / 2);
+            if !end.is_empty() {
+                writeln!(text, "--- {name}\n{}", fitting_end(&end, room / 2)).expect("write to a string");
+            }
+        }
+        text
     }
 
     fn write(&self, line: &Value) {
@@ -127,5 +140,32 @@ impl Observer for LibtestJson {
                 self.finished(outcome);
             }
         }
+    }
+}
+
+/// How long `text` is in JSON.
+fn encoded_length(text: &str) -> usize {
+    text.chars().map(encoded_length_of).sum()
+}
+
+/// How long a character is in a string of JSON (RFC 8259, 7), as serde_json writes it.
+fn encoded_length_of(character: char) -> usize {
+    match character {
+        '"' | '\\' | '\n' | '\t' | '\r' | '\x08' | '\x0c' => 2,
+        '\0'..='\x1f' => 6,
+        _ => character.len_utf8(),
+    }
+}
+
+/// The end of `text` that takes at most `limit` bytes in JSON, with `…` before it where something was left out.
+fn fitting_end(text: &str, limit: usize) -> Cow<'_, str> {
+    let mut length = 0;
+    let cut = text.char_indices().rev().find(|&(_, character)| {
+        length += encoded_length_of(character);
+        length > limit
+    });
+    match cut {
+        None => text.into(),
+        Some((at, character)) => format!("…{}", &text[at + character.len_utf8()..]).into(),
     }
 }

@@ -1,5 +1,6 @@
 //! The command line of the real program: libtest's options as libtest has them, and what is refused.
 
+use std::fmt::Write;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
@@ -99,6 +100,41 @@ fn json_has_an_event_for_each_start_and_end_and_the_real_output() {
         (&"failed".into(), &2.into(), &1.into(), &1.into())
     );
     assert!(ran.stderr.contains("2 PASSED, 1 SKIPPED, 1 FAILED of 4 cases"), "{}", ran.stderr);
+}
+
+#[test]
+fn no_event_is_longer_than_60_kib_whatever_a_case_prints_and_however_long_its_arguments_are() {
+    // Each of these characters takes more room in JSON than in a file.
+    let flood = "head -c 300000 /dev/zero | tr '\\0' \"$1\"; echo; echo the end";
+    let assertion =
+        "printf '==== Test Assertion Failure ====\\n  a.c:7: '; head -c 9000 /dev/zero | tr '\\0' '\"'; echo";
+    let mut fixture = Fixture::new()
+        .selftest("flood_test", &format!("{assertion} >&2; {flood}; {{ {flood}; }} >&2; exit 254"))
+        .selftest("verbose_test", flood);
+    let mut tests = String::new();
+    for (name, character) in
+        [("quotes", "\""), ("backslashes", "\\\\"), ("controls", "\\1"), ("lines", "\\n")]
+    {
+        for selftest in ["flood_test", "verbose_test"] {
+            let arguments = serde_json::json!([character, "\"".repeat(20_000)]);
+            let name = format!("{selftest}_{name}");
+            writeln!(tests, "[[test]]\nname = '{name}'\nselftest = '{selftest}'\nargs = {arguments}")
+                .unwrap();
+        }
+    }
+    fixture = fixture.file("long.toml", &tests);
+    let ran = fixture.run(&["--config", "long.toml", "--format", "json", "--show-output", "long::"]);
+    let shown: Vec<_> = ran.stdout.lines().filter(|line| line.contains("the end")).collect();
+    assert_eq!(shown.len(), 8, "{}", ran.stderr);
+    for line in &shown {
+        assert!(line.len() <= 60 * 1024, "{} bytes: {}", line.len(), &line[..1000]);
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let stdout = event["stdout"].as_str().unwrap();
+        assert_eq!(stdout.matches("\nthe end\n").count(), if event["event"] == "failed" { 2 } else { 1 });
+        assert!(event["event"] == "ok" || stdout.contains("\nreproduce: cd "), "{}", &stdout[..1000]);
+    }
+    // Nor is more left out than must be.
+    assert!(shown.iter().all(|line| line.len() > 25 * 1024));
 }
 
 #[test]
