@@ -12,7 +12,8 @@ check_upstream() {
     printf '%s selftests listed\n' "$listed"
     [ "$listed" -eq 85 ] || return 1
 
-    mapfile -t fast < <(sed 's/: test$//' target/listed | grep -Ev "^($SLOW)")
+    local fast
+    mapfile -t fast < <(fast_selftests)
     printf 'running %s of them\n' "${#fast[@]}"
     rm -rf "$run"
     # Some fail on most hosts: what counts is that each status is the one that the same program has by hand.
@@ -22,5 +23,29 @@ check_upstream() {
         return 1
     fi
     python3 .ci/compare_by_hand.py "$run/run.json"
+    unset KERNEL_SRC
+}
+
+fast_selftests() {
+    sed 's/: test$//' target/listed | grep -Ev "^($SLOW)"
+}
+
+# The same again, read as JSON by others: nothing changed. With one of them failing otherwise, that alone is told.
+check_comparison() {
+    local fast selftests first=target/kvm-tests/ci again=target/kvm-tests/ci-again otherwise=target/kvm-tests/ci-otherwise
+    local copy=target/ci-otherwise tools=target/ci-tools replaced
+    mapfile -t fast < <(fast_selftests)
+    cargo install --quiet --locked --debug --root "$tools" cargo2junit@0.1.15 junitify@0.1.18
+    rm -rf "$again" "$otherwise"
+
+    export KERNEL_SRC=/usr/src/linux-source-6.12.tar.xz
+    cargo test --locked -- --exact "${fast[@]}" --output "$again" --format json > target/ci-again.json || [ $? -eq 101 ]
+    python3 .ci/json_readers.py target/ci-again.json "$again/run.json" "$tools/bin"
+    python3 .ci/comparison.py check "$first" "$again"
+
+    selftests=$(find target/kvm-tests-kernel -maxdepth 2 -name install -type d | head -n 1)
+    replaced=$(python3 .ci/comparison.py replace "$first" "$selftests" "$copy")
+    cargo test --locked -- --exact "${fast[@]}" --output "$otherwise" --selftests "$copy" || [ $? -eq 101 ]
+    python3 .ci/comparison.py check "$first" "$otherwise" "$replaced"
     unset KERNEL_SRC
 }
