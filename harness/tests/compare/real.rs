@@ -1,9 +1,10 @@
 //! Real runs of the real program, compared by it.
 
+use std::fs;
 use std::io;
 use std::process::{Command, Stdio};
 
-use harness::results::JOURNAL;
+use harness::results::{JOURNAL, RUN_JSON};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Fixture, Ran};
@@ -28,8 +29,14 @@ fn run(fixture: &Fixture, arguments: &[&str]) -> Ran {
 }
 
 fn compare(fixture: &Fixture, arguments: &[&str]) -> Command {
+    let mut command = program(fixture, &["compare"]);
+    command.args(arguments);
+    command
+}
+
+fn program(fixture: &Fixture, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
-    command.current_dir(fixture.path()).arg("compare").args(arguments);
+    command.current_dir(fixture.path()).args(arguments);
     command
 }
 
@@ -74,6 +81,28 @@ THE SAME FAILURES IN BOTH
 It got WORSE: different failures.
 ";
     assert_eq!((ran.code, changes(&ran.stdout)), (Some(1), expected));
+}
+
+#[test]
+fn a_run_of_a_newer_schema_version_is_refused_by_compare_report_and_baseline() {
+    let fixture = fixture();
+    run(&fixture, &["--output", "one"]);
+    run(&fixture, &["--output", "newer"]);
+    let run_json = fixture.path().join("newer").join(RUN_JSON);
+    let text = fs::read_to_string(&run_json).unwrap();
+    fs::write(&run_json, text.replace("\"schema_version\":1", "\"schema_version\":2")).unwrap();
+    let refused = [
+        compared(&fixture, &["one", "newer"]),
+        compared(&fixture, &["newer/run.json", "one"]),
+        Ran::of(program(&fixture, &["report", "newer"]).output().unwrap()),
+        run(&fixture, &["--output", "two", "--baseline", "newer"]),
+    ];
+    for ran in refused {
+        let expected = "error: read newer/run.json: it has schema version 2, and this program knows versions up to 1: use the \
+            kvm-tests that wrote it, or a newer one\n";
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (Some(2), "", expected));
+    }
+    assert!(!fixture.path().join("two").exists());
 }
 
 #[test]
