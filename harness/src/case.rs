@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::kernel_log::ignore::Ignored;
 use crate::name::CaseName;
 
 /// One thing to run: a suite's variant in an environment.
@@ -35,6 +36,8 @@ pub struct Case {
     pub needs_kvm: bool,
     /// Nothing else runs beside it.
     pub exclusive: bool,
+    /// The kernel's splats that are no failure of it.
+    pub ignored_splats: Ignored,
     /// How often it runs in one run.
     pub iterations: u32,
     /// Why it is listed but ignored, as far as that is known without running anything.

@@ -7,9 +7,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::fields::short_enough;
+use crate::fields::{Item, short_enough};
 use crate::node::{self, Node, Value};
 use crate::problem::Problem;
+use crate::settings::{self, IGNORE};
 use crate::source::Source;
 use crate::suite_file::SuiteFile;
 use crate::{proposal, suite_toml, testcases};
@@ -27,6 +28,8 @@ pub struct Configuration {
     pub suites: Vec<SuiteFile>,
     /// The files of environments, not yet parsed.
     pub environments: Vec<EnvironmentSource>,
+    /// The patterns of the kernel's splats that count for no case.
+    pub ignored_splats: Vec<String>,
     /// What is wrong. If there is anything, the rest is incomplete.
     pub problems: Vec<Problem>,
 }
@@ -69,6 +72,7 @@ impl Configuration {
         let repeated = repeated_suites(&mut known, &other.suites);
         self.suites.append(&mut other.suites);
         self.environments.append(&mut other.environments);
+        self.ignored_splats.append(&mut other.ignored_splats);
         self.problems.append(&mut other.problems);
         self.problems.extend(repeated);
     }
@@ -180,7 +184,16 @@ impl Reader {
                     self.configuration.environments.push(EnvironmentSource { path: path.to_owned(), text });
                     return;
                 }
-                suites.extend(suite_toml::read(&source, root));
+                if is_for_the_kernel_log(&root) {
+                    let patterns = Item::root(&source, root).fields().and_then(|mut fields| {
+                        let patterns = fields.take(IGNORE, settings::patterns);
+                        fields.finish();
+                        patterns
+                    });
+                    self.configuration.ignored_splats.extend(patterns.unwrap_or_default());
+                } else {
+                    suites.extend(suite_toml::read(&source, root));
+                }
             }
             Format::Json => suites.extend(proposal::read(&source)),
             Format::Test => self.testcase(&source),
@@ -245,6 +258,11 @@ fn is_environment(root: &Node<'_>) -> bool {
     let Value::Table(fields) = &root.value else { return false };
     fields.iter().all(|field| field.key != "test")
         && fields.iter().any(|field| ENVIRONMENT_KEYS.contains(&field.key.as_ref()))
+}
+
+/// A TOML file that has nothing but patterns of splats.
+fn is_for_the_kernel_log(root: &Node<'_>) -> bool {
+    matches!(&root.value, Value::Table(fields) if !fields.is_empty() && fields.iter().all(|field| field.key == IGNORE))
 }
 
 /// The suites whose names are already `known`, or come twice.

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::{Format, Options};
 use crate::event::{Event, Observer};
 use crate::heartbeat::Heartbeat;
+use crate::kernel_log::end::when;
 use crate::outcome::Status;
 use crate::pace::{Pace, roughly};
 use crate::printable::printable;
@@ -145,7 +146,13 @@ impl Console {
 
 impl Observer for Console {
     fn notify(&self, event: Event<'_>) {
-        let Event::Finished(outcome) = event else { return };
+        let outcome = match event {
+            Event::Finished(outcome) => outcome,
+            Event::Splat(splat) => {
+                return self.say(&format!("KERNEL SPLAT {}: {}", when(splat), splat.title));
+            }
+            Event::Started(_) => return,
+        };
         if self.shown.hides(outcome.status) {
             return;
         }

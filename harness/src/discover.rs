@@ -16,6 +16,7 @@ use crate::embedded::{Embedded, SMOKE_SELFTEST};
 use crate::environment::definition::{Definition, HOST};
 use crate::gate;
 use crate::host::Host;
+use crate::kernel_log::ignore::Ignored;
 use crate::name::CaseName;
 use crate::placeholder::{NCPUS, Template};
 use crate::problem::Problem;
@@ -44,6 +45,7 @@ pub struct Discovered {
     definitions: Definitions,
     /// The environments that the command line asks for; none means the host as it is.
     asked_for: Vec<Definition>,
+    ignored_splats: Ignored,
     host: Host,
 }
 
@@ -131,7 +133,18 @@ fn assemble(
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     left_out.sort_by(|a, b| a.name.cmp(&b.name));
     let (host, asked_for) = (host.clone(), Vec::new());
-    Ok(Discovered { cases, left_out, replaced, selftests, origin, definitions, asked_for, host })
+    let ignored_splats = Ignored::new(users.ignored_splats);
+    Ok(Discovered {
+        cases,
+        left_out,
+        replaced,
+        selftests,
+        origin,
+        definitions,
+        asked_for,
+        ignored_splats,
+        host,
+    })
 }
 
 /// A suite with the name of an environment: `NAME::x::y` could be of either.
@@ -258,6 +271,11 @@ impl Discovered {
         format!("none of {} cases matches {}: {hint}", self.cases.len(), selection.describe())
     }
 
+    /// The kernel's splats that count for no case.
+    pub fn ignored_splats(&self) -> &Ignored {
+        &self.ignored_splats
+    }
+
     /// The directories of the selftests.
     pub fn selftest_sources(&self) -> Vec<PathBuf> {
         self.selftests.sources.iter().map(|(directory, _)| directory.clone()).collect()
@@ -371,6 +389,7 @@ impl<'a> Assembly<'a> {
                 needs_kvm: true,
                 weight: 1,
                 exclusive: false,
+                ignored_splats: Ignored::default(),
                 iterations: 1,
                 ignored,
                 missing: start.missing,
@@ -404,6 +423,7 @@ impl<'a> Assembly<'a> {
                 Weight::Ncpus => u32::try_from(self.host.cpus).unwrap_or(u32::MAX),
             },
             exclusive: settings.exclusive,
+            ignored_splats: settings.ignored_splats.clone(),
             iterations: settings.iterations,
             ignored,
             missing: start.missing,

@@ -1,5 +1,6 @@
 //! What happens in a run, told to those who report it: they take events and know no process.
 
+use crate::kernel_log::splat::Splat;
 use crate::outcome::Outcome;
 
 /// Something that has just happened.
@@ -9,6 +10,8 @@ pub enum Event<'a> {
     Started(&'a Outcome),
     /// A case has ended, one way or another.
     Finished(&'a Outcome),
+    /// The kernel has complained, and it could not be shown that a case made it do so.
+    Splat(&'a Splat),
 }
 
 /// One who is told what happens, on the thread where it happens.

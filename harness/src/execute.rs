@@ -16,6 +16,8 @@ use crate::evidence::{self, Evidence};
 use crate::gate::Gate;
 use crate::keeper::{Ended, Output, Task};
 use crate::keepers::{Haste, Keepers, Worker};
+use crate::kernel_log::KernelLog;
+use crate::kernel_log::cases::CaseId;
 use crate::neighbours::Neighbours;
 use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
 use crate::results::Results;
@@ -45,6 +47,8 @@ pub struct Executor {
     pub suites: HashMap<(Option<String>, String), SuiteRun>,
     /// The timeout of the cases that set none.
     pub timeout: Duration,
+    /// What the kernel says meanwhile.
+    pub kernel_log: Arc<KernelLog>,
     /// Who is told what happens.
     pub observers: Vec<Arc<dyn Observer>>,
 }
@@ -86,7 +90,7 @@ impl Executor {
             outcome.set(status, reason);
         }
         if let Some(command) = suite.leave()
-            && let Err(reason) = self.tear_down(case, command)
+            && let Err(reason) = self.tear_down(case, command, &mut outcome)
         {
             outcome.worsen(format!("the tear-down of suite {} failed: {reason}", case.name.suite));
         }
@@ -123,20 +127,22 @@ impl Executor {
         self.check_interruption()?;
         let worker = self.keepers.take().map_err(|error| (Status::NoRun, format!("{error:#}")))?;
         outcome.worker = worker.number();
-        let mut attempt = Attempt { executor: self, case, worker, outcome };
-        let result = attempt.run(suite);
-        self.keepers.give_back(attempt.worker);
-        result
+        let mut attempt = Attempt::new(self, case, worker, outcome);
+        if let Err((status, reason)) = attempt.run(suite) {
+            attempt.outcome.set(status, reason);
+        }
+        attempt.finish();
+        Ok(())
     }
 
     /// Tears down the suite of `case`, its last one.
-    fn tear_down(&self, case: &Case, command: &str) -> Result<(), String> {
+    fn tear_down(&self, case: &Case, command: &str, outcome: &mut Outcome) -> Result<(), String> {
         let _host = self.host.take_to_tear_down();
         let worker = self.keepers.take().map_err(|error| format!("{error:#}"))?;
-        let mut attempt = Attempt { executor: self, case, worker, outcome: &mut Outcome::new(case) };
+        let mut attempt = Attempt::new(self, case, worker, outcome);
         let (place, prefix) = attempt.suite_place();
         let result = attempt.shell(&format!("{prefix}teardown"), command, &place, Haste::Never);
-        self.keepers.give_back(attempt.worker);
+        attempt.finish();
         result
     }
 
@@ -160,12 +166,25 @@ struct Attempt<'a> {
     case: &'a Case,
     worker: Worker,
     outcome: &'a mut Outcome,
+    /// By which the kernel's log knows it.
+    logged: Option<CaseId>,
 }
 
 /// Why a case is not run, or is no longer what its selftest made of it.
 type Verdict = (Status, String);
 
-impl Attempt<'_> {
+impl<'a> Attempt<'a> {
+    fn new(executor: &'a Executor, case: &'a Case, worker: Worker, outcome: &'a mut Outcome) -> Self {
+        let logged = executor.kernel_log.begin(case, worker.keeper());
+        Self { executor, case, worker, outcome, logged }
+    }
+
+    /// Gives the worker back, after the kernel has had its say about the case.
+    fn finish(self) {
+        self.outcome.blame(self.executor.kernel_log.end(self.logged, self.case));
+        self.executor.keepers.give_back(self.worker);
+    }
+
     fn run(&mut self, suite: &SuiteRun) -> Result<(), Verdict> {
         let no_run = |reason: String| (Status::NoRun, reason);
         let (suite_place, prefix) = self.suite_place();
@@ -198,10 +217,11 @@ impl Attempt<'_> {
     fn selftest(&mut self, place: &Path) -> Result<(), Verdict> {
         let task = self.task("command", &self.case.command, place, self.timeout());
         let task = task.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
-        let (executor, outcome) = (self.executor, &mut *self.outcome);
+        let (executor, outcome, logged) = (self.executor, &mut *self.outcome, self.logged);
         outcome.output = Some(place.to_owned());
         let started = |pid| {
             (outcome.pid, outcome.started_ms) = (Some(pid), now_ms());
+            executor.kernel_log.started(logged, pid);
             executor.tell(Event::Started(outcome));
         };
         let ended = executor.keepers.run(&mut self.worker, &task, Haste::Interruptible, started);

@@ -6,10 +6,11 @@ use std::path::Path;
 use crate::discover::Discovered;
 use crate::environment::root::Root;
 use crate::host::size;
+use crate::kernel_log::KernelLog;
 use crate::results::RunInfo;
 
 /// The header's lines.
-pub fn lines(info: &RunInfo, discovered: &Discovered, results: &Path) -> Vec<String> {
+pub fn lines(info: &RunInfo, discovered: &Discovered, kernel_log: &KernelLog, results: &Path) -> Vec<String> {
     let host = &info.host;
     let modules: Vec<_> = host.modules.keys().map(String::as_str).collect();
     let kvm = match (&host.kvm_problem, modules.is_empty()) {
@@ -33,6 +34,9 @@ pub fn lines(info: &RunInfo, discovered: &Discovered, results: &Path) -> Vec<Str
     lines.extend(discovered.describe_left_out().into_iter().map(|line| format!("  left out     {line}")));
     lines.extend(discovered.describe_environments().into_iter().map(|line| format!("  environment  {line}")));
     lines.extend(Root::from_env().announcement());
+    if let Some(problem) = kernel_log.problem() {
+        lines.push(format!("  kernel log   not followed, its splats fail no case: {problem}"));
+    }
     if let Some(seed) = info.shuffle_seed {
         lines.push(format!("  order        shuffled (--shuffle-seed {seed})"));
     }

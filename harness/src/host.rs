@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::Requires;
 use crate::environment::root::Root;
+use crate::taint;
 
 /// What this host is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +61,7 @@ impl Host {
             free_hugepages: free_hugepages(),
             kvm_problem: kvm_problem(),
             modules: modules(),
-            taint: read("/proc/sys/kernel/tainted").trim().parse().unwrap_or(0),
+            taint: taint::read(&Root::from_env()),
         }
     }
 

@@ -49,6 +49,7 @@ impl Observer for Journal {
         match event {
             Event::Started(outcome) => self.record(&Entry::Started { outcome: Box::new(outcome.clone()) }),
             Event::Finished(outcome) => self.record(&Entry::Finished { outcome: Box::new(outcome.clone()) }),
+            Event::Splat(splat) => self.record(&Entry::Splat { splat: Box::new(splat.clone()) }),
         }
     }
 }

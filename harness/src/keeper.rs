@@ -47,6 +47,17 @@ pub fn is_keeper(args: impl IntoIterator<Item = OsString>) -> bool {
     args.into_iter().nth(1).is_some_and(|argument| argument == ARGUMENT)
 }
 
+/// The process ID of the parent of a process or of a thread; `None` where that has been reaped.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    process::Process::read(&pid.to_string()).map(|process| process.parent)
+}
+
+/// Whether a process is a keeper, of this runner or of another one.
+pub fn is_keeper_process(pid: i32) -> bool {
+    let mark = [NAME, "\0", ARGUMENT, "\0"].concat();
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == mark.as_bytes())
+}
+
 /// The keeper's side: what a program does first of all when [`is_keeper`] says so, before it has any thread.
 pub fn main() -> ExitCode {
     match server::serve() {

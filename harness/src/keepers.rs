@@ -139,4 +139,9 @@ impl Worker {
     pub fn number(&self) -> usize {
         self.number
     }
+
+    /// The process ID of its keeper, below which all of a case's processes are.
+    pub fn keeper(&self) -> u32 {
+        self.keeper.pid()
+    }
 }

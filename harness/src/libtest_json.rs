@@ -139,6 +139,7 @@ impl Observer for LibtestJson {
                 }
                 self.finished(outcome);
             }
+            Event::Splat(_) => {}
         }
     }
 }

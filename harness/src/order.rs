@@ -53,6 +53,7 @@ mod tests {
             weight,
             needs_kvm: false,
             exclusive: variant.starts_with("exclusive"),
+            ignored_splats: Default::default(),
             iterations: 1,
             ignored: None,
             missing: None,

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
+use crate::kernel_log::splat::Splat;
 
 /// What a case's exit means: upstream's five words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -165,6 +166,9 @@ pub struct Outcome {
     pub subtests: Vec<Subtest>,
     /// The processes that outlived it and were killed.
     pub leaks: Vec<Leak>,
+    /// What the kernel complained of because of it.
+    #[serde(default)]
+    pub splats: Vec<Splat>,
 }
 
 impl Outcome {
@@ -190,12 +194,32 @@ impl Outcome {
             assertion: None,
             subtests: Vec::new(),
             leaks: Vec::new(),
+            splats: Vec::new(),
         }
     }
 
     /// Decides on `status`, for `reason`.
     pub fn set(&mut self, status: Status, reason: String) {
         (self.status, self.reason) = (status, Some(reason));
+    }
+
+    /// The kernel complained because of it: it has failed, however it ended, and that is what is said first.
+    pub fn blame(&mut self, splats: Vec<Splat>) {
+        if splats.is_empty() {
+            return;
+        }
+        let titles = splats.iter().map(|splat| format!("kernel: {}", splat.title));
+        let reasons: Vec<_> = titles.chain(self.reason.take()).collect();
+        self.set(Status::Failed, reasons.join("\n"));
+        self.splats.extend(splats);
+    }
+
+    /// The reason, and all that the kernel said because of it, for people.
+    pub fn account(&self) -> String {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        let kernel =
+            self.splats.iter().flat_map(|splat| &splat.lines).map(|line| format!("\nkernel: {line}"));
+        std::iter::once(reason.to_owned()).chain(kernel).collect()
     }
 
     /// Something else went wrong: what was no failure becomes one, and what was keeps its reason first.

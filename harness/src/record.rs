@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::kernel_log::splat::Splat;
 use crate::outcome::{Outcome, Status};
 use crate::results::{Entry, JOURNAL, RUN_JSON, RunInfo, SCHEMA_VERSION};
 
@@ -24,6 +25,15 @@ pub struct Record {
     pub run: RunInfo,
     /// What became of each case, in the order of their ends.
     pub outcomes: Vec<Outcome>,
+    /// The splats of the kernel that could not be shown to be a case's own.
+    #[serde(default)]
+    pub splats: Vec<Splat>,
+    /// The kernel's taint mask at the run's end; before it, it was `run.host.taint`.
+    #[serde(default)]
+    pub taint: Option<u64>,
+    /// How many records of the kernel's log were overwritten before they were read, at least.
+    #[serde(default)]
+    pub kernel_records_lost: u64,
     /// Whether the run came to its end, however it ended.
     pub finished: bool,
     /// How long it took, in seconds; `None` where it did not come to its end.
@@ -83,6 +93,9 @@ impl Record {
             schema_version: run.schema_version,
             run,
             outcomes: Vec::new(),
+            splats: Vec::new(),
+            taint: None,
+            kernel_records_lost: 0,
             finished: false,
             duration_s: None,
             interrupted_by: None,
@@ -104,6 +117,12 @@ impl Record {
                     }
                 }
                 Entry::RunJoined { selected, .. } => self.run.selected += selected,
+                Entry::Splat { splat } => {
+                    // The run.json that it was begun from may have it.
+                    if !self.splats.contains(&splat) {
+                        self.splats.push(*splat);
+                    }
+                }
                 Entry::RunStarted { .. } | Entry::RunFinished { .. } => {}
             }
         }

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::environment::lock_file::try_lock;
 use crate::host::Host;
+use crate::kernel_log::splat::Splat;
 use crate::name::CaseName;
 use crate::outcome::Outcome;
 use crate::shared_run::{self, Totals};
@@ -82,6 +83,11 @@ pub enum Entry {
         /// What became of it.
         outcome: Box<Outcome>,
     },
+    /// The kernel complained, and it could not be shown that a case made it do so.
+    Splat {
+        /// What it said.
+        splat: Box<Splat>,
+    },
     /// The run has ended; in a run of nextest, for one of its processes.
     RunFinished {
         /// When, in milliseconds since the epoch.
@@ -90,6 +96,12 @@ pub enum Entry {
         duration_s: f64,
         /// The signal that interrupted it, where one did.
         interrupted_by: Option<i32>,
+        /// The kernel's taint mask then; that of the host in the run's beginning was before it.
+        #[serde(default)]
+        taint: Option<u64>,
+        /// How many records of the kernel's log were overwritten before they were read, at least.
+        #[serde(default)]
+        kernel_records_lost: u64,
     },
 }
 
@@ -295,15 +307,21 @@ struct Line<'a> {
     outcome: Option<&'a RawValue>,
     duration_s: Option<f64>,
     interrupted_by: Option<i32>,
+    #[serde(borrow)]
+    splat: Option<&'a RawValue>,
+    taint: Option<u64>,
+    kernel_records_lost: Option<u64>,
 }
 
 /// Writes the journal's lines as one JSON object, without holding more than a line of it; of a run that several processes
-/// shared, with what they come to.
+/// shared, with what they come to; and the few splats.
 fn gather(journal: &mut dyn BufRead, totals: Option<&Totals>, file: &mut dyn Write) -> io::Result<()> {
     let mut text = String::new();
     let mut outcomes = 0;
     let mut began_ms = 0;
     let mut end = (None, None);
+    let mut kernel = (None, 0);
+    let mut splats = Vec::new();
     write!(file, "{{\"schema_version\":{SCHEMA_VERSION}")?;
     while journal.read_line(&mut text)? > 0 {
         // A line that was cut off by the end of the runner or of the disk says nothing.
@@ -323,7 +341,11 @@ fn gather(journal: &mut dyn BufRead, totals: Option<&Totals>, file: &mut dyn Wri
                 write!(file, "{}{outcome}", if outcomes == 0 { "" } else { ",\n" })?;
                 outcomes += 1;
             }
-            ("run_finished", _, _) => end = (line.duration_s, line.interrupted_by),
+            ("run_finished", _, _) => {
+                end = (line.duration_s, line.interrupted_by);
+                kernel = (line.taint, line.kernel_records_lost.unwrap_or(0));
+            }
+            ("splat", _, _) => splats.extend(line.splat.map(|splat| splat.get().to_owned())),
             _ => {}
         }
         text.clear();
@@ -334,9 +356,12 @@ fn gather(journal: &mut dyn BufRead, totals: Option<&Totals>, file: &mut dyn Wri
     }
     let finished = end.0.is_some();
     let (duration_s, interrupted_by) = (serde_json::to_string(&end.0)?, serde_json::to_string(&end.1)?);
+    let (taint, lost) = (serde_json::to_string(&kernel.0)?, kernel.1);
     writeln!(
         file,
-        "\n],\n\"finished\":{finished},\"duration_s\":{duration_s},\"interrupted_by\":{interrupted_by}}}"
+        "\n],\n\"splats\":[{}],\"taint\":{taint},\"kernel_records_lost\":{lost},\n\
+         \"finished\":{finished},\"duration_s\":{duration_s},\"interrupted_by\":{interrupted_by}}}",
+        splats.join(",\n")
     )
 }
 

@@ -33,6 +33,8 @@ use crate::inquiry::Inquiries;
 use crate::interruption;
 use crate::journal::Journal;
 use crate::keepers::Keepers;
+use crate::kernel_log::KernelLog;
+use crate::kernel_log::end::Taint;
 use crate::libtest_json::LibtestJson;
 use crate::list;
 use crate::neighbours::Neighbours;
@@ -49,6 +51,7 @@ use crate::shared_run;
 use crate::slots::{Demand, Slots};
 use crate::standing::Standing;
 use crate::summary::Summary;
+use crate::taint;
 use crate::trial;
 
 /// The most threads whose cases may wait for what they need, beside those of the workers.
@@ -168,7 +171,10 @@ impl Run<'_> {
         let signals = interruption::watch(Arc::clone(&keepers), Arc::clone(&console))?;
 
         let neighbours = Neighbours::new(Arc::clone(&keepers), Arc::clone(&console));
-        let mut header = header::lines(&self.info, discovered, self.results.root());
+        let root = Root::from_env();
+        let ignored_splats = discovered.ignored_splats().clone();
+        let kernel_log = Arc::new(KernelLog::open(&root, self.results.root(), ignored_splats));
+        let mut header = header::lines(&self.info, discovered, &kernel_log, self.results.root());
         header.extend(neighbours.describe());
         header.iter().for_each(|line| console.say(line));
         let standing = Standing::new(
@@ -194,6 +200,8 @@ impl Run<'_> {
         observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
         observers.extend(self.outputs(&console).map(|outputs| Arc::new(outputs) as Arc<dyn Observer>));
 
+        kernel_log.follow(observers.clone()).context("start to follow the kernel's log")?;
+
         let executed = || self.cases.iter().filter(|case| self.is_executed(case));
         for case in self.cases.iter().filter(|case| !self.is_executed(case)) {
             let reason = case.ignored.as_deref().unwrap_or_default();
@@ -218,6 +226,7 @@ impl Run<'_> {
             host: neighbours,
             suites: suites_of(executed()),
             timeout: self.options.timeout(),
+            kernel_log: Arc::clone(&kernel_log),
             observers,
         });
         let conclusion = match &json {
@@ -227,6 +236,9 @@ impl Run<'_> {
 
         let not_restored = executor.gate.close();
         answering.stop();
+        // Putting the host back may have upset the kernel, too.
+        let kernel = kernel_log.close();
+        let taint = Taint { before: self.info.host.taint, after: taint::read(&root) };
         running.close();
         if informing.join().is_err() {
             console.say("the thread that keeps the user informed panicked");
@@ -236,7 +248,13 @@ impl Run<'_> {
         if let Err(error) = self.history.save() {
             console.say(&format!("cannot keep the durations for the next run: {error}"));
         }
-        journal.record(&Entry::RunFinished { at_ms: now_ms(), duration_s, interrupted_by });
+        journal.record(&Entry::RunFinished {
+            at_ms: now_ms(),
+            duration_s,
+            interrupted_by,
+            taint: Some(taint.after),
+            kernel_records_lost: kernel.lost,
+        });
         let reported = self.results.end().and_then(|reports_are_due| match reports_are_due {
             true => report::write_all(self.results.root()).map(drop),
             false => Ok(()),
@@ -245,6 +263,7 @@ impl Run<'_> {
             console.say(&format!("cannot write the reports: {error:#}"));
         }
         self.print_at_the_end(&summary.render(self.results.root()));
+        self.print_at_the_end(&kernel.render(taint));
         for problem in &not_restored {
             self.print_at_the_end(&format!("\nTHIS HOST IS NOT AS IT WAS {problem}\n"));
         }
@@ -259,6 +278,7 @@ impl Run<'_> {
         };
         let has_failed = conclusion.has_failed()
             || is_worse
+            || kernel.has_failed(taint)
             || reported.is_err()
             || !not_restored.is_empty()
             || !journal.is_complete();

@@ -154,6 +154,7 @@ impl Observer for Running {
                 state.cases.remove(&outcome.name);
                 state.ended.add(outcome.status);
             }
+            Event::Splat(_) => {}
         }
     }
 }

@@ -1,17 +1,22 @@
 //! The settings of a test that its suite may set for all of its tests.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::arch::Arch;
 use crate::case::Requires;
 use crate::fields::{Fields, Item, excerpt, hint, quoted};
+use crate::kernel_log::ignore::Ignored;
 use crate::node::Value;
 use crate::placeholder::NCPUS;
 use crate::size;
 
 /// A week: nobody waits longer for one test.
 const MAX_TIMEOUT_S: u32 = 7 * 24 * 60 * 60;
+
+/// The key of the splats to be ignored: in a suite or a test for their cases, in a file of its own for all.
+pub const IGNORE: &str = "kernel_log_ignore";
 
 /// More than any machine has CPUs, or any run has patience.
 const MAX_COUNT: u32 = 1_000_000;
@@ -31,6 +36,9 @@ pub struct Settings {
     pub weight: Weight,
     /// `iterations`: how often it runs in one run. By default once.
     pub iterations: u32,
+    /// `kernel_log_ignore`: the kernel's splats that are no failure of it, each known by a part of one of its lines. By
+    /// default none.
+    pub ignored_splats: Ignored,
 }
 
 /// How many of a run's slots a test takes.
@@ -51,6 +59,7 @@ impl Default for Settings {
             exclusive: false,
             weight: Weight::Slots(1),
             iterations: 1,
+            ignored_splats: Ignored::default(),
         }
     }
 }
@@ -65,6 +74,9 @@ impl Settings {
             iterations: fields
                 .take("iterations", |item| item.number(1..=MAX_COUNT))
                 .unwrap_or(self.iterations),
+            ignored_splats: fields
+                .take(IGNORE, |item| patterns(item).map(Ignored::new))
+                .unwrap_or_else(|| self.ignored_splats.clone()),
             ..self.overridden_by_proposal(fields)
         }
     }
@@ -77,6 +89,18 @@ impl Settings {
             ..self.clone()
         }
     }
+}
+
+/// The patterns of an `ignored_splats`.
+pub fn patterns(item: Item<'_, '_>) -> Option<Vec<String>> {
+    let pattern = |item: Item<'_, '_>| {
+        // An asterisk alone would ignore everything.
+        if matches!(&item.value, Value::String(text) if text.chars().all(|c| c == '*' || c.is_whitespace())) {
+            return item.wrong("a part of a line of the kernel's log");
+        }
+        item.text().map(Cow::into_owned)
+    };
+    Some(item.one_or_more()?.into_iter().filter_map(pattern).collect())
 }
 
 fn timeout(item: Item<'_, '_>) -> Option<Duration> {

@@ -8,10 +8,13 @@ use libtest_mimic::{Completion, Failed, Trial};
 use crate::case::Case;
 use crate::execute::Executor;
 use crate::outcome::{Outcome, Status};
-use crate::printable::printable;
+use crate::printable::{printable, printable_within};
 
 /// The kind that marks what the filters left out, for [`libtest_mimic::Arguments::skip`]: libtest-mimic counts it then.
 pub const FILTERED_OUT: &str = "\u{1}filtered out";
+
+/// The most of a failure's reason with what the kernel said that is printed, in bytes.
+const ACCOUNT: usize = 8 * 1024;
 
 /// The trial of `case`, which is at `place` among those that are executed.
 pub fn of(place: usize, case: Case, executor: &Arc<Executor>) -> Trial {
@@ -37,8 +40,9 @@ fn conclude(outcome: &Outcome, results: &Path) -> Result<Completion, Failed> {
                 .output
                 .as_ref()
                 .map(|place| format!("\noutput:    {}", results.join(place).display()));
+            let account = printable_within(outcome.account().as_bytes(), ACCOUNT);
             Err(format!(
-                "{}: {reason}{}\nreproduce: {}",
+                "{}: {account}{}\nreproduce: {}",
                 outcome.status.as_str(),
                 output.unwrap_or_default(),
                 printable(outcome.reproduce.as_bytes())

@@ -20,6 +20,9 @@ pub struct Signature {
     pub assertion: Option<Place>,
     /// The names of the sub-tests that failed.
     pub subtests: BTreeSet<String>,
+    /// What the kernel complained of because of it, [`normalised`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub splats: BTreeSet<String>,
     /// The reason, [`normalised`]; only where there is no assertion.
     pub reason: Option<String>,
 }
@@ -54,6 +57,7 @@ impl Signature {
             }),
             assertion,
             subtests,
+            splats: outcome.splats.iter().map(|splat| normalised(&splat.title)).collect(),
             reason,
         }
     }

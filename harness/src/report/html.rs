@@ -14,6 +14,7 @@ use self::text::{class, text};
 mod counts;
 mod failures;
 mod host;
+mod kernel;
 mod matrix;
 mod output;
 mod page;
@@ -47,6 +48,7 @@ pub fn write(
     put(PreEscaped("\n<body>".to_owned()))?;
     put(host::header(&page))?;
     put(PreEscaped("\n<main>".to_owned()))?;
+    put(kernel::section(&page))?;
     failures::write(&page, &mut put)?;
     matrix::write(&page, &mut put)?;
     put(timeline::section(&page))?;

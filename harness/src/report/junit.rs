@@ -9,13 +9,21 @@ use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, Te
 use signal_hook::low_level::signal_name;
 
 use super::{Suite, facts, first_line};
+use crate::kernel_log::end::when;
+use crate::kernel_log::splat::Splat;
 use crate::outcome::{Exit, Outcome, Status};
-use crate::printable::printable;
+use crate::printable::{printable, printable_within};
 use crate::record::Record;
 use crate::tail::{STDERR, STDOUT, tail_of};
 
 /// The most of a stream of a case that is shown, in bytes.
 const TAIL: usize = 16 * 1024;
+
+/// The suite of the splats that are no case's own.
+const KERNEL: &str = "kernel";
+
+/// The most of a failure's reason with what the kernel said, in bytes.
+const ACCOUNT: usize = 16 * 1024;
 
 /// The most of all streams together, in bytes, one half of it for the failures: quick-junit holds them in memory, and so
 /// does what reads JUnit.
@@ -57,7 +65,26 @@ pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Resu
         }
         report.add_test_suite(element);
     }
+    if !record.splats.is_empty() {
+        report.add_test_suite(kernel(&record.splats));
+    }
     report.serialize(out).map_err(io::Error::other)
+}
+
+/// The splats that are no case's own, each as a failed case: what reads JUnit knows no other failures.
+fn kernel(splats: &[Splat]) -> TestSuite {
+    let mut suite = TestSuite::new(KERNEL);
+    for (splat, number) in splats.iter().zip(1..) {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+        status.set_type(text(&splat.name));
+        status.set_message(text(&splat.title));
+        let lines = splat.lines.join("\n");
+        status.set_description(printable_within(format!("{}\n{lines}", when(splat)).as_bytes(), ACCOUNT));
+        let mut case = TestCase::new(format!("splat_{number}"), status);
+        case.set_classname(KERNEL);
+        suite.add_test_case(case);
+    }
+    suite
 }
 
 fn status(outcome: &Outcome) -> TestCaseStatus {
@@ -70,8 +97,8 @@ fn status(outcome: &Outcome) -> TestCaseStatus {
     };
     if let Some(kind) = kind {
         status.set_type(kind);
-        let reason = outcome.reason.as_deref().unwrap_or_default();
-        status.set_description(text(&format!("{reason}\nreproduce: {}", outcome.reproduce)));
+        let account = printable_within(outcome.account().as_bytes(), ACCOUNT);
+        status.set_description(format!("{account}\n{}", text(&format!("reproduce: {}", outcome.reproduce))));
     }
     status.set_message(text(first_line(outcome)));
     status

@@ -75,7 +75,8 @@ fn of_case(outcome: &Outcome, name: String) -> Test {
     };
     let mut diagnostics = Vec::new();
     if outcome.status.is_failure() {
-        let mut lines = outcome.reason.as_deref().unwrap_or_default().lines();
+        let account = outcome.account();
+        let mut lines = account.lines();
         let first = lines.next().unwrap_or("no reason given");
         diagnostics.push(line(&format!("{}: {first}", outcome.status.as_str()), LINE));
         diagnostics.extend(lines.map(|more| format!("  {}", line(more, LINE))));

@@ -42,6 +42,7 @@ pub(crate) fn outcome(name: &str, status: Status, reason: &str) -> Outcome {
         assertion: None,
         subtests: Vec::new(),
         leaks: Vec::new(),
+        splats: Vec::new(),
     }
 }
 
@@ -108,6 +109,9 @@ pub(crate) fn record(outcomes: Vec<Outcome>) -> Record {
         schema_version: SCHEMA_VERSION,
         run,
         outcomes,
+        splats: Vec::new(),
+        taint: None,
+        kernel_records_lost: 0,
         finished: true,
         duration_s: Some(9.0),
         interrupted_by: None,

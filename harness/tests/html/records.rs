@@ -135,6 +135,7 @@ fn outcome(environment: Option<&str>, suite: &str, variant: &str) -> Outcome {
         assertion: None,
         subtests: Vec::new(),
         leaks: Vec::new(),
+        splats: Vec::new(),
     }
 }
 
@@ -170,6 +171,9 @@ fn record(outcomes: Vec<Outcome>) -> Record {
             nextest_run_id: None,
         },
         outcomes,
+        splats: Vec::new(),
+        taint: None,
+        kernel_records_lost: 0,
         finished: true,
         duration_s: Some(10.0),
         interrupted_by: None,

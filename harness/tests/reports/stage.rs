@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use harness::case::{Case, Command, Requires, Suite};
 use harness::evidence;
 use harness::host::Host;
+use harness::kernel_log::ignore::Ignored;
 use harness::name::CaseName;
 use harness::outcome::{Exit, Outcome, Status};
 use harness::record::Record;
@@ -56,6 +57,9 @@ impl Run {
             schema_version: SCHEMA_VERSION,
             run,
             outcomes: Vec::new(),
+            splats: Vec::new(),
+            taint: None,
+            kernel_records_lost: 0,
             finished: true,
             duration_s: Some(12.5),
             interrupted_by: None,
@@ -109,6 +113,9 @@ impl Run {
     pub(crate) fn be_killed(&self) {
         let begun = Record {
             outcomes: Vec::new(),
+            splats: Vec::new(),
+            taint: None,
+            kernel_records_lost: 0,
             finished: false,
             duration_s: None,
             interrupted_by: None,
@@ -151,6 +158,7 @@ fn outcome(name: &str) -> Outcome {
         requires: Requires::default(),
         weight: 1,
         exclusive: false,
+        ignored_splats: Ignored::default(),
         iterations: 1,
         ignored: None,
         missing: None,

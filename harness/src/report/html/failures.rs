@@ -5,6 +5,7 @@ use std::io;
 use maud::{Markup, PreEscaped, html};
 
 use super::badge;
+use super::kernel;
 use super::output;
 use super::page::Page;
 use super::text::{duration, moment, plural, text};
@@ -50,6 +51,7 @@ fn failure(page: &Page<'_>, outcome: &Outcome, quoted: usize) -> Markup {
                 @if !rest.is_empty() { pre { (text(rest)) } }
                 (assertion(outcome, reason))
                 (subtests(&outcome.subtests))
+                (kernel::of_case(&outcome.splats))
                 (leaks(&outcome.leaks))
                 p.facts { (facts(page, outcome)) }
                 h3 { "Reproduce" }

@@ -7,6 +7,7 @@ use super::page::Page;
 use super::text::{duration, moment, plural, text};
 use crate::host::{Host, size};
 use crate::outcome::Status;
+use crate::taint;
 
 /// The header with its counts, and the way to the sections.
 pub(super) fn header(page: &Page<'_>) -> Markup {
@@ -24,6 +25,7 @@ pub(super) fn header(page: &Page<'_>) -> Markup {
             }
         }
         nav aria-label="Sections" {
+            @if !page.record.splats.is_empty() { a href="#kernel" { "Kernel " span.soft { (page.record.splats.len()) } } }
             a href="#failures" { "Failures " span.soft { (page.failures.len()) } }
             a href="#matrix" { "Matrix" }
             a href="#timeline" { "Time line" }
@@ -42,6 +44,14 @@ fn warnings(page: &Page<'_>) -> Vec<String> {
         None => {}
     }
     warnings.extend(record.run.host.kvm_problem.clone());
+    if !record.splats.is_empty() {
+        let count = plural(record.splats.len(), "complaint");
+        warnings.push(format!("{count} of the kernel could not be shown to be a case's own: see Kernel."));
+    }
+    if record.kernel_records_lost > 0 {
+        let lost = plural(usize::try_from(record.kernel_records_lost).unwrap_or(usize::MAX), "record");
+        warnings.push(format!("{lost} of the kernel's log or more were overwritten before they were read."));
+    }
     if record.outcomes.iter().all(|outcome| outcome.status == Status::Skipped) {
         warnings.push("Nothing was tested: no case was run, or every one was skipped.".to_owned());
     }
@@ -61,7 +71,7 @@ fn facts(page: &Page<'_>) -> Markup {
         ("CPU", format!("{} × {}", host.cpus, cpu.trim())),
         ("Memory", size(host.memory)),
         ("Free hugepages", hugepages.join(", ")),
-        ("Taint", taint(host.taint)),
+        ("Taint", taint(host.taint, page.record.taint)),
         ("Selftests", run.selftests.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(", ")),
         ("Workers", format!("{}{}", run.workers, shuffled(run.shuffle_seed))),
         ("kvm-tests", run.version.clone()),
@@ -83,13 +93,12 @@ fn shuffled(seed: Option<u64>) -> String {
     seed.map_or_else(String::new, |seed| format!(", shuffled by seed {seed}"))
 }
 
-/// The letters of the kernel's taint flags, by bit (Documentation/admin-guide/tainted-kernels.rst).
-const TAINT_LETTERS: &str = "PFSRMBUDAWCIOELKXTNJ";
-
-fn taint(mask: u64) -> String {
-    let letters: String =
-        TAINT_LETTERS.chars().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1).map(|(_, c)| c).collect();
-    if mask == 0 { "no".to_owned() } else { format!("{mask} ({letters})") }
+/// The taint mask, and what became of it.
+fn taint(before: u64, after: Option<u64>) -> String {
+    match after.filter(|&after| after != before) {
+        Some(after) => format!("{}, and {} at the end", taint::show(before), taint::show(after)),
+        None => taint::show(before),
+    }
 }
 
 fn parameters(host: &Host) -> Markup {
@@ -108,15 +117,5 @@ fn parameters(host: &Host) -> Markup {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn taint_is_shown_as_the_kernel_shows_it() {
-        assert_eq!([taint(0), taint(512), taint(4097)], ["no", "512 (W)", "4097 (PO)"]);
     }
 }
