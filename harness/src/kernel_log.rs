@@ -155,7 +155,7 @@ impl Following {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| format!("eventfd: {error}"))?;
         let file =
-            LogFile::create(run).map_err(|error| format!("{} cannot be made: {error}", file::KERNEL_LOG))?;
+            LogFile::open(run).map_err(|error| format!("{} cannot be opened: {error}", file::KERNEL_LOG))?;
         let state = State {
             kmsg,
             file,

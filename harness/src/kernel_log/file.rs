@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::record::Record;
@@ -24,12 +25,15 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// A new one in the directory of a run.
+    /// The one in the directory of a run, which a run that is resumed or that several processes share may have already.
     ///
     /// # Errors
-    /// It cannot be made.
-    pub fn create(run: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o640).open(run.join(KERNEL_LOG))?;
+    /// It cannot be opened.
+    pub fn open(run: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        // Where somebody has put a link, he means another file to be written.
+        options.append(true).create(true).mode(0o640).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let file = options.open(run.join(KERNEL_LOG))?;
         Ok(Self { file, room: CAP, problem: None })
     }
 
