@@ -11,8 +11,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use harness::entry::Entry;
 use harness::record::Record;
-use harness::results::{Entry, JOURNAL, RUN_JSON};
+use harness::results::{JOURNAL, RUN_JSON};
 
 /// How many cases there are; without `--bench` (as in `cargo test --benches`), just to see that it runs.
 const MEASURED: usize = 5000;

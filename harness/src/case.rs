@@ -38,6 +38,8 @@ pub struct Case {
     pub exclusive: bool,
     /// The kernel's splats that are no failure of it.
     pub ignored_splats: Ignored,
+    /// It ran, or may have, when the runner or the host died that this run goes on after: it runs last.
+    pub suspect: bool,
     /// How often it runs in one run.
     pub iterations: u32,
     /// Why it is listed but ignored, as far as that is known without running anything.

@@ -152,6 +152,14 @@ pub struct Options {
     #[arg(long)]
     pub dry_run: bool,
 
+    /// Go on with a run that was interrupted or killed, or whose host died, in its directory and as its command line had
+    /// it: runs what is NO_RUN, and what ran when it died last and alone
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
+        "filters", "exact", "skip", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests",
+        "config", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations",
+    ])]
+    pub resume: Option<PathBuf>,
+
     /// Keep the results here; refused where it exists
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -172,6 +180,10 @@ pub struct Options {
     /// Run every selected case this often, as one queue
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub iterations: u32,
+
+    /// These options as they were given, with what is not UTF-8 replaced.
+    #[arg(skip)]
+    pub given: Vec<String>,
 }
 
 impl Options {
@@ -270,7 +282,8 @@ pub fn parse_test_target(args: &[OsString]) -> Result<Options, clap::Error> {
         .about("Runs the Linux kernel's KVM selftests as cargo test's trials")
         .override_usage("cargo test -- [OPTIONS] [FILTER]...")
         .args_override_self(true);
-    Options::from_arg_matches(&command.try_get_matches_from(args)?)
+    let options = Options::from_arg_matches(&command.try_get_matches_from(args)?)?;
+    Ok(Options { given: lossy(args.get(1..).unwrap_or_default()), ..options })
 }
 
 /// The command of the program `kvm-tests`.
@@ -279,7 +292,16 @@ pub fn parse_test_target(args: &[OsString]) -> Result<Options, clap::Error> {
 /// Wrong usage; also, as clap has it, a call for `--help` or `--version`.
 pub fn parse_program(args: &[OsString]) -> Result<ProgramCommand, clap::Error> {
     let command = Program::command().args_override_self(true);
-    Ok(Program::from_arg_matches(&command.try_get_matches_from(args)?)?.command)
+    let mut command = Program::from_arg_matches(&command.try_get_matches_from(args)?)?.command;
+    if let ProgramCommand::Run(options) = &mut command {
+        // The subcommand comes first: the program has no options of its own that go before it.
+        options.given = lossy(args.get(2..).unwrap_or_default());
+    }
+    Ok(command)
+}
+
+fn lossy(args: &[OsString]) -> Vec<String> {
+    args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
 }
 
 #[cfg(test)]

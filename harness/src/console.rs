@@ -151,7 +151,7 @@ impl Observer for Console {
             Event::Splat(splat) => {
                 return self.say(&format!("KERNEL SPLAT {}: {}", when(splat), splat.title));
             }
-            Event::Started(_) => return,
+            Event::Starting(_) | Event::Started(_) => return,
         };
         if self.shown.hides(outcome.status) {
             return;

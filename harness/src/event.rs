@@ -6,6 +6,8 @@ use crate::outcome::Outcome;
 /// Something that has just happened.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
+    /// A case is about to start: nothing of it runs before everybody has taken note.
+    Starting(&'a Outcome),
     /// A case's process was started: its `pid` and `started_ms` are known.
     Started(&'a Outcome),
     /// A case has ended, one way or another.

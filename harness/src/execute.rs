@@ -43,8 +43,8 @@ pub struct Executor {
     pub slots: Slots,
     /// The host, which is shared with other runs.
     pub host: Neighbours,
-    /// The suites of this run, by environment and suite.
-    pub suites: HashMap<(Option<String>, String), SuiteRun>,
+    /// The suites of this run.
+    pub suites: HashMap<SuiteKey, SuiteRun>,
     /// The timeout of the cases that set none.
     pub timeout: Duration,
     /// What the kernel says meanwhile.
@@ -54,9 +54,7 @@ pub struct Executor {
 }
 
 /// The suites of `cases`, each with the number of its cases that will be executed.
-pub fn suites_of<'a>(
-    cases: impl IntoIterator<Item = &'a Case>,
-) -> HashMap<(Option<String>, String), SuiteRun> {
+pub fn suites_of<'a>(cases: impl IntoIterator<Item = &'a Case>) -> HashMap<SuiteKey, SuiteRun> {
     let mut counts = HashMap::<_, (&Arc<Suite>, usize)>::new();
     for case in cases {
         counts.entry(suite_key(case)).or_insert((&case.suite, 0)).1 += 1;
@@ -64,8 +62,11 @@ pub fn suites_of<'a>(
     counts.into_iter().map(|(key, (suite, count))| (key, SuiteRun::new(Arc::clone(suite), count))).collect()
 }
 
-fn suite_key(case: &Case) -> (Option<String>, String) {
-    (case.name.environment.clone(), case.name.suite.clone())
+/// A suite in an environment; suspects come last of all, when it has been torn down for the others.
+pub type SuiteKey = (bool, Option<String>, String);
+
+fn suite_key(case: &Case) -> SuiteKey {
+    (case.suspect, case.name.environment.clone(), case.name.suite.clone())
 }
 
 impl Executor {
@@ -125,6 +126,7 @@ impl Executor {
         let _host = self.host.take(case)?;
         // It may have waited long for its environment, its slots and the host.
         self.check_interruption()?;
+        self.tell(Event::Starting(outcome));
         let worker = self.keepers.take().map_err(|error| (Status::NoRun, format!("{error:#}")))?;
         outcome.worker = worker.number();
         let mut attempt = Attempt::new(self, case, worker, outcome);
@@ -306,6 +308,8 @@ impl<'a> Attempt<'a> {
         let results = &self.executor.results;
         let directory =
             results.make(place).with_context(|| format!("make {}", results.root().join(place).display()))?;
+        let aside = results.put_aside(&directory, step);
+        aside.with_context(|| format!("put aside what is in {}", directory.display()))?;
         let (program, args) = match command {
             Command::Program { path, args } => (path.clone(), args.clone()),
             Command::Shell(line) => {

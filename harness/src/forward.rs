@@ -38,7 +38,7 @@ impl Forward {
     ///
     /// # Errors
     /// `lines` cannot be read, or `out` not be written.
-    pub fn copy(&self, lines: impl Read, mut out: impl Write, closed: impl Fn()) -> io::Result<()> {
+    pub fn copy(&self, lines: impl Read, mut out: impl Write, closed: impl Fn(&io::Error)) -> io::Result<()> {
         let mut lines = BufReader::new(lines);
         let mut result = Ok(());
         let mut cases_have_ended = false;
@@ -52,8 +52,8 @@ impl Forward {
             cases_have_ended |= text == b"failures:\n";
             if result.is_ok() && (cases_have_ended || !self.leaves_out(&text)) {
                 result = self.console.above_the_live_line(|| out.write_all(&text).and_then(|()| out.flush()));
-                if result.is_err() {
-                    closed();
+                if let Err(error) = &result {
+                    closed(error);
                 }
             }
         }

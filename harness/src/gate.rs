@@ -26,12 +26,26 @@ pub struct Gate {
 #[derive(Default)]
 struct State {
     /// How many cases of each environment have not left yet, or not come yet.
-    to_leave: HashMap<String, usize>,
-    open: Option<(String, Entered)>,
+    to_leave: HashMap<Stay, usize>,
+    open: Option<(Stay, Entered)>,
     /// Somebody is changing the host at this moment.
     changing: bool,
     refusals: HashMap<String, (Status, String)>,
     problems: Vec<String>,
+}
+
+/// A time in which the host is in an environment: that of the suspects comes after all others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Stay {
+    is_suspects: bool,
+    environment: String,
+}
+
+impl Stay {
+    fn of(case: &Case) -> Self {
+        let environment = case.name.environment.clone().unwrap_or_else(|| HOST.to_owned());
+        Self { is_suspects: case.suspect, environment }
+    }
 }
 
 impl Gate {
@@ -44,7 +58,7 @@ impl Gate {
     ) -> Self {
         let mut to_leave = HashMap::new();
         for case in cases {
-            *to_leave.entry(environment_of(case)).or_insert(0) += 1;
+            *to_leave.entry(Stay::of(case)).or_insert(0) += 1;
         }
         let definitions = definitions.iter().map(|one| (one.name.clone(), one.clone())).collect();
         Self {
@@ -62,23 +76,23 @@ impl Gate {
     /// # Errors
     /// What becomes of the case instead: `SKIPPED` where this host cannot be that way, `NO_RUN` where it failed.
     pub fn admit(&self, case: &Case) -> Result<(), (Status, String)> {
-        let environment = environment_of(case);
+        let stay = Stay::of(case);
         let mut state = self.lock();
         loop {
-            if let Some(refusal) = state.refusals.get(&environment).cloned() {
+            if let Some(refusal) = state.refusals.get(&stay.environment).cloned() {
                 return Err(refusal);
             }
             match &state.open {
-                Some((open, _)) if *open == environment => return Ok(()),
+                Some((open, _)) if *open == stay => return Ok(()),
                 None if !state.changing => {
                     state.changing = true;
                     drop(state);
-                    let entered = self.enter(&environment);
+                    let entered = self.enter(&stay.environment);
                     state = self.lock();
                     state.changing = false;
                     match entered {
-                        Ok(entered) => state.open = Some((environment.clone(), entered)),
-                        Err(refusal) => drop(state.refusals.insert(environment.clone(), refusal)),
+                        Ok(entered) => state.open = Some((stay.clone(), entered)),
+                        Err(refusal) => drop(state.refusals.insert(stay.environment.clone(), refusal)),
                     }
                     self.changed.notify_all();
                 }
@@ -89,17 +103,17 @@ impl Gate {
 
     /// Lets `case` out, whether it was let in or not; after the last one of an environment the host is put back.
     pub fn over(&self, case: &Case) {
-        let environment = environment_of(case);
+        let stay = Stay::of(case);
         let mut state = self.lock();
-        let Some(left) = state.to_leave.get_mut(&environment) else { return };
+        let Some(left) = state.to_leave.get_mut(&stay) else { return };
         *left = left.saturating_sub(1);
         if *left > 0 {
             return;
         }
-        if let Some((name, entered)) = state.open.take_if(|(open, _)| *open == environment) {
+        if let Some((_, entered)) = state.open.take_if(|(open, _)| *open == stay) {
             state.changing = true;
             drop(state);
-            let problem = self.leave(&name, entered);
+            let problem = self.leave(&stay.environment, entered);
             state = self.lock();
             state.changing = false;
             state.problems.extend(problem);
@@ -110,7 +124,7 @@ impl Gate {
     /// Puts the host back, whoever is still inside: for the end of a run. Returns everything that could not be put back.
     pub fn close(&self) -> Vec<String> {
         let open = self.lock().open.take();
-        let problem = open.and_then(|(name, entered)| self.leave(&name, entered));
+        let problem = open.and_then(|(stay, entered)| self.leave(&stay.environment, entered));
         let mut problems = std::mem::take(&mut self.lock().problems);
         problems.extend(problem);
         problems
@@ -160,8 +174,4 @@ impl Gate {
 /// Why a case of an environment that was not asked for is not run.
 pub fn not_asked_for(environment: &str) -> String {
     format!("changes this host: run it with --environment {environment}")
-}
-
-fn environment_of(case: &Case) -> String {
-    case.name.environment.clone().unwrap_or_else(|| HOST.to_owned())
 }

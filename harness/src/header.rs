@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use crate::discover::Discovered;
+use crate::entry::RunInfo;
 use crate::environment::root::Root;
 use crate::host::size;
 use crate::kernel_log::KernelLog;
-use crate::results::RunInfo;
 
 /// The header's lines.
 pub fn lines(info: &RunInfo, discovered: &Discovered, kernel_log: &KernelLog, results: &Path) -> Vec<String> {

@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::{error, fmt};
 
 use anyhow::{Context, anyhow, bail};
@@ -100,7 +100,7 @@ impl Keeper {
                 .stdout(Stdio::null()),
         )
         .with_context(|| format!("start a keeper from {}", executable.display()))?;
-        let handle = Handle { socket: Arc::new(ours), running: Arc::default() };
+        let handle = Handle { socket: Arc::new(ours), task: Arc::default() };
         Ok(Self { process, replies, handle, used_up: false })
     }
 
@@ -149,12 +149,12 @@ impl Keeper {
     ) -> anyhow::Result<Result<Ended, NotStarted>> {
         let task = task.clone().absolute().context("find the current directory")?;
         {
-            let mut running = self.handle.lock();
+            let mut state = self.handle.wait_while_stopped();
             protocol::send(&self.handle.socket, &Request::Run(Box::new(task))).context("ask the keeper")?;
-            *running = true;
+            state.is_running = true;
         }
         let answer = self.answer(on_start);
-        *self.handle.lock() = false;
+        self.handle.lock().is_running = false;
         answer
     }
 
@@ -199,16 +199,28 @@ impl Drop for Keeper {
     }
 }
 
-/// Influences the task that a keeper runs, from any thread. Where none is running, nothing happens.
+/// Influences the task that a keeper runs, from any thread.
 ///
-/// A task that is started later is not affected: who interrupts a whole run sets a flag of its own first, and looks
-/// at it again in `on_start` of [`Keeper::run`].
+/// An interruption means nothing to a task that is started later: who interrupts a whole run sets a flag of its own
+/// first, and looks at it again in `on_start` of [`Keeper::run`].
 #[derive(Debug, Clone)]
 pub struct Handle {
     socket: Arc<UnixStream>,
-    /// Whether a task is running. The lock is held while writing to the socket, so that a request meets the task
-    /// that it was meant for, or none.
-    running: Arc<Mutex<bool>>,
+    task: Arc<Guarded>,
+}
+
+/// What a handle knows of the keeper's task.
+#[derive(Debug, Default)]
+struct Guarded {
+    /// The lock is held while writing to the socket, so that a request meets the task that it was meant for, or none.
+    state: Mutex<TaskState>,
+    continued: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct TaskState {
+    is_running: bool,
+    is_stopped: bool,
 }
 
 impl Handle {
@@ -222,27 +234,41 @@ impl Handle {
         self.send(&Request::Hurry);
     }
 
-    /// Stops all processes of the task, and its time.
+    /// Stops all processes of the task, and its time. Where none is running, the next one is not started before
+    /// [`Handle::cont`].
     pub fn stop(&self) {
-        self.send(&Request::Stop);
+        let mut state = self.lock();
+        state.is_stopped = true;
+        self.send_to(&state, &Request::Stop);
     }
 
     /// Lets the task go on after [`Handle::stop`].
     pub fn cont(&self) {
-        self.send(&Request::Continue);
+        let mut state = self.lock();
+        state.is_stopped = false;
+        self.send_to(&state, &Request::Continue);
+        self.task.continued.notify_all();
     }
 
     fn send(&self, request: &Request) {
-        let running = self.lock();
-        if *running {
+        self.send_to(&self.lock(), request);
+    }
+
+    fn send_to(&self, state: &TaskState, request: &Request) {
+        if state.is_running {
             // It fails only where the keeper is gone, which `Keeper::run` reports.
             protocol::send(&self.socket, request).ok();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        // A bool has no half-way state that a panic could leave behind.
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn wait_while_stopped(&self) -> MutexGuard<'_, TaskState> {
+        let waited = self.task.continued.wait_while(self.lock(), |state| state.is_stopped);
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TaskState> {
+        // Two bools have no half-way state that a panic could leave behind.
+        self.task.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

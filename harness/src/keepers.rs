@@ -21,6 +21,7 @@ struct State {
     idle: Vec<Worker>,
     count: usize,
     handles: BTreeMap<usize, Interruptible>,
+    is_stopped: bool,
 }
 
 /// A worker's handle, and whether what it runs at the moment may be interrupted.
@@ -86,6 +87,20 @@ impl Keepers {
         self.for_each_interruptible(Handle::hurry);
     }
 
+    /// Stops everything that runs, and its time; nothing is started before [`Self::cont`].
+    pub fn stop(&self) {
+        let mut state = self.lock();
+        state.is_stopped = true;
+        state.handles.values().for_each(|one| one.handle.stop());
+    }
+
+    /// Lets everything go on after [`Self::stop`].
+    pub fn cont(&self) {
+        let mut state = self.lock();
+        state.is_stopped = false;
+        state.handles.values().for_each(|one| one.handle.cont());
+    }
+
     /// The signal that interrupted the run, if one did.
     pub fn interrupted_by(&self) -> Option<i32> {
         Some(self.interrupted_by.load(Ordering::SeqCst)).filter(|&signal| signal != 0)
@@ -120,7 +135,12 @@ impl Keepers {
         let keeper = Keeper::start().context("start the process that keeps a case")?;
         let interruptible = Arc::new(AtomicBool::new(false));
         let handle = Interruptible { handle: keeper.handle(), now: Arc::clone(&interruptible) };
-        self.lock().handles.insert(number, handle);
+        let mut state = self.lock();
+        if state.is_stopped {
+            handle.handle.stop();
+        }
+        state.handles.insert(number, handle);
+        drop(state);
         Ok(Worker { number, keeper, interruptible })
     }
 

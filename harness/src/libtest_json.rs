@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,7 +28,7 @@ pub struct LibtestJson {
     out: Mutex<Box<dyn Write + Send>>,
     results: PathBuf,
     shows_passed: bool,
-    closed: Box<dyn Fn() + Send + Sync>,
+    closed: Box<dyn Fn(&io::Error) + Send + Sync>,
 }
 
 impl LibtestJson {
@@ -38,7 +38,7 @@ impl LibtestJson {
         out: Box<dyn Write + Send>,
         results: &Path,
         shows_passed: bool,
-        closed: impl Fn() + Send + Sync + 'static,
+        closed: impl Fn(&io::Error) + Send + Sync + 'static,
     ) -> Self {
         Self { out: Mutex::new(out), results: results.to_owned(), shows_passed, closed: Box::new(closed) }
     }
@@ -123,8 +123,8 @@ impl LibtestJson {
 
     fn write(&self, line: &Value) {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-            (self.closed)();
+        if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+            (self.closed)(&error);
         }
     }
 }
@@ -132,6 +132,7 @@ impl LibtestJson {
 impl Observer for LibtestJson {
     fn notify(&self, event: Event<'_>) {
         match event {
+            Event::Starting(_) => {}
             Event::Started(outcome) => self.started(&outcome.name),
             Event::Finished(outcome) => {
                 if outcome.pid.is_none() {

@@ -3,18 +3,24 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// The name of a case: `suite::variant`, with `environment::` before it for any environment but the host as it is.
 ///
 /// A variant of a matrix has one more segment in `variant` (`sweep::vcpus_4`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct CaseName {
     /// The environment's name; `None` is the host as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// The suite's name, one identifier.
     pub suite: String,
     /// The variant's name: one or more identifiers joined by `::`.
     pub variant: String,
     /// Which of several iterations it is, from 1; `None` where it runs once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iteration: Option<u32>,
 }
 

@@ -17,19 +17,19 @@ pub fn seed(options: &Options) -> Option<u64> {
     options.shuffle_seed.or_else(|| options.shuffle.then(|| RandomState::new().hash_one(std::process::id())))
 }
 
-/// Sorts `cases` by environment, each of which is entered once, the host as it is first. Within it at random by `seed`;
-/// else those that are expected to take longest first, so that the last workers end together, and those last that
-/// nothing may run beside, where they make no worker wait.
+/// Sorts `cases` with the suspects last, and by environment, each of which is entered once, the host as it is first.
+/// Within it at random by `seed`; else those that are expected to take longest first, so that the last workers end
+/// together, and those last that nothing may run beside, where they make no worker wait.
 pub fn sort(cases: &mut [Case], seed: Option<u64>, history: &History, timeout: Duration) {
     if let Some(seed) = seed {
         fastrand::Rng::with_seed(seed).shuffle(cases);
-        cases.sort_by(|a, b| a.name.environment.cmp(&b.name.environment));
+        cases.sort_by(|a, b| (a.suspect, &a.name.environment).cmp(&(b.suspect, &b.name.environment)));
         return;
     }
     cases.sort_by_cached_key(|case| {
         let guess = || case.timeout.unwrap_or(timeout) / PART_OF_TIMEOUT;
         let expected = history.expected(&case.name.listed()).unwrap_or_else(guess);
-        (case.name.environment.clone(), case.exclusive, Reverse(expected * case.weight))
+        (case.suspect, case.name.environment.clone(), case.exclusive, Reverse(expected * case.weight))
     });
 }
 
@@ -54,6 +54,7 @@ mod tests {
             needs_kvm: false,
             exclusive: variant.starts_with("exclusive"),
             ignored_splats: Default::default(),
+            suspect: false,
             iterations: 1,
             ignored: None,
             missing: None,

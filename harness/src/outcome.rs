@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
 use crate::kernel_log::splat::Splat;
+use crate::name::CaseName;
 
 /// What a case's exit means: upstream's five words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -169,32 +170,41 @@ pub struct Outcome {
     /// What the kernel complained of because of it.
     #[serde(default)]
     pub splats: Vec<Splat>,
+    /// Whether it ran, or may have, when the runner or the host died; it stays so when the case has been run again.
+    #[serde(default)]
+    pub suspect: bool,
 }
 
 impl Outcome {
     /// That of a case that has not run yet.
     pub fn new(case: &Case) -> Self {
+        Self { reproduce: case.reproduce(), suspect: case.suspect, ..Self::of(&case.name, now_ms()) }
+    }
+
+    /// That of a case of which no more is known than its name and when it could have begun.
+    pub fn of(name: &CaseName, started_ms: u64) -> Self {
         Self {
-            name: case.name.to_string(),
-            environment: case.name.environment.clone(),
-            suite: case.name.suite.clone(),
-            variant: case.name.variant.clone(),
+            name: name.to_string(),
+            environment: name.environment.clone(),
+            suite: name.suite.clone(),
+            variant: name.variant.clone(),
             status: Status::NoRun,
             reason: None,
             exit: None,
             pid: None,
-            started_ms: now_ms(),
+            started_ms,
             duration_s: 0.0,
             user_s: 0.0,
             system_s: 0.0,
             max_rss: 0,
             worker: 0,
             output: None,
-            reproduce: case.reproduce(),
+            reproduce: String::new(),
             assertion: None,
             subtests: Vec::new(),
             leaks: Vec::new(),
             splats: Vec::new(),
+            suspect: false,
         }
     }
 

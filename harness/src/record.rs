@@ -1,19 +1,21 @@
 //! A run as its directory tells of it, read back from run.json, or from the journal of a run that did not end.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufReader, BufWriter, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
+use crate::entry::{RunInfo, SCHEMA_VERSION};
 use crate::kernel_log::splat::Splat;
 use crate::outcome::{Outcome, Status};
-use crate::results::{Entry, JOURNAL, RUN_JSON, RunInfo, SCHEMA_VERSION};
+use crate::replay::Replay;
+use crate::results::{JOURNAL, RUN_JSON};
 
 /// A whole run: what run.json holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,7 +25,10 @@ pub struct Record {
     pub schema_version: u32,
     /// What was known before the first case.
     pub run: RunInfo,
-    /// What became of each case, in the order of their ends.
+    /// What was known each time that it was resumed.
+    #[serde(default)]
+    pub resumed: Vec<RunInfo>,
+    /// What became of each case, in the order of their ends, and then of those that have none.
     pub outcomes: Vec<Outcome>,
     /// The splats of the kernel that could not be shown to be a case's own.
     #[serde(default)]
@@ -47,51 +52,60 @@ const TIME_LENGTH: usize = 20;
 
 impl Record {
     /// Reads the run in a directory (or the one that a run.json lies in). Of a run that did not come to its end the
-    /// journal is read: what had been started and not ended is `NO_RUN`.
+    /// journal is read: what had not ended is `NO_RUN`.
     ///
     /// # Errors
     /// There is no run, it cannot be read, or it was written by a newer version.
     pub fn read(path: &Path) -> anyhow::Result<(Self, PathBuf)> {
         let directory = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
         let run_json = if path.is_dir() { path.join(RUN_JSON) } else { path.to_owned() };
-        let journal = directory.join(JOURNAL);
-        let record = match std::fs::read(&run_json) {
-            // The runner was killed before it could write even the first one.
-            Err(error) if error.kind() == ErrorKind::NotFound && journal.is_file() => Self::begun(&journal)?,
-            text => text
-                .map_err(Into::into)
-                .and_then(|text| {
-                    check_version(&text)?;
-                    Ok::<Self, anyhow::Error>(serde_json::from_slice(&text)?)
-                })
-                .with_context(|| format!("read {}", run_json.display()))?,
+        let has_journal = directory.join(JOURNAL).is_file();
+        let record = match fs::read(&run_json) {
+            // The runner was killed before it could write even the first one, or the host before it was on the disk.
+            Err(error) if error.kind() == ErrorKind::NotFound && has_journal => None,
+            Ok(text) if has_journal && serde_json::from_slice::<IgnoredAny>(&text).is_err() => None,
+            text => Some(
+                text.map_err(Into::into)
+                    .and_then(|text| Self::parse(&text))
+                    .with_context(|| format!("read {}", run_json.display()))?,
+            ),
         };
-        if record.finished || !journal.is_file() {
-            return Ok((record, directory.to_owned()));
-        }
-        let file = File::open(&journal).with_context(|| format!("open {}", journal.display()))?;
-        let record =
-            record.completed(BufReader::new(file)).with_context(|| format!("read {}", journal.display()))?;
+        let record = match record {
+            Some(record) if record.finished || !has_journal => record,
+            begun => Self::of_journal(directory, begun.map(|record| record.run))?,
+        };
         Ok((record, directory.to_owned()))
     }
 
-    /// The record of a run of which only the journal tells that it began.
-    fn begun(journal: &Path) -> anyhow::Result<Self> {
+    fn parse(text: &[u8]) -> anyhow::Result<Self> {
         #[derive(Deserialize)]
-        struct Begin {
-            run: Box<RawValue>,
+        struct Version {
+            schema_version: u32,
         }
-        let file = File::open(journal).with_context(|| format!("open {}", journal.display()))?;
-        let first = BufReader::new(file).lines().next().transpose().map(Option::unwrap_or_default);
-        let run = first.map_err(Into::into).and_then(|line| {
-            let Begin { run } = serde_json::from_str(&line).context("find how the run began")?;
-            check_version(run.get().as_bytes())?;
-            Ok::<RunInfo, anyhow::Error>(serde_json::from_str(run.get())?)
-        });
-        let run = run.with_context(|| format!("read {}", journal.display()))?;
-        Ok(Self {
+        let Version { schema_version } = serde_json::from_slice(text).context("find its schema_version")?;
+        check_version(schema_version)?;
+        Ok(serde_json::from_slice(text)?)
+    }
+
+    /// The run in `directory` as its journal tells it; `begun` says how it began, where the journal's first line is lost.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn of_journal(directory: &Path, begun: Option<RunInfo>) -> anyhow::Result<Self> {
+        let journal = directory.join(JOURNAL);
+        File::open(&journal)
+            .map_err(Into::into)
+            .and_then(|file| Replay::of(BufReader::new(file)))
+            .and_then(|replay| replay.record(begun).context("find how the run began"))
+            .with_context(|| format!("read {}", journal.display()))
+    }
+
+    /// The record of a run that begins.
+    pub fn begun(run: RunInfo) -> Self {
+        Self {
             schema_version: run.schema_version,
             run,
+            resumed: Vec::new(),
             outcomes: Vec::new(),
             splats: Vec::new(),
             taint: None,
@@ -99,40 +113,24 @@ impl Record {
             finished: false,
             duration_s: None,
             interrupted_by: None,
-        })
+        }
     }
 
-    /// The record of a run that did not come to its end, with what its journal tells.
-    fn completed(mut self, journal: impl BufRead) -> anyhow::Result<Self> {
-        let mut known: HashSet<String> = self.outcomes.iter().map(|outcome| outcome.name.clone()).collect();
-        let mut started = Vec::new();
-        for line in journal.split(b'\n') {
-            // The last line may have been cut off with its writer.
-            let Ok(entry) = serde_json::from_slice(&line?) else { continue };
-            match entry {
-                Entry::Started { outcome } => started.push(*outcome),
-                Entry::Finished { outcome } => {
-                    if known.insert(outcome.name.clone()) {
-                        self.outcomes.push(*outcome);
-                    }
-                }
-                Entry::RunJoined { selected, .. } => self.run.selected += selected,
-                Entry::Splat { splat } => {
-                    // The run.json that it was begun from may have it.
-                    if !self.splats.contains(&splat) {
-                        self.splats.push(*splat);
-                    }
-                }
-                Entry::RunStarted { .. } | Entry::RunFinished { .. } => {}
-            }
-        }
-        for mut outcome in started {
-            if known.insert(outcome.name.clone()) {
-                outcome.set(Status::NoRun, "the run ended while this was running".to_owned());
-                self.outcomes.push(outcome);
-            }
-        }
-        Ok(self)
+    /// Writes run.json in `directory`, in one step: readers see the old one or the new one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
+        let path = directory.join(RUN_JSON);
+        let unfinished = directory.join(".run.json.unfinished");
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&unfinished);
+        let mut file = BufWriter::new(file.with_context(|| format!("create {}", unfinished.display()))?);
+        serde_json::to_writer(&mut file, self)
+            .map_err(Into::into)
+            .and_then(|()| file.write_all(b"\n"))
+            .and_then(|()| file.flush())
+            .and_then(|()| fs::rename(&unfinished, &path))
+            .with_context(|| format!("write {}", path.display()))
     }
 
     /// The run before the one in a directory: of the directories beside it that are named after the time, the last one
@@ -141,7 +139,7 @@ impl Record {
         let directory = directory.canonicalize().ok()?;
         let (parent, name) = (directory.parent()?, directory.file_name()?);
         let is_time = |name: &OsStr| name.len() >= TIME_LENGTH && name.as_encoded_bytes().starts_with(b"20");
-        let entries = std::fs::read_dir(parent).ok()?.flatten().map(|entry| entry.file_name());
+        let entries = fs::read_dir(parent).ok()?.flatten().map(|entry| entry.file_name());
         let mut earlier: Vec<_> =
             entries.filter(|other| is_time(other) && is_time(name) && *other < *name).collect();
         earlier.sort();
@@ -154,12 +152,8 @@ impl Record {
     }
 }
 
-fn check_version(text: &[u8]) -> anyhow::Result<()> {
-    #[derive(Deserialize)]
-    struct Version {
-        schema_version: u32,
-    }
-    let Version { schema_version } = serde_json::from_slice(text).context("find its schema_version")?;
+/// Refuses what a newer version wrote.
+pub(crate) fn check_version(schema_version: u32) -> anyhow::Result<()> {
     if schema_version > SCHEMA_VERSION {
         bail!(
             "it has schema version {schema_version}, and this program knows versions up to {SCHEMA_VERSION}: use the \

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 
 use crate::host::size;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Status};
 use crate::record::Record;
 
 pub mod html;
@@ -108,15 +108,25 @@ pub fn facts(record: &Record) -> Vec<(String, String)> {
     let run = &record.run;
     let host = &run.host;
     let ended_early = (!record.finished).then(|| {
-        let never_started = run.selected.saturating_sub(record.outcomes.len());
-        format!("no: the runner was gone before its end, and {never_started} cases were never started")
+        let (suspects, others): (Vec<_>, Vec<_>) =
+            record.of_status(Status::NoRun).partition(|outcome| outcome.suspect);
+        format!(
+            "no: the runner was gone before its end; {} cases ran then, or may have, and {} had not run",
+            suspects.len(),
+            others.len() + run.selected.saturating_sub(record.outcomes.len())
+        )
     });
+    let resumed = match record.resumed.as_slice() {
+        [] => String::new(),
+        [.., last] => format!("{} times, the last time on Linux {}", record.resumed.len(), last.host.kernel),
+    };
     let mut facts: Vec<(String, String)> = [
         ("kvm-tests", run.version.clone()),
         ("command_line", crate::case::quoted_words(&run.command_line)),
         ("nextest_run_id", run.nextest_run_id.clone().unwrap_or_default()),
         ("selected", run.selected.to_string()),
         ("finished", ended_early.unwrap_or_default()),
+        ("resumed", resumed),
         ("workers", run.workers.to_string()),
         ("shuffle_seed", run.shuffle_seed.map(|seed| seed.to_string()).unwrap_or_default()),
         ("host.name", host.hostname.clone()),

@@ -12,17 +12,18 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use libtest_mimic::{Arguments, Conclusion, FormatSetting, Trial};
-use signal_hook::consts::SIGPIPE;
 
+use crate::announcement::Announcer;
 use crate::case::Case;
 use crate::cli::{Color, Format, Options};
-use crate::compare::{self, Comparison};
+use crate::compare::{self, Comparison, tally};
 use crate::console::{self, Console};
 use crate::discover::{self, Discovered};
 use crate::embedded::Embedded;
+use crate::entry::{Entry, RunInfo, SCHEMA_VERSION};
 use crate::environment::root::Root;
 use crate::environment_commands;
-use crate::event::Observer;
+use crate::event::{Event, Observer};
 use crate::execute::{Executor, suites_of};
 use crate::forward::Forward;
 use crate::gate::Gate;
@@ -37,14 +38,17 @@ use crate::kernel_log::KernelLog;
 use crate::kernel_log::end::Taint;
 use crate::libtest_json::LibtestJson;
 use crate::list;
+use crate::name::CaseName;
 use crate::neighbours::Neighbours;
 use crate::nextest::Nextest;
 use crate::order;
 use crate::outcome::{Status, now_ms};
 use crate::outputs::Outputs;
 use crate::pace::{Pace, Planned};
+use crate::record::Record;
 use crate::report;
-use crate::results::{Entry, Results, RunInfo, SCHEMA_VERSION};
+use crate::results::Results;
+use crate::resume::{self, Others, Resumed};
 use crate::running::Running;
 use crate::select::Selection;
 use crate::shared_run;
@@ -70,6 +74,11 @@ pub const EXIT_NOT_STARTED: u8 = 2;
 pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) -> anyhow::Result<ExitCode> {
     // First, so that asking what runs ends nothing, whenever it comes.
     let inquiries = Inquiries::catch()?;
+    let resumed = options.resume.as_deref().map(Resumed::open).transpose()?;
+    let options = &match &resumed {
+        Some(resumed) => resumed.options(options)?,
+        None => options.clone(),
+    };
     let host = Host::probe();
     let discovered = discover::discover(options, embedded, &host)?;
     let selection = Selection::new(options);
@@ -77,7 +86,7 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
         return list_selected(&discovered, &selection, options);
     }
     let (mut cases, filtered_out) = discovered.select(&selection, options.iterations);
-    if cases.is_empty() && !options.bench {
+    if cases.is_empty() && !options.bench && resumed.is_none() {
         bail!("{}", discovered.nothing_matches(&selection));
     }
     if options.dry_run {
@@ -85,6 +94,10 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
     }
     let nextest = Nextest::of(options)?;
     nextest.iter().for_each(|nextest| nextest.number(&mut cases, options.iterations));
+    if let Some(resumed) = &resumed {
+        resumed.check_selftests(&discovered.selftest_sources())?;
+    }
+    let others = resumed.as_ref().map(|resumed| resumed.retain(&mut cases)).unwrap_or_default();
     let seed = order::seed(options);
     let results_directory = default_results_directory();
     let history = Arc::new(History::load(&results_directory, &host.hostname));
@@ -99,6 +112,8 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
             .as_ref()
             .and_then(|_| Nextest::command_line())
             .unwrap_or_else(|| command_line.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()),
+        options: options.given.clone(),
+        directory: std::env::current_dir().context("find the current directory")?,
         started_ms: now_ms(),
         host,
         selftests: discovered.selftest_sources(),
@@ -107,9 +122,62 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
         selected: cases.len(),
         nextest_run_id: nextest.map(|nextest| nextest.run_id),
     };
-    let results = Arc::new(begin(options, &info, &results_directory)?);
-    let run = Run { options, selection, results, cases, filtered_out, info, history, baseline };
+    let (results, notes) = match resumed {
+        Some(resumed) => go_on(resumed, &info, &others)?,
+        None => begin(options, &results_directory, &info, &cases)?,
+    };
+    let results = Arc::new(results);
+    let run =
+        Run { options, selection, results, cases, others, filtered_out, info, history, notes, baseline };
     run.go(&discovered, inquiries)
+}
+
+/// Makes the directory of a new run, in `parent` where the user did not choose, or finds that of the run of nextest;
+/// returns it with what is to be said.
+fn begin(
+    options: &Options,
+    parent: &Path,
+    info: &RunInfo,
+    cases: &[Case],
+) -> anyhow::Result<(Results, Vec<String>)> {
+    let names = cases.iter().map(|case| case.name.clone()).collect();
+    match &info.nextest_run_id {
+        Some(id) => {
+            let beside = options.output.as_deref().and_then(Path::parent);
+            let create = |names| create(options, parent, info, names);
+            Ok((shared_run::enter(beside.unwrap_or(parent), id, names, create)?, Vec::new()))
+        }
+        None => {
+            let killed = options.output.is_none().then(|| resume::what_killed_the_latest(parent)).flatten();
+            Ok((create(options, parent, info, names)?, killed.into_iter().flatten().collect()))
+        }
+    }
+}
+
+fn create(options: &Options, parent: &Path, info: &RunInfo, cases: Vec<CaseName>) -> anyhow::Result<Results> {
+    let results = match &options.output {
+        Some(path) => Results::create_at(path, options.overwrite)?,
+        None => Results::create_in(parent)?,
+    };
+    // One line, and so one write: a run of which anything is known is known with all that it was to do.
+    results.record(&Entry::RunStarted { run: Box::new(info.clone()), cases })?;
+    results.sync_whole()?;
+    Record::begun(info.clone()).write(results.root())?;
+    Ok(results)
+}
+
+/// Goes on with a run in its directory; returns it with what is to be said.
+fn go_on(resumed: Resumed, info: &RunInfo, others: &Others) -> anyhow::Result<(Results, Vec<String>)> {
+    let notes = resumed.describe(info, others);
+    let Resumed { results, record } = resumed;
+    // From now on the journal tells how far it is.
+    Record { outcomes: Vec::new(), finished: false, ..record }.write(results.root())?;
+    results.record(&Entry::RunResumed { run: Box::new(info.clone()) })?;
+    for outcome in &others.gone {
+        results.record(&Entry::Finished { outcome: Box::new(outcome.clone()) })?;
+    }
+    results.sync_whole()?;
+    Ok((results, notes))
 }
 
 fn list_selected(
@@ -126,34 +194,19 @@ fn list_selected(
     }
 }
 
-/// Makes the results directory, or finds that of the run of nextest.
-fn begin(options: &Options, info: &RunInfo, parent: &Path) -> anyhow::Result<Results> {
-    let create = || match &options.output {
-        Some(path) => Results::create_at(path, options.overwrite),
-        None => Results::create_in(parent),
-    };
-    match &info.nextest_run_id {
-        Some(id) => {
-            let beside = options.output.as_deref().and_then(Path::parent);
-            shared_run::enter(beside.unwrap_or(parent), id, info, create)
-        }
-        None => {
-            let results = create()?;
-            results.begin(info)?;
-            Ok(results)
-        }
-    }
-}
-
 /// A run that is ready to go.
 struct Run<'a> {
     options: &'a Options,
     selection: Selection,
     results: Arc<Results>,
     cases: Vec<Case>,
+    /// The cases of a resumed run that do not run again.
+    others: Others,
     filtered_out: usize,
     info: RunInfo,
     history: Arc<History>,
+    /// What is to be said before it goes.
+    notes: Vec<String>,
     baseline: Option<compare::Run>,
 }
 
@@ -166,7 +219,8 @@ impl Run<'_> {
         let console =
             Arc::new(Console::new(Arc::clone(&running), Arc::clone(&pace), self.options, self.cases.len()));
         let summary = Arc::new(Summary::new(Arc::clone(&pace)));
-        let journal = Arc::new(Journal::new(Arc::clone(&self.results), Arc::clone(&console)));
+        let announcer = Announcer::new(self.announced_together());
+        let journal = Arc::new(Journal::new(Arc::clone(&self.results), announcer, Arc::clone(&console)));
         let json = self.libtest_json(&keepers)?;
         let signals = interruption::watch(Arc::clone(&keepers), Arc::clone(&console))?;
 
@@ -176,7 +230,7 @@ impl Run<'_> {
         let kernel_log = Arc::new(KernelLog::open(&root, self.results.root(), ignored_splats));
         let mut header = header::lines(&self.info, discovered, &kernel_log, self.results.root());
         header.extend(neighbours.describe());
-        header.iter().for_each(|line| console.say(line));
+        header.iter().chain(&self.notes).for_each(|line| console.say(line));
         let standing = Standing::new(
             Arc::clone(&running),
             Arc::clone(&summary),
@@ -210,6 +264,7 @@ impl Run<'_> {
             running.ignored();
             forward.ignored(&case.name.to_string());
         }
+        self.others.all().for_each(|outcome| summary.notify(Event::Finished(outcome)));
         let executor = Arc::new(Executor {
             results: Arc::clone(&self.results),
             keepers: Arc::clone(&keepers),
@@ -231,7 +286,7 @@ impl Run<'_> {
         });
         let conclusion = match &json {
             Some(json) => self.conclude_as_json(json, &executor, begin)?,
-            None => self.conclude_as_text(&executor, &forward, &keepers)?,
+            None => self.conclude_as_text(&executor, &forward, &console, &keepers)?,
         };
 
         let not_restored = executor.gate.close();
@@ -255,10 +310,7 @@ impl Run<'_> {
             taint: Some(taint.after),
             kernel_records_lost: kernel.lost,
         });
-        let reported = self.results.end().and_then(|reports_are_due| match reports_are_due {
-            true => report::write_all(self.results.root()).map(drop),
-            false => Ok(()),
-        });
+        let reported = self.conclude();
         if let Err(error) = &reported {
             console.say(&format!("cannot write the reports: {error:#}"));
         }
@@ -277,6 +329,7 @@ impl Run<'_> {
             None => false,
         };
         let has_failed = conclusion.has_failed()
+            || self.others.all().any(|outcome| outcome.status.is_failure())
             || is_worse
             || kernel.has_failed(taint)
             || reported.is_err()
@@ -300,6 +353,26 @@ impl Run<'_> {
         Pace::new(self.cases.iter().filter(|case| self.is_executed(case)).map(planned), self.info.workers)
     }
 
+    /// The names of the cases whose starts may be told to the disk together: a suspect's is told alone, as those of the
+    /// fewest possible are to be suspected next time.
+    fn announced_together(&self) -> Vec<String> {
+        self.cases
+            .iter()
+            .filter(|case| self.is_executed(case) && !case.suspect)
+            .map(|case| case.name.to_string())
+            .collect()
+    }
+
+    /// Writes run.json and the reports, unless another process that shares the run will do so.
+    fn conclude(&self) -> anyhow::Result<()> {
+        if self.results.leave_to_others() {
+            return Ok(());
+        }
+        let root = self.results.root();
+        Record::of_journal(root, Some(self.info.clone()))?.write(root)?;
+        report::write_all(root).map(drop)
+    }
+
     /// In JSON the output stands in the events.
     fn outputs(&self, console: &Arc<Console>) -> Option<Outputs> {
         let is_json = self.options.format() == Format::Json;
@@ -313,8 +386,8 @@ impl Run<'_> {
         let out = console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
         let shows_passed = !self.options.shown().of(Status::Passed).streams().is_empty();
         let keepers = Arc::clone(keepers);
-        let closed = move || {
-            keepers.interrupt(SIGPIPE);
+        let closed = move |error: &io::Error| {
+            keepers.interrupt(interruption::signal_for(error));
         };
         Ok(Some(Arc::new(LibtestJson::new(out, self.results.root(), shows_passed, closed))))
     }
@@ -342,6 +415,7 @@ impl Run<'_> {
         &self,
         executor: &Arc<Executor>,
         forward: &Forward,
+        console: &Console,
         keepers: &Keepers,
     ) -> anyhow::Result<Conclusion> {
         let out = console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
@@ -350,19 +424,21 @@ impl Run<'_> {
             Arguments { logfile: Some(format!("/proc/self/fd/{}", writer.as_raw_fd())), ..self.arguments() };
         let trials = self.trials(executor);
         thread::scope(|scope| {
-            let closed = || {
-                keepers.interrupt(SIGPIPE);
+            let closed = |error: &io::Error| {
+                keepers.interrupt(interruption::signal_for(error));
             };
             let forwarding = scope.spawn(move || forward.copy(reader, out, closed));
             let conclusion = libtest_mimic::run(&arguments, trials);
             drop(writer);
+            // Whoever reads them or not: the run has to end as a whole.
             match forwarding.join() {
                 Ok(Err(error)) if error.kind() != ErrorKind::BrokenPipe => {
-                    Err(error).context("print the results")
+                    console.say(&format!("cannot print the results: {error}"));
                 }
-                Ok(_) => Ok(conclusion),
-                Err(_) => bail!("the thread that prints the results panicked"),
+                Ok(_) => {}
+                Err(_) => console.say("the thread that prints the results panicked"),
             }
+            Ok(conclusion)
         })
     }
 
@@ -411,7 +487,8 @@ impl Run<'_> {
 
     /// Says what changed since `baseline`, as far as it is about cases that were selected now or are no more.
     fn is_worse_than(&self, baseline: compare::Run, discovered: &Discovered) -> anyhow::Result<bool> {
-        let selected: HashSet<String> = self.cases.iter().map(|case| case.name.listed()).collect();
+        let mut selected: HashSet<String> = self.cases.iter().map(|case| case.name.listed()).collect();
+        selected.extend(self.others.all().map(|outcome| tally::listed(&outcome.name).to_owned()));
         let listed = discovered.listed();
         let listed = listed.iter().map(|case| case.name.listed());
         let old = baseline.without(&listed.filter(|name| !selected.contains(name)).collect());

@@ -32,6 +32,7 @@ struct State {
     skipped: BTreeMap<String, Vec<String>>,
     slower: Vec<String>,
     leaks: Vec<String>,
+    suspects: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -57,6 +58,9 @@ impl Observer for Summary {
         }
         if let Some(last) = self.pace.was_faster_than(outcome) {
             state.slower.push(slower(outcome, last));
+        }
+        if outcome.suspect {
+            state.suspects.push(format!("{}: {}", outcome.name, outcome.status.as_str()));
         }
         if !outcome.leaks.is_empty() {
             let named: Vec<_> = outcome
@@ -131,6 +135,10 @@ impl State {
         if !self.slower.is_empty() {
             writeln!(text, "\nSLOWER THAN BEFORE")?;
             self.slower.iter().try_for_each(|line| writeln!(text, "  {line}"))?;
+        }
+        if !self.suspects.is_empty() {
+            writeln!(text, "\nSUSPECTS: they ran, or may have, when this run died before")?;
+            self.suspects.iter().try_for_each(|suspect| writeln!(text, "  {suspect}"))?;
         }
         if !self.leaks.is_empty() {
             writeln!(text, "\nLEFT RUNNING by its case, and killed")?;

@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::Path;
 
+use harness::entry::Entry;
 use harness::record::Record;
-use harness::results::Entry;
 use schemars::{Schema, schema_for};
 
 /// Set, this variable has the schemas written anew: `UPDATE_SCHEMAS=1 cargo test -p harness --test schema`.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::compare::flat;
+use crate::entry::RunInfo;
 use crate::host::{Host, size};
-use crate::results::RunInfo;
 
 /// What a [`Difference`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

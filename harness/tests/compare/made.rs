@@ -5,11 +5,12 @@ use std::fs;
 
 use harness::case::Command;
 use harness::compare::{Comparison, Format, Run};
+use harness::entry::{RunInfo, SCHEMA_VERSION};
 use harness::evidence::Evidence;
 use harness::host::Host;
 use harness::outcome::{Assertion, Exit, Outcome, Status};
 use harness::record::Record;
-use harness::results::{RunInfo, SCHEMA_VERSION};
+
 use harness::verdict;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -43,6 +44,7 @@ pub(crate) fn outcome(name: &str, status: Status, reason: &str) -> Outcome {
         subtests: Vec::new(),
         leaks: Vec::new(),
         splats: Vec::new(),
+        suspect: false,
     }
 }
 
@@ -93,6 +95,8 @@ pub(crate) fn info(selected: usize) -> RunInfo {
         schema_version: SCHEMA_VERSION,
         version: "0.1.0".to_owned(),
         command_line: vec!["kvm-tests".to_owned(), "run".to_owned()],
+        options: Vec::new(),
+        directory: "".into(),
         started_ms: 1_700_000_000_000,
         host: host(),
         selftests: vec!["/opt/selftests".into()],
@@ -108,6 +112,7 @@ pub(crate) fn record(outcomes: Vec<Outcome>) -> Record {
     Record {
         schema_version: SCHEMA_VERSION,
         run,
+        resumed: Vec::new(),
         outcomes,
         splats: Vec::new(),
         taint: None,

@@ -5,8 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use harness::compare::{Comparison, Format, Run};
+use harness::entry::{Entry, SCHEMA_VERSION};
 use harness::outcome::{Exit, Outcome, Status};
-use harness::results::{Entry, Results, SCHEMA_VERSION};
+use harness::record::Record;
+use harness::results::Results;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -224,7 +226,8 @@ fn json_has_every_case_once_and_all_of_each_failure() {
 fn a_run_whose_runner_was_killed_is_read_as_far_as_it_got() {
     let directory = TempDir::new().unwrap();
     let results = Results::create_at(&directory.path().join("run"), false).unwrap();
-    results.begin(&info(3)).unwrap();
+    results.record(&Entry::RunStarted { run: Box::new(info(3)), cases: Vec::new() }).unwrap();
+    Record::begun(info(3)).write(results.root()).unwrap();
     results.record(&Entry::Finished { outcome: Box::new(passed("a::default")) }).unwrap();
     results.record(&Entry::Started { outcome: Box::new(outcome("b::default", Status::NoRun, "")) }).unwrap();
     let journal = results.root().join("journal.jsonl");

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use harness::entry::{RunInfo, SCHEMA_VERSION};
 use harness::host::Host;
 use harness::outcome::{Assertion, Exit, Leak, Outcome, Status, Subtest, SubtestResult};
 use harness::record::Record;
-use harness::results::{RunInfo, SCHEMA_VERSION};
 
 /// Text that would break out of markup, terminals and lines, if it could.
 pub(crate) const HOSTILE: &str = "]]></script><script>alert(1)</script><!-- \" onerror=\"x ' & &amp; \0 \x1b[31m \x1b]0;t\x07 \r \
@@ -136,6 +136,7 @@ fn outcome(environment: Option<&str>, suite: &str, variant: &str) -> Outcome {
         subtests: Vec::new(),
         leaks: Vec::new(),
         splats: Vec::new(),
+        suspect: false,
     }
 }
 
@@ -146,6 +147,8 @@ fn record(outcomes: Vec<Outcome>) -> Record {
             schema_version: SCHEMA_VERSION,
             version: "0.1.0".to_owned(),
             command_line: vec!["kvm".to_owned(), "--selftests".to_owned(), "/inst".to_owned()],
+            options: Vec::new(),
+            directory: PathBuf::new(),
             started_ms: 1_795_370_071_470,
             host: Host {
                 hostname: "host".to_owned(),
@@ -170,6 +173,7 @@ fn record(outcomes: Vec<Outcome>) -> Record {
             selected: outcomes.len(),
             nextest_run_id: None,
         },
+        resumed: Vec::new(),
         outcomes,
         splats: Vec::new(),
         taint: None,

@@ -6,13 +6,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use harness::case::{Case, Command, Requires, Suite};
+use harness::entry::{Entry, RunInfo, SCHEMA_VERSION};
 use harness::evidence;
 use harness::host::Host;
 use harness::kernel_log::ignore::Ignored;
 use harness::name::CaseName;
 use harness::outcome::{Exit, Outcome, Status};
 use harness::record::Record;
-use harness::results::{Entry, JOURNAL, RUN_JSON, RunInfo, SCHEMA_VERSION};
+use harness::results::{JOURNAL, RUN_JSON};
 use harness::verdict;
 use tempfile::TempDir;
 
@@ -45,6 +46,8 @@ impl Run {
             schema_version: SCHEMA_VERSION,
             version: "0.1.0".to_owned(),
             command_line: vec!["kvm-tests".to_owned(), "run".to_owned(), "a b".to_owned()],
+            options: Vec::new(),
+            directory: PathBuf::new(),
             started_ms: 1_700_000_000_000,
             host,
             selftests: vec![PathBuf::from("/selftests")],
@@ -56,6 +59,7 @@ impl Run {
         let record = Record {
             schema_version: SCHEMA_VERSION,
             run,
+            resumed: Vec::new(),
             outcomes: Vec::new(),
             splats: Vec::new(),
             taint: None,
@@ -125,7 +129,7 @@ impl Run {
         let mut journal = fs::File::create(self.directory().join(JOURNAL)).unwrap();
         let mut enter =
             |entry: &Entry| writeln!(journal, "{}", serde_json::to_string(entry).unwrap()).unwrap();
-        enter(&Entry::RunStarted { run: Box::new(self.record.run.clone()) });
+        enter(&Entry::RunStarted { run: Box::new(self.record.run.clone()), cases: Vec::new() });
         for (index, outcome) in self.record.outcomes.iter().enumerate() {
             let outcome = Box::new(outcome.clone());
             enter(&Entry::Started { outcome: outcome.clone() });
@@ -159,6 +163,7 @@ fn outcome(name: &str) -> Outcome {
         weight: 1,
         exclusive: false,
         ignored_splats: Ignored::default(),
+        suspect: false,
         iterations: 1,
         ignored: None,
         missing: None,

@@ -17,6 +17,7 @@ pub(crate) mod terminal;
 /// A temporary directory with `selftests`, in which a run keeps its results in `run`.
 pub(crate) struct Fixture {
     directory: TempDir,
+    is_on_real_host: bool,
 }
 
 /// What the program did.
@@ -34,7 +35,12 @@ impl Fixture {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("selftests")).unwrap();
-        Self { directory }.file("root/dev/kvm", "")
+        Self { directory, is_on_real_host: false }.file("root/dev/kvm", "")
+    }
+
+    /// With this host's own KVM, for real selftests.
+    pub(crate) fn on_the_real_host(self) -> Self {
+        Self { is_on_real_host: true, ..self }
     }
 
     /// With one more selftest: a script for `sh`.
@@ -71,7 +77,10 @@ impl Fixture {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
         command.env_clear().envs(std::env::vars().filter(|(name, _)| name == "PATH"));
         // A host without KVM runs these selftests all the same: they do not use it.
-        command.env("KVM_TESTS_ROOT", self.path().join("root")).current_dir(self.path());
+        if !self.is_on_real_host {
+            command.env("KVM_TESTS_ROOT", self.path().join("root"));
+        }
+        command.current_dir(self.path());
         command.arg("run").args(arguments);
         command
     }

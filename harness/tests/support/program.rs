@@ -91,6 +91,14 @@ fn main() -> ExitCode {
             print(&runner.id().to_string());
             drop(io::read_to_string(io::stdin()));
         }
+        ["on_terminal", terminal, ref args @ ..] => {
+            // The first terminal that the leader of a session opens becomes its controlling one.
+            setsid().unwrap();
+            let open = || fs::File::options().read(true).write(true).open(terminal).unwrap();
+            let mut command = Command::new(args[0]);
+            command.args(&args[1..]).stdin(open()).stdout(open()).stderr(open());
+            panic!("{}", command.exec());
+        }
         ["run", directory, ref args @ ..] => run(Path::new(directory), args),
         _ => panic!("unknown arguments: {args:?}"),
     }
