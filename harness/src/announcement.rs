@@ -8,11 +8,14 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Syncing may take one part in this of a run's time.
-const SHARE: u32 = 32;
+/// The share of a run's time that syncing may take.
+const SHARE: f64 = 1.0 / 32.0;
 
 /// The most cases that are announced at a time.
-const MOST: usize = 256;
+const MOST: usize = 1024;
+
+/// What counts of the times so far with each new announcement: a disk's are so uneven that one alone tells little.
+const MEMORY: f64 = 0.875;
 
 /// Who announces the cases of a run.
 #[derive(Debug)]
@@ -26,7 +29,10 @@ pub struct Announcer {
 struct State {
     announced: Vec<bool>,
     window: usize,
+    /// When the last announcement was over.
     last: Option<Instant>,
+    /// Of the last times, in seconds, what announcing took, and all together.
+    spent: (f64, f64),
 }
 
 impl Announcer {
@@ -34,7 +40,7 @@ impl Announcer {
     /// announced alone.
     pub fn new(plan: Vec<String>) -> Self {
         let places = plan.iter().cloned().zip(0..).collect();
-        let state = State { announced: vec![false; plan.len()], window: 1, last: None };
+        let state = State { announced: vec![false; plan.len()], window: 1, last: None, spent: (0.0, 0.0) };
         Self { plan, places, state: Mutex::new(state) }
     }
 
@@ -56,17 +62,24 @@ impl Announcer {
         window.iter().for_each(|&at| state.announced[at] = true);
         let end = Instant::now();
         if let Some(last) = state.last.replace(end) {
-            state.window = next_window(window.len(), begin - last, end - begin);
+            state.adapt(end - begin, end - last);
         }
         Ok(())
     }
 }
 
-/// How many to announce next, where the last `window` took so long to start, and announcing these so long.
-fn next_window(window: usize, lasted: Duration, cost: Duration) -> usize {
-    let affordable = (cost * SHARE).as_secs_f64() / lasted.as_secs_f64().max(1e-9) * window as f64;
-    // A disk that was slow once must not make suspects of many.
-    (affordable as usize).clamp(1, MOST.min(window * 2))
+impl State {
+    /// Announcing took this long, of the time since the last announcement was over.
+    fn adapt(&mut self, announcing: Duration, all: Duration) {
+        self.spent.0 = self.spent.0 * MEMORY + announcing.as_secs_f64();
+        self.spent.1 = self.spent.1 * MEMORY + all.as_secs_f64();
+        let share = self.spent.0 / self.spent.1.max(f64::MIN_POSITIVE);
+        if share > SHARE {
+            self.window = (self.window * 2).min(MOST);
+        } else if share < SHARE / 4.0 {
+            self.window = (self.window / 2).max(1);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -77,15 +90,25 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    /// The window after `rounds` announcements that take `announcing`, with cases that take `case` each.
+    fn window(rounds: usize, announcing: impl Fn(usize) -> Duration, case: Duration) -> usize {
+        let mut state = Announcer::new(Vec::new()).state.into_inner().unwrap();
+        for round in 0..rounds {
+            let cases = case * u32::try_from(state.window).unwrap();
+            state.adapt(announcing(round), announcing(round) + cases);
+        }
+        state.window
+    }
+
     #[test]
     fn slow_cases_are_announced_one_by_one_and_fast_ones_together() {
-        assert_eq!(next_window(1, 100 * MS, MS), 1);
-        assert_eq!(next_window(64, 64 * 100 * MS, MS), 1);
-        assert_eq!(next_window(1, MS, MS), 2);
-        assert_eq!(next_window(16, 16 * MS, MS), 32);
-        assert_eq!(next_window(32, 32 * MS, MS), 32);
-        assert_eq!(next_window(MOST, Duration::ZERO, MS), MOST);
-        assert_eq!(next_window(1, 100 * MS, 1000 * MS), 2);
+        assert_eq!(window(50, |_| MS, 100 * MS), 1);
+        assert!((16..=64).contains(&window(50, |_| MS, MS)));
+        assert_eq!(window(50, |_| 100 * MS, MS), MOST);
+        // However uneven the disk is, it is the time in all that counts.
+        let uneven = |round| if round % 4 == 0 { 40 * MS } else { MS / 10 };
+        assert!(window(50, uneven, MS) >= 128);
+        assert_eq!(window(50, |round| if round < 10 { 100 * MS } else { MS }, 500 * MS), 1);
     }
 
     #[test]
