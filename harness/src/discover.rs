@@ -1,7 +1,9 @@
 //! From sources to cases: selftests and suites put together, with what this host lacks worked out.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +49,33 @@ pub struct Discovered {
     asked_for: Vec<Definition>,
     ignored_splats: Ignored,
     host: Host,
+}
+
+/// A case as it is listed.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Why it is ignored.
+    pub ignored: Option<&'a str>,
+}
+
+/// The host as it will be in an environment.
+struct HostIn {
+    host: Host,
+    is_as_it_is: bool,
+}
+
+impl HostIn {
+    /// Why `case` is ignored there.
+    fn ignores<'a>(&'a self, case: &'a Case) -> Option<Cow<'a, str>> {
+        if case.missing.is_some() || case.ignored.is_some() {
+            return case.ignored.as_deref().map(Cow::Borrowed);
+        }
+        // An environment may load the modules that are not there yet.
+        let kvm_problem = self.host.kvm_problem.as_deref().filter(|_| case.needs_kvm && self.is_as_it_is);
+        kvm_problem.map(Cow::Borrowed).or_else(|| self.host.lacks(&case.requires).map(Cow::Owned))
+    }
 }
 
 /// Where the selftests come from.
@@ -95,7 +124,9 @@ pub fn names(
         _ => (Origin::Built, Selftests::find(directories)),
     };
     let discovered = assemble(origin, selftests, local, shipped, &Host::probe())?;
-    Ok(discovered.listed().iter().map(|case| case.name.to_string()).collect())
+    let mut names = Vec::new();
+    discovered.list(|listed| names.push(listed.name.to_owned()));
+    Ok(names)
 }
 
 fn assemble(
@@ -177,21 +208,38 @@ fn find_selftests(options: &Options, embedded: &Embedded) -> (Origin, Result<Sel
 }
 
 impl Discovered {
-    /// The cases as they are listed: those of the environments asked for; where none are, those on the host as it is,
-    /// and those of every environment as ignored.
-    pub fn listed(&self) -> Vec<Case> {
-        match self.asked_for.as_slice() {
-            [] => {
-                let others = self.definitions.iter().flat_map(|one| {
-                    self.in_environment(one).map(|mut case| {
-                        case.ignored = Some(gate::not_asked_for(&one.name));
-                        case
-                    })
-                });
-                self.in_environment(&Definition::host()).chain(others).collect()
+    /// Tells `visit` of the cases as they are listed: those of the environments asked for; where none are, those on the
+    /// host as it is, and those of every environment as ignored.
+    pub fn list(&self, mut visit: impl FnMut(Listed<'_>)) {
+        let mut name = String::new();
+        for (environment, not_asked_for) in self.listed_environments() {
+            let host = self.host_in(&environment);
+            for case in &self.cases {
+                name.clear();
+                let prefix = environment.prefix();
+                // Writing to a string does not fail.
+                write!(name, "{prefix}{}{}", if prefix.is_empty() { "" } else { "::" }, case.name).ok();
+                let ignored = not_asked_for.as_deref().map(Cow::Borrowed);
+                let ignored = ignored.or_else(|| host.ignores(case));
+                visit(Listed { name: &name, ignored: ignored.as_deref() });
             }
-            asked_for => asked_for.iter().flat_map(|one| self.in_environment(one)).collect(),
         }
+    }
+
+    fn listed_environments(&self) -> impl Iterator<Item = (Cow<'_, Definition>, Option<String>)> {
+        let asked_for = self.asked_for.iter().map(|one| (Cow::Borrowed(one), None));
+        let none = self.asked_for.is_empty();
+        let host = none.then(|| (Cow::Owned(Definition::host()), None));
+        let others = self.definitions.iter().filter(move |_| none);
+        let others = others.map(|one| (Cow::Borrowed(one), Some(gate::not_asked_for(&one.name))));
+        asked_for.chain(host).chain(others)
+    }
+
+    /// The same as cases, for those that are to take part.
+    fn listed(&self) -> impl Iterator<Item = Case> + '_ {
+        self.listed_environments().flat_map(move |(environment, not_asked_for)| {
+            self.in_environment(&environment, not_asked_for).collect::<Vec<_>>()
+        })
     }
 
     /// The cases that `selection` asks for, each as often as it is to run, and the number of those it does not. Cases of
@@ -199,8 +247,8 @@ impl Discovered {
     pub fn select(&self, selection: &Selection, iterations: u32) -> (Vec<Case>, usize) {
         let candidates = match self.asked_for.is_empty() && !selection.runs_ignored() && !selection.is_exact()
         {
-            true => self.in_environment(&Definition::host()).collect(),
-            false => self.listed(),
+            true => self.in_environment(&Definition::host(), None).collect(),
+            false => self.listed().collect::<Vec<_>>(),
         };
         let mut selected = Vec::new();
         let mut others = 0;
@@ -222,21 +270,25 @@ impl Discovered {
         (selected, others)
     }
 
-    /// The cases in an environment, with what this host lacks for them there.
-    fn in_environment<'a>(&'a self, definition: &'a Definition) -> impl Iterator<Item = Case> + 'a {
-        let is_host = definition.name == HOST;
-        let mut host = self.host.clone();
-        definition.reserve_in(&mut host.free_hugepages);
+    /// The cases in an environment, with what this host lacks for them there, or why they are all ignored.
+    fn in_environment(
+        &self,
+        environment: &Definition,
+        ignored: Option<String>,
+    ) -> impl Iterator<Item = Case> + use<'_> {
+        let host = self.host_in(environment);
+        let prefix = Some(environment.prefix()).filter(|prefix| !prefix.is_empty()).map(str::to_owned);
         self.cases.iter().map(move |case| {
-            let mut case = case.clone();
-            case.name.environment = (!is_host).then(|| definition.name.clone());
-            if case.missing.is_none() && case.ignored.is_none() {
-                // An environment may load the modules that are not there yet.
-                let kvm_problem = host.kvm_problem.as_ref().filter(|_| case.needs_kvm && is_host);
-                case.ignored = kvm_problem.cloned().or_else(|| host.lacks(&case.requires));
-            }
-            case
+            let ignored = ignored.clone().or_else(|| host.ignores(case).map(Cow::into_owned));
+            let name = CaseName { environment: prefix.clone(), ..case.name.clone() };
+            Case { name, ignored, ..case.clone() }
         })
+    }
+
+    fn host_in(&self, environment: &Definition) -> HostIn {
+        let mut host = self.host.clone();
+        environment.reserve_in(&mut host.free_hugepages);
+        HostIn { host, is_as_it_is: environment.name == HOST }
     }
 
     /// The environments of this run.
@@ -261,8 +313,7 @@ impl Discovered {
     /// Why nothing is selected, in a sentence.
     pub fn nothing_matches(&self, selection: &Selection) -> String {
         let left_out = self.left_out.iter().filter(|case| selection.has(case)).count();
-        let elsewhere =
-            self.listed().into_iter().find(|case| selection.has(case)).and_then(|case| case.name.environment);
+        let elsewhere = self.listed().find(|case| selection.has(case)).and_then(|case| case.name.environment);
         let hint = match (left_out, elsewhere) {
             (_, Some(environment)) => gate::not_asked_for(&environment),
             (0, None) => "`--list` shows their names".to_owned(),
@@ -332,10 +383,10 @@ struct Assembly<'a> {
 }
 
 /// How a test is started.
-struct Start {
+struct Start<'a> {
     command: Command,
     directory: PathBuf,
-    selftest: Option<Selftest>,
+    selftest: Option<&'a Selftest>,
     missing: Option<String>,
 }
 
@@ -403,7 +454,7 @@ impl<'a> Assembly<'a> {
         Suite { name: file.name.clone(), setup: line(&file.setup), teardown: line(&file.teardown) }
     }
 
-    fn case(&self, suite: &Arc<Suite>, test: &TestEntry, start: Start) -> Case {
+    fn case(&self, suite: &Arc<Suite>, test: &TestEntry, start: Start<'_>) -> Case {
         let line = |template: &Option<Template>| template.as_ref().map(|line| self.expand(line));
         let settings = &test.settings;
         let ignored = self.ignored(settings, &start);
@@ -432,7 +483,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn start(&self, test: &TestEntry) -> Start {
+    fn start(&self, test: &TestEntry) -> Start<'a> {
         match &test.what {
             What::Selftest { name, args } => match self.selftests.get(name) {
                 Some(selftest) => {
@@ -459,7 +510,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// A shell line runs in the selftests' directory: that of the one it starts with (`./NAME`), where it does.
-    fn start_of_line(&self, test: &TestEntry, line: String) -> Start {
+    fn start_of_line(&self, test: &TestEntry, line: String) -> Start<'a> {
         let first = line.split_whitespace().next().unwrap_or_default();
         let named = first.strip_prefix("./").filter(|name| !name.contains('/'));
         let selftest = named.and_then(|name| self.selftests.get(name));
@@ -478,7 +529,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn start_of_missing(&self, test: &TestEntry, name: &str, command: Command) -> Start {
+    fn start_of_missing(&self, test: &TestEntry, name: &str, command: Command) -> Start<'a> {
         let missing = format!("there is no selftest {name}: {}", test.problem("asked for here"));
         Start { command, directory: self.directory(test), selftest: None, missing: Some(missing) }
     }
@@ -489,12 +540,12 @@ impl<'a> Assembly<'a> {
             Program::File(path) => path.parent().map(Path::to_owned),
             Program::Embedded => None,
         };
-        let beside = || test.path.parent().and_then(|parent| parent.canonicalize().ok());
+        let beside = || std::path::absolute(&test.path).ok()?.parent()?.canonicalize().ok();
         self.selftests.iter().find_map(of_selftest).or_else(beside).unwrap_or_else(|| PathBuf::from("/"))
     }
 
     /// Why it is ignored whatever the environment.
-    fn ignored(&self, settings: &Settings, start: &Start) -> Option<String> {
+    fn ignored(&self, settings: &Settings, start: &Start<'_>) -> Option<String> {
         let here = |machine: &str| format!("this host is {machine}");
         if let Some(arches) = &settings.arch
             && !arches.iter().any(|arch| arch.is_host())
@@ -502,7 +553,7 @@ impl<'a> Assembly<'a> {
             let names: Vec<_> = arches.iter().map(|arch| arch.as_str()).collect();
             return Some(format!("for {} only; {}", names.join(" and "), here(&self.host.machine)));
         }
-        if let Some(arch) = start.selftest.as_ref().and_then(|selftest| selftest.arch)
+        if let Some(arch) = start.selftest.and_then(|selftest| selftest.arch)
             && !Arch::is_host(arch)
         {
             return Some(format!("built for {arch}; {}", here(&self.host.machine)));
@@ -515,7 +566,7 @@ impl<'a> Assembly<'a> {
     }
 }
 
-fn start_of(selftest: &Selftest, args: Vec<OsString>) -> Start {
+fn start_of(selftest: &Selftest, args: Vec<OsString>) -> Start<'_> {
     let (path, args, directory) = match &selftest.program {
         Program::File(path) => (path.clone(), args, path.parent().unwrap_or(Path::new("/")).to_owned()),
         Program::Embedded => {
@@ -528,6 +579,6 @@ fn start_of(selftest: &Selftest, args: Vec<OsString>) -> Start {
         command: Command::Program { path, args },
         directory,
         missing: selftest.missing.clone(),
-        selftest: Some(selftest.clone()),
+        selftest: Some(selftest),
     }
 }

@@ -4,46 +4,74 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-use crate::case::Case;
 use crate::cli::Format;
+use crate::discover::Listed;
 
-/// Prints `cases`.
-///
-/// # Errors
-/// The output cannot be written.
-pub fn print(cases: &[&Case], format: Format, out: &mut impl Write) -> io::Result<()> {
-    match format {
-        Format::Pretty | Format::Terse => {
-            for case in cases {
-                writeln!(out, "{}: test", case.name)?;
+/// Prints the cases that it is told of, in `format`.
+pub struct List<W> {
+    format: Format,
+    out: W,
+    count: usize,
+    ignored: usize,
+    result: io::Result<()>,
+}
+
+impl<W: Write> List<W> {
+    /// A list that begins.
+    pub fn begin(format: Format, mut out: W) -> Self {
+        let result = match format {
+            Format::Pretty | Format::Terse => Ok(()),
+            Format::Json => writeln!(out, "{}", json!({"type": "suite", "event": "discovery"})),
+        };
+        Self { format, out, count: 0, ignored: 0, result }
+    }
+
+    /// Adds a case.
+    pub fn add(&mut self, case: Listed<'_>) {
+        self.count += 1;
+        self.ignored += usize::from(case.ignored.is_some());
+        if self.result.is_ok() {
+            self.result = self.line(case);
+        }
+    }
+
+    fn line(&mut self, Listed { name, ignored, .. }: Listed<'_>) -> io::Result<()> {
+        match self.format {
+            Format::Pretty | Format::Terse => {
+                self.out.write_all(name.as_bytes()).and_then(|()| self.out.write_all(b": test\n"))
             }
-            if format == Format::Pretty {
-                let plural = if cases.len() == 1 { "" } else { "s" };
-                writeln!(
-                    out,
-                    "{}{} test{plural}, 0 benchmarks",
-                    if cases.is_empty() { "" } else { "\n" },
-                    cases.len()
-                )?;
+            Format::Json => {
+                let line = json!({
+                    "type": "test", "event": "discovered", "name": name,
+                    "ignore": ignored.is_some(), "ignore_message": ignored.unwrap_or_default(),
+                    "source_path": "", "start_line": 0, "start_col": 0, "end_line": 0, "end_col": 0,
+                });
+                writeln!(self.out, "{line}")
             }
         }
-        Format::Json => {
-            writeln!(out, "{}", json!({"type": "suite", "event": "discovery"}))?;
-            for case in cases {
+    }
+
+    /// Ends the list.
+    ///
+    /// # Errors
+    /// It could not be printed.
+    pub fn end(self) -> io::Result<()> {
+        let Self { format, mut out, count, ignored, result } = self;
+        result?;
+        match format {
+            Format::Pretty => {
+                let (blank, plural) = (if count == 0 { "" } else { "\n" }, if count == 1 { "" } else { "s" });
+                writeln!(out, "{blank}{count} test{plural}, 0 benchmarks")?;
+            }
+            Format::Terse => {}
+            Format::Json => {
                 let line = json!({
-                    "type": "test", "event": "discovered", "name": case.name.to_string(),
-                    "ignore": case.ignored.is_some(), "ignore_message": case.ignored.as_deref().unwrap_or_default(),
-                    "source_path": "", "start_line": 0, "start_col": 0, "end_line": 0, "end_col": 0,
+                    "type": "suite", "event": "completed", "tests": count, "benchmarks": 0,
+                    "total": count, "ignored": ignored,
                 });
                 writeln!(out, "{line}")?;
             }
-            let ignored = cases.iter().filter(|case| case.ignored.is_some()).count();
-            let line = json!({
-                "type": "suite", "event": "completed", "tests": cases.len(), "benchmarks": 0,
-                "total": cases.len(), "ignored": ignored,
-            });
-            writeln!(out, "{line}")?;
         }
+        out.flush()
     }
-    out.flush()
 }

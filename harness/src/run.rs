@@ -37,7 +37,7 @@ use crate::keepers::Keepers;
 use crate::kernel_log::KernelLog;
 use crate::kernel_log::end::Taint;
 use crate::libtest_json::LibtestJson;
-use crate::list;
+use crate::list::List;
 use crate::name::CaseName;
 use crate::neighbours::Neighbours;
 use crate::nextest::Nextest;
@@ -185,10 +185,14 @@ fn list_selected(
     selection: &Selection,
     options: &Options,
 ) -> anyhow::Result<ExitCode> {
-    let listed = discovered.listed();
-    let cases: Vec<&Case> = listed.iter().filter(|case| selection.has(case)).collect();
-    let mut out = io::BufWriter::new(console::destination(options.logfile.as_deref())?);
-    match list::print(&cases, options.format(), &mut out) {
+    let out = io::BufWriter::new(console::destination(options.logfile.as_deref())?);
+    let mut list = List::begin(options.format(), out);
+    discovered.list(|case| {
+        if selection.lists(case) {
+            list.add(case);
+        }
+    });
+    match list.end() {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("print the list"),
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -489,9 +493,13 @@ impl Run<'_> {
     fn is_worse_than(&self, baseline: compare::Run, discovered: &Discovered) -> anyhow::Result<bool> {
         let mut selected: HashSet<String> = self.cases.iter().map(|case| case.name.listed()).collect();
         selected.extend(self.others.all().map(|outcome| tally::listed(&outcome.name).to_owned()));
-        let listed = discovered.listed();
-        let listed = listed.iter().map(|case| case.name.listed());
-        let old = baseline.without(&listed.filter(|name| !selected.contains(name)).collect());
+        let mut others = HashSet::new();
+        discovered.list(|case| {
+            if !selected.contains(case.name) {
+                others.insert(case.name.to_owned());
+            }
+        });
+        let old = baseline.without(&others);
         let new = compare::Run::read(self.results.root())?;
         let comparison = Comparison::of(&old, &new, None);
         self.print_at_the_end(&format!("\n{}", comparison.render(compare::Format::Text)));

@@ -2,6 +2,7 @@
 
 use crate::case::Case;
 use crate::cli::Options;
+use crate::discover::Listed;
 
 /// The user's FILTERs, `--skip`, `--exact`, `--ignored` and `--include-ignored`.
 #[derive(Debug)]
@@ -38,13 +39,22 @@ impl Selection {
 
     /// Whether it asks for `case`; a whole name without an iteration means all of them.
     pub fn has(&self, case: &Case) -> bool {
-        if self.ignored == Ignored::Only && case.ignored.is_none() {
-            return false;
-        }
-        let name = case.name.to_string();
         let listed = case.name.iteration.map(|_| case.name.listed());
+        self.takes(case.ignored.is_some()) && self.names(&case.name.to_string(), listed.as_deref())
+    }
+
+    /// The same for one that is only listed.
+    pub fn lists(&self, case: Listed<'_>) -> bool {
+        self.takes(case.ignored.is_some()) && self.names(case.name, None)
+    }
+
+    fn takes(&self, is_ignored: bool) -> bool {
+        self.ignored != Ignored::Only || is_ignored
+    }
+
+    fn names(&self, name: &str, listed: Option<&str>) -> bool {
         let matches = |filter: &String| match self.exact {
-            true => name == *filter || listed.as_ref() == Some(filter),
+            true => name == *filter || listed == Some(filter),
             false => name.contains(filter.as_str()),
         };
         (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skip.iter().any(matches)

@@ -97,7 +97,10 @@ impl Reader<'_, '_> {
         let matrix = fields.take("matrix", Matrix::read).unwrap_or_default();
         let entry = self.entry(&mut fields, name, &matrix);
         fields.finish();
-        if let Some(entry) = entry {
+        let Some(entry) = entry else { return };
+        if matrix.names().next().is_none() {
+            self.tests.push(entry);
+        } else {
             let used: HashSet<&str> = entry.templates().flat_map(Template::names).collect();
             matrix.check_use(self.source, &used);
             drop(used);

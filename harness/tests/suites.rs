@@ -103,6 +103,19 @@ fn what_the_host_lacks_is_known_when_listing() {
 }
 
 #[test]
+fn a_command_runs_beside_the_file_that_has_it_where_no_selftest_is_a_file() {
+    let suite = "[[test]]\nname = \"here\"\ncommand = \"[ -f suite.toml ]\"\n";
+    let fixture = Fixture::new().file("suite.toml", suite);
+    let ran = Ran::of(
+        fixture
+            .command(&["--config", "suite.toml", "suite::here", "--output", "run"])
+            .output()
+            .expect("run the program"),
+    );
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
 fn nothing_runs_beside_an_exclusive_case() {
     let run = "echo begin >> ../log; sleep 0.1; echo end >> ../log";
     let mut suite = String::new();

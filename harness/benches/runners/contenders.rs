@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::measure::{self, Figures};
 use crate::workload::Workload;
@@ -23,10 +23,10 @@ type MakeCommand = Box<dyn Fn(&Workload, usize) -> Command>;
 
 impl Contender {
     /// Runs the whole of `workload`.
-    pub(crate) fn run(&self, workload: &Workload, workers: usize) -> Figures {
+    pub(crate) fn run(&self, workload: &Workload, workers: usize) -> Option<Figures> {
         let mut command = (self.command)(workload, workers);
         command.current_dir(workload.directory());
-        measure::run(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
+        measure::run(&command)
     }
 }
 

@@ -46,6 +46,11 @@ pub enum Pages {
 }
 
 impl Definition {
+    /// What the names of cases in it begin with; nothing for the host as it is.
+    pub fn prefix(&self) -> &str {
+        if self.name == HOST { "" } else { &self.name }
+    }
+
     /// The host as it is.
     pub fn host() -> Self {
         Self { name: HOST.to_owned(), description: "the host as it is".to_owned(), ..Self::default() }
