@@ -1,7 +1,8 @@
 //! The terminal: the one place that writes to it while cases run.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -180,7 +181,9 @@ fn failures(snapshot: &Snapshot) -> String {
 /// The file cannot be made.
 pub fn destination(logfile: Option<&std::path::Path>) -> io::Result<Box<dyn Write + Send>> {
     Ok(match logfile {
-        Some(path) => Box::new(File::create(path)?),
+        Some(path) => {
+            Box::new(OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path)?)
+        }
         None => Box::new(io::stdout()),
     })
 }

@@ -19,6 +19,7 @@ use crate::keepers::{Haste, Keepers, Worker};
 use crate::kernel_log::KernelLog;
 use crate::kernel_log::cases::CaseId;
 use crate::neighbours::Neighbours;
+use crate::no_links;
 use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
 use crate::results::Results;
 use crate::slots::{Demand, Slots};
@@ -117,7 +118,7 @@ impl Executor {
         }
         let no_run = |error: io::Error| (Status::NoRun, format!("lock suite {}: {error}", case.suite.name));
         let directory = self.results.make(&directory_of_suite(case)).map_err(no_run)?;
-        let file = File::create(directory.join(".lock")).map_err(no_run)?;
+        let file = no_links::append(&directory.join(".lock")).map_err(no_run)?;
         self.host.take_suite(&file, &case.suite.name)?;
         Ok(Some(file))
     }
@@ -348,7 +349,7 @@ fn directory_of_suite(case: &Case) -> PathBuf {
 }
 
 fn read_evidence(task: &Task) -> anyhow::Result<Evidence> {
-    let open = |path: &Path| File::open(path).with_context(|| format!("open {}", path.display()));
+    let open = |path: &Path| no_links::open(path).with_context(|| format!("open {}", path.display()));
     let (stdout, stderr) = (open(&task.stdout)?, open(&task.stderr)?);
     let read: io::Result<Evidence> = evidence::read(stdout, stderr);
     read.with_context(|| format!("read the output beside {}", task.stdout.display()))

@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
+use rustix::process::geteuid;
+
 use crate::discover::Discovered;
 use crate::entry::RunInfo;
 use crate::environment::root::Root;
@@ -36,6 +38,12 @@ pub fn lines(info: &RunInfo, discovered: &Discovered, kernel_log: &KernelLog, re
     lines.extend(Root::from_env().announcement());
     if let Some(problem) = kernel_log.problem() {
         lines.push(format!("  kernel log   not followed, its splats fail no case: {problem}"));
+    }
+    if !geteuid().is_root() {
+        lines.push(
+            "  not root     environments cannot be applied, nor what a case leaves running as another user be ended"
+                .to_owned(),
+        );
     }
     if let Some(seed) = info.shuffle_seed {
         lines.push(format!("  order        shuffled (--shuffle-seed {seed})"));

@@ -2,9 +2,8 @@
 //! than it used to be. Nothing else depends on it, so that it may be lost at any time.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +12,9 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Observer};
+use crate::no_links;
 use crate::outcome::{Outcome, Status};
+use crate::results::new_directory;
 
 /// The file in the directory that keeps the results of runs.
 const FILE: &str = "durations.jsonl";
@@ -81,11 +82,11 @@ impl History {
             return Ok(());
         }
         let path = self.directory.join(FILE);
-        fs::create_dir_all(&self.directory)?;
+        new_directory(&self.directory)?;
         // Not of the file itself, which may be replaced while somebody waits for it.
         let lock = File::open(&self.directory)?;
         flock(&lock, FlockOperation::LockExclusive)?;
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(&path)?;
+        let mut file = no_links::private().append(true).open(&path)?;
         file.write_all(&text_of(&lines)?)?;
         self.compact(&path)
     }
@@ -104,7 +105,7 @@ impl History {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&unfinished)?;
+        let mut file = no_links::private().write(true).create_new(true).open(&unfinished)?;
         file.write_all(&text_of(newest.values())?)?;
         fs::rename(&unfinished, path)
     }

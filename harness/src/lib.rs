@@ -49,6 +49,7 @@ pub mod matrix;
 pub mod name;
 pub mod neighbours;
 pub mod nextest;
+pub mod no_links;
 pub mod node;
 pub mod order;
 pub mod outcome;

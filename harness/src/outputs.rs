@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::console::Console;
 use crate::event::{Event, Observer};
+use crate::no_links;
 use crate::outcome::Outcome;
 use crate::printable::printable_within;
 use crate::shown::Shown;
@@ -34,7 +35,7 @@ impl Outputs {
         self.console.above_the_live_line(|| {
             let mut out = io::stdout().lock();
             for (stream, file) in streams {
-                match File::open(self.results.join(place).join(file)) {
+                match no_links::open_beneath(&self.results, &place.join(file)) {
                     Ok(file) => copy(&format!("---- {} {stream} ----", outcome.name), file, &mut out)?,
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(error) => return Err(error),

@@ -1,9 +1,8 @@
 //! A run as its directory tells of it, read back from run.json, or from the journal of a run that did not end.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, BufWriter, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -13,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::{RunInfo, SCHEMA_VERSION};
 use crate::kernel_log::splat::Splat;
+use crate::no_links;
 use crate::outcome::{Outcome, Status};
 use crate::replay::Replay;
 use crate::results::{JOURNAL, RUN_JSON};
@@ -95,9 +95,16 @@ impl Record {
         let journal = directory.join(JOURNAL);
         File::open(&journal)
             .map_err(Into::into)
-            .and_then(|file| Replay::of(BufReader::new(file)))
-            .and_then(|replay| replay.record(begun).context("find how the run began"))
+            .and_then(|file| Self::replayed(file, begun))
             .with_context(|| format!("read {}", journal.display()))
+    }
+
+    /// The run that a journal tells.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn replayed(journal: File, begun: Option<RunInfo>) -> anyhow::Result<Self> {
+        Replay::of(BufReader::new(journal))?.record(begun).context("find how the run began")
     }
 
     /// The record of a run that begins.
@@ -116,21 +123,15 @@ impl Record {
         }
     }
 
-    /// Writes run.json in `directory`, in one step: readers see the old one or the new one.
+    /// Writes run.json in `directory`, an absolute path without links, in one step: readers see the old one or the new one.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
-        let path = directory.join(RUN_JSON);
-        let unfinished = directory.join(".run.json.unfinished");
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&unfinished);
-        let mut file = BufWriter::new(file.with_context(|| format!("create {}", unfinished.display()))?);
-        serde_json::to_writer(&mut file, self)
-            .map_err(Into::into)
-            .and_then(|()| file.write_all(b"\n"))
-            .and_then(|()| file.flush())
-            .and_then(|()| fs::rename(&unfinished, &path))
-            .with_context(|| format!("write {}", path.display()))
+        no_links::replace(&directory.join(RUN_JSON), |file| {
+            serde_json::to_writer(&mut *file, self)?;
+            file.write_all(b"\n")
+        })
     }
 
     /// The run before the one in a directory: of the directories beside it that are named after the time, the last one

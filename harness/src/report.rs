@@ -1,15 +1,14 @@
 //! What a run leaves for other programs and for people, written from its record: reports know no process.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
 use crate::host::size;
+use crate::no_links;
 use crate::outcome::{Outcome, Status};
 use crate::record::Record;
 
@@ -59,16 +58,10 @@ fn page(record: &Record, directory: &Path, mut out: &mut dyn Write) -> io::Resul
 }
 
 fn write(record: &Record, directory: &Path, name: &str, writer: Writer) -> anyhow::Result<PathBuf> {
-    let path = directory.join(name);
-    let unfinished = directory.join(format!(".{name}.unfinished"));
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&unfinished);
-    let mut file = BufWriter::new(file.with_context(|| format!("create {}", unfinished.display()))?);
-    writer(record, directory, &mut file)
-        .and_then(|()| file.flush())
-        .and_then(|()| fs::rename(&unfinished, &path))
-        .inspect_err(|_| drop(fs::remove_file(&unfinished)))
-        .with_context(|| format!("write {}", path.display()))?;
-    Ok(path)
+    // Links in what the user has named are followed, and no others.
+    let canonical = directory.canonicalize().with_context(|| format!("find {}", directory.display()))?;
+    no_links::replace(&canonical.join(name), |file| writer(record, directory, file))?;
+    Ok(directory.join(name))
 }
 
 /// The cases of one suite in one environment.

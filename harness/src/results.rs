@@ -1,9 +1,10 @@
 //! The directory that keeps a run's results.
 
 use std::borrow::Cow;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, symlink};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::entry::Entry;
 use crate::name::CaseName;
+use crate::no_links;
 
 /// The file that names what ran, as it happened.
 pub const JOURNAL: &str = "journal.jsonl";
@@ -136,8 +138,7 @@ impl Results {
     fn open(root: &Path) -> anyhow::Result<Self> {
         let root = root.canonicalize().with_context(|| format!("find the directory {}", root.display()))?;
         let journal = root.join(JOURNAL);
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(&journal);
-        let journal = file.with_context(|| format!("open {}", journal.display()))?;
+        let journal = no_links::append(&journal).with_context(|| format!("open {}", journal.display()))?;
         // Held as long as we live: by it others know whether the run goes on.
         lock(&journal, FlockOperation::LockShared);
         Ok(Self { root, journal, is_torn: Mutex::new(false), is_resumed: false, is_shared: false })
@@ -164,13 +165,8 @@ impl Results {
     /// # Errors
     /// It cannot be made.
     pub fn make(&self, place: &Path) -> io::Result<PathBuf> {
-        let path = self.root.join(place);
-        match directory_builder().create(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => new_directory(&path)?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            made => made?,
-        }
-        Ok(path)
+        no_links::make_directory(&self.root, place)?;
+        Ok(self.root.join(place))
     }
 
     /// Puts aside what an earlier part of a resumed run has left of the output of `step` in a directory:
@@ -206,6 +202,26 @@ impl Results {
         let written = (&self.journal).write_all(&line);
         *is_torn = written.is_err();
         written.with_context(|| format!("append to {}", self.root.join(JOURNAL).display()))
+    }
+
+    /// The journal from its start: the one that is written, whatever has been put in its place meanwhile.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn journal(&self) -> anyhow::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.journal.as_raw_fd())).context("open the journal")
+    }
+
+    /// Whether the journal is still where it was begun.
+    ///
+    /// # Errors
+    /// It was removed, or something else was put in its place.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let path = self.root.join(JOURNAL);
+        if !no_links::is_at(&self.journal, &path) {
+            bail!("{} was removed or replaced while the run went on", path.display());
+        }
+        Ok(())
     }
 
     /// Returns when the journal's lines are on the disk.
@@ -249,7 +265,11 @@ fn directory_builder() -> DirBuilder {
     builder
 }
 
-fn new_directory(path: &Path) -> io::Result<()> {
+/// Makes a directory that nobody else can write to, and those above it.
+///
+/// # Errors
+/// One cannot be made.
+pub fn new_directory(path: &Path) -> io::Result<()> {
     let mut builder = directory_builder();
     builder.recursive(true).create(path)
 }

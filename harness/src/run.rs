@@ -318,6 +318,10 @@ impl Run<'_> {
         if let Err(error) = &reported {
             console.say(&format!("cannot write the reports: {error:#}"));
         }
+        let kept = self.results.check();
+        if let Err(error) = &kept {
+            console.say(&format!("{error:#}"));
+        }
         self.print_at_the_end(&summary.render(self.results.root()));
         self.print_at_the_end(&kernel.render(taint));
         for problem in &not_restored {
@@ -337,6 +341,7 @@ impl Run<'_> {
             || is_worse
             || kernel.has_failed(taint)
             || reported.is_err()
+            || kept.is_err()
             || !not_restored.is_empty()
             || !journal.is_complete();
         Ok(exit_code(has_failed, interrupted_by))
@@ -373,7 +378,7 @@ impl Run<'_> {
             return Ok(());
         }
         let root = self.results.root();
-        Record::of_journal(root, Some(self.info.clone()))?.write(root)?;
+        Record::replayed(self.results.journal()?, Some(self.info.clone()))?.write(root)?;
         report::write_all(root).map(drop)
     }
 

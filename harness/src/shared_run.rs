@@ -5,7 +5,7 @@
 //! are right whenever no process of that run is there, and cost little while there are many. A lock of flock(2) dies
 //! with its process.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -15,9 +15,10 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::entry::Entry;
 use crate::name::CaseName;
+use crate::no_links;
 use crate::outcome::now_ms;
 use crate::record::Record;
-use crate::results::{JOURNAL, Results};
+use crate::results::{JOURNAL, Results, new_directory};
 
 /// Where the links are, in the directory of all results.
 const LINKS: &str = ".nextest";
@@ -35,8 +36,8 @@ pub fn enter(
 ) -> anyhow::Result<Results> {
     let links = parent.join(LINKS);
     let io = || format!("use {}", links.display());
-    fs::create_dir_all(&links).with_context(io)?;
-    let lock = File::create(links.join("lock")).with_context(io)?;
+    new_directory(&links).with_context(io)?;
+    let lock = no_links::private().write(true).open(links.join("lock")).with_context(io)?;
     flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from).with_context(io)?;
     let link = links.join(id);
     if link.join(JOURNAL).is_file() {

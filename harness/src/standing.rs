@@ -85,7 +85,7 @@ impl Standing {
         writeln!(text, "  {name}: {time}, pid {pid}, worker {worker}")?;
         let Some(place) = &process.output else { return Ok(()) };
         for (stream, file) in [("stdout", STDOUT), ("stderr", STDERR)] {
-            match tail(&self.results.join(place).join(file), LOOKED_AT) {
+            match tail(&self.results, &place.join(file), LOOKED_AT) {
                 Ok(end) => {
                     for line in last_lines(&end) {
                         writeln!(text, "    {stream}: {line}")?;

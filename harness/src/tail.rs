@@ -1,9 +1,9 @@
 //! The end of an output file, as text that may be shown anywhere.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::no_links;
 use crate::outcome::Outcome;
 use crate::printable::printable_within;
 
@@ -17,24 +17,22 @@ pub const STDERR: &str = "command.stderr";
 /// no such file; where it cannot be read, the text says so.
 pub fn tail_of(outcome: &Outcome, run: &Path, name: &str, limit: usize) -> String {
     let Some(place) = &outcome.output else { return String::new() };
-    match tail(&run.join(place).join(name), limit) {
+    match tail(run, &place.join(name), limit) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
         Err(error) => format!("(cannot read {name}: {error})"),
     }
 }
 
-/// The end of the file at `path`: at most `limit` bytes of printable text, with `…` before it where something was left out.
+/// The end of the file at `place` in the directory `run`: at most `limit` bytes of printable text, with `…` before it where
+/// something was left out.
 ///
 /// # Errors
-/// It cannot be read.
-pub fn tail(path: &Path, limit: usize) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
+/// It cannot be read, is no regular file, or is reached through a link in `place`.
+pub fn tail(run: &Path, place: &Path, limit: usize) -> io::Result<String> {
+    let mut file = no_links::open_beneath(run, place)?;
     let length = file.metadata()?.len();
-    // A file that is being written may have grown meanwhile; one read through a link may lie about its length.
+    // A file that is being written may have grown meanwhile.
     let skipped = length.saturating_sub(limit as u64);
     file.seek(SeekFrom::Start(skipped))?;
     let mut bytes = Vec::with_capacity(limit.min(usize::try_from(length).unwrap_or(limit)));
@@ -61,7 +59,7 @@ mod tests {
     fn tail_of_bytes(bytes: &[u8], limit: usize) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        tail(file.path(), limit).unwrap()
+        tail(Path::new("/"), file.path().strip_prefix("/").unwrap(), limit).unwrap()
     }
 
     #[test]
@@ -82,7 +80,8 @@ mod tests {
 
     #[test]
     fn what_is_no_regular_file_is_not_read() {
-        assert!(tail(Path::new("/dev/zero"), 8).is_err());
-        assert!(tail(Path::new("/"), 8).is_err());
+        let dev = Path::new("/dev");
+        assert!(tail(dev, Path::new("zero"), 8).is_err());
+        assert!(tail(dev, Path::new("."), 8).is_err());
     }
 }

@@ -1,12 +1,14 @@
 //! An output file of a task, which the task writes by itself, and which is cut when it grows too long.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_setfl};
+
+use crate::no_links;
 
 /// The middle of a file is freed once there are that many times the cap to free. What that spares all but the endless
 /// outputs is not little: while the pages of a gigabyte are freed, its writer waits for a tenth of a second or more.
@@ -26,18 +28,11 @@ pub(super) struct OutputFile {
 }
 
 impl OutputFile {
-    /// Creates the file, which must not exist, not even as a symbolic link. `cap` is in bytes.
+    /// Creates the file, which must not exist; no symbolic link on the way is followed. `cap` is in bytes.
     pub(super) fn create(path: &Path, cap: u64) -> io::Result<Self> {
         // Appending, as its program may hand it to others who would overwrite each other's output. Readable, as
         // cutting it moves its end.
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create_new(true)
-            .mode(0o640)
-            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-            .open(path)?;
-        Ok(Self { file, half: cap / 2, freed: 0 })
+        Ok(Self { file: no_links::create_new(path)?, half: cap / 2, freed: 0 })
     }
 
     /// Frees the disk space of the middle of a file that is far too long, and goes on growing meanwhile. Returns

@@ -22,10 +22,10 @@ pub struct Task {
     /// Its current directory.
     #[serde(with = "super::protocol::path")]
     pub directory: PathBuf,
-    /// The file for its standard output, which must not exist yet.
+    /// The file for its standard output, which must not exist yet, nor be reached through a symbolic link.
     #[serde(with = "super::protocol::path")]
     pub stdout: PathBuf,
-    /// The file for its standard error, which must not exist yet.
+    /// The file for its standard error, likewise.
     #[serde(with = "super::protocol::path")]
     pub stderr: PathBuf,
     /// After this time it is ended. Time that it is stopped for does not count.

@@ -1,14 +1,13 @@
 //! The end of what a case printed.
 
-use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path};
 
 use maud::{Markup, html};
 
 use super::text::{bytes, text};
 use crate::host::size;
+use crate::no_links;
 use crate::outcome::Outcome;
 
 /// How much of all outputs together a page quotes, in bytes before escaping.
@@ -33,7 +32,7 @@ pub(super) fn quote(directory: &Path, outcome: &Outcome, limit: usize) -> Markup
     html! {
         @for file in FILES {
             @let place = place.join(file);
-            @match tail(&directory.join(&place), limit) {
+            @match tail(directory, &place, limit) {
                 Ok(tail) if tail.whole == 0 => {}
                 Ok(tail) => {
                     h3 {
@@ -62,14 +61,9 @@ struct Tail {
 }
 
 /// The end of a file: at most `limit` bytes, from the start of a line where one starts in their first half.
-fn tail(path: &Path, limit: usize) -> io::Result<Tail> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let whole = metadata.len();
+fn tail(run: &Path, place: &Path, limit: usize) -> io::Result<Tail> {
+    let mut file = no_links::open_beneath(run, place)?;
+    let whole = file.metadata()?.len();
     let skipped = whole.saturating_sub(limit as u64);
     file.seek(SeekFrom::Start(skipped))?;
     let mut text = Vec::new();
@@ -89,15 +83,14 @@ mod tests {
     #[test]
     fn a_tail_starts_with_a_line_where_it_can() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file");
         for (content, shown) in [
             ("", ""),
             ("short\n", "short\n"),
             ("long\nab\ncdefgh", "ab\ncdefgh"),
             ("0123456789abc", "3456789abc"),
         ] {
-            std::fs::write(&path, content).unwrap();
-            let tail = tail(&path, 10).unwrap();
+            std::fs::write(directory.path().join("file"), content).unwrap();
+            let tail = tail(directory.path(), Path::new("file"), 10).unwrap();
             assert_eq!((tail.text.as_slice(), tail.whole), (shown.as_bytes(), content.len() as u64));
         }
     }
@@ -107,8 +100,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("file"), "x").unwrap();
         std::os::unix::fs::symlink("file", directory.path().join("link")).unwrap();
-        assert!(tail(&directory.path().join("link"), 10).is_err());
-        assert!(tail(directory.path(), 10).is_err());
+        assert!(tail(directory.path(), Path::new("link"), 10).is_err());
+        assert!(tail(directory.path(), Path::new("."), 10).is_err());
         assert!(is_inside(Path::new("a/b")));
         assert!(!is_inside(Path::new("a/../../b")));
         assert!(!is_inside(Path::new("/etc")));
