@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::case::{Case, Command, Suite};
+use crate::core_dump::{self, Crash};
 use crate::event::{Event, Observer};
 use crate::evidence::{self, Evidence};
 use crate::gate::Gate;
@@ -245,6 +246,12 @@ impl<'a> Attempt<'a> {
         (outcome.status, outcome.reason) = (verdict.status, verdict.reason);
         if let (Status::TimedOut, Some(reason)) = (outcome.status, &mut outcome.reason) {
             reason.insert_str(0, &format!("timeout of {} s: ", timeout.as_secs()));
+        }
+        if let Exit::Signal { signal, core_dumped } = ended.exit {
+            let (pid, directory, started) = (ended.pid, self.case.directory.as_path(), ended.started);
+            core_dump::describe(Crash { pid, signal, core_dumped, directory, started })
+                .into_iter()
+                .for_each(|line| outcome.worsen(line));
         }
         outcome.exit = Some(ended.exit);
         outcome.started_ms = milliseconds(ended.started);

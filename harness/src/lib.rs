@@ -17,6 +17,7 @@ pub mod cli;
 pub mod compare;
 pub mod config;
 pub mod console;
+pub mod core_dump;
 pub mod definitions;
 pub mod discover;
 pub mod embedded;

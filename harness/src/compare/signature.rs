@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::core_dump;
 use crate::outcome::{Exit, Outcome, Status, SubtestResult};
 
 /// What a failure is known by.
@@ -63,9 +64,10 @@ impl Signature {
     }
 }
 
-/// The reason, without the core that was dumped. How far a test got before its time was up is left to chance, and left out.
+/// The reason, without the core that was dumped and where it is. How far a test got before its time was up is left to chance, and left out.
 fn reason(outcome: &Outcome) -> String {
     let reason = outcome.reason.as_deref().unwrap_or_default().replace(" (core dumped)", "");
+    let reason = reason.lines().filter(|line| !core_dump::is_line(line)).collect::<Vec<_>>().join("\n");
     match outcome.status {
         Status::TimedOut => reason.split("; last output: ").next().unwrap_or_default().to_owned(),
         Status::Passed | Status::Skipped | Status::Failed | Status::NoRun => reason,
