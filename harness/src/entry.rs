@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::host::Host;
 use crate::kernel_log::splat::Splat;
 use crate::name::CaseName;
-use crate::outcome::Outcome;
+use crate::outcome::{LeftBehind, Outcome};
 
 /// The version of run.json's and journal.jsonl's form; raised with every change that an older reader would get wrong.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -105,6 +105,9 @@ pub enum Entry {
         /// How many records of the kernel's log were overwritten before they were read, at least.
         #[serde(default)]
         kernel_records_lost: u64,
+        /// What outlives processes and appeared on the host while the run went on.
+        #[serde(default)]
+        left_behind: Vec<LeftBehind>,
     },
 }
 

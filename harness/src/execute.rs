@@ -19,6 +19,7 @@ use crate::keeper::{Ended, Output, Task};
 use crate::keepers::{Haste, Keepers, Worker};
 use crate::kernel_log::KernelLog;
 use crate::kernel_log::cases::CaseId;
+use crate::left_behind;
 use crate::neighbours::Neighbours;
 use crate::no_links;
 use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
@@ -259,6 +260,7 @@ impl<'a> Attempt<'a> {
         outcome.user_s = ended.user_time.as_secs_f64();
         outcome.system_s = ended.system_time.as_secs_f64();
         outcome.max_rss = ended.max_rss;
+        outcome.left_behind = left_behind::of_process(&outcome.name, ended.pid, ended.started);
         outcome.leaks = ended.leaks;
         outcome.assertion = evidence.assertion;
         outcome.subtests = evidence.ktap.subtests;

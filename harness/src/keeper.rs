@@ -21,7 +21,7 @@ use std::{error, fmt};
 use anyhow::{Context, anyhow, bail};
 
 use protocol::{Reply, Request};
-pub(crate) use system::block_in_this_thread;
+pub(crate) use system::{block_in_this_thread, remove_shared_memory};
 pub use task::{Ended, NotStarted, Output, Task};
 
 mod clock;

@@ -81,6 +81,20 @@ pub struct Leak {
     pub unkillable: bool,
 }
 
+/// What outlives processes and was left on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeftBehind {
+    /// What it is, for people: `4K of shared memory (shmid 3)`, `/dev/shm/x (8K)`, `a mount of tmpfs at /mnt`.
+    pub what: String,
+    /// When it was made, in milliseconds since the epoch, where the kernel tells.
+    pub made_ms: Option<u64>,
+    /// Who may have made it: the cases that ran then. Where only an outcome has it, it is certain to be that one's.
+    pub cases: Vec<String>,
+    /// Whether it was removed.
+    pub removed: bool,
+}
+
 /// The first failed assertion of a selftest: upstream's `==== Test Assertion Failure ====` (lib/assert.c).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -173,6 +187,9 @@ pub struct Outcome {
     /// Whether it ran, or may have, when the runner or the host died; it stays so when the case has been run again.
     #[serde(default)]
     pub suspect: bool,
+    /// What else its own process made and left: shared memory, whose maker the kernel knows.
+    #[serde(default)]
+    pub left_behind: Vec<LeftBehind>,
 }
 
 impl Outcome {
@@ -205,6 +222,7 @@ impl Outcome {
             leaks: Vec::new(),
             splats: Vec::new(),
             suspect: false,
+            left_behind: Vec::new(),
         }
     }
 

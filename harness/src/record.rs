@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::entry::{RunInfo, SCHEMA_VERSION};
 use crate::kernel_log::splat::Splat;
 use crate::no_links;
-use crate::outcome::{Outcome, Status};
+use crate::outcome::{LeftBehind, Outcome, Status};
 use crate::replay::Replay;
 use crate::results::{JOURNAL, RUN_JSON};
 
@@ -45,6 +45,9 @@ pub struct Record {
     pub duration_s: Option<f64>,
     /// The signal that interrupted it, where one did.
     pub interrupted_by: Option<i32>,
+    /// What outlives processes and appeared on the host while the run went on.
+    #[serde(default)]
+    pub left_behind: Vec<LeftBehind>,
 }
 
 /// How long a name like `2026-01-31T23-59-59Z` is.
@@ -120,6 +123,7 @@ impl Record {
             finished: false,
             duration_s: None,
             interrupted_by: None,
+            left_behind: Vec::new(),
         }
     }
 

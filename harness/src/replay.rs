@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::entry::{Entry, RunInfo};
 use crate::kernel_log::splat::Splat;
 use crate::name::CaseName;
-use crate::outcome::{Outcome, Status};
+use crate::outcome::{LeftBehind, Outcome, Status};
 use crate::record::{Record, check_version};
 
 /// What the lines of a journal add up to.
@@ -40,6 +40,7 @@ struct End {
     interrupted_by: Option<i32>,
     taint: Option<u64>,
     kernel_records_lost: u64,
+    left_behind: Vec<LeftBehind>,
 }
 
 impl Replay {
@@ -88,13 +89,21 @@ impl Replay {
             Entry::Started { outcome } => drop(self.open.insert(outcome.name.clone(), Some(*outcome))),
             Entry::Finished { outcome } => self.finish(*outcome),
             Entry::Splat { splat } => self.splats.push(*splat),
-            Entry::RunFinished { at_ms, duration_s, interrupted_by, taint, kernel_records_lost } => {
+            Entry::RunFinished {
+                at_ms,
+                duration_s,
+                interrupted_by,
+                taint,
+                kernel_records_lost,
+                left_behind,
+            } => {
                 self.present = self.present.saturating_sub(1);
                 self.end.at_ms = self.end.at_ms.max(at_ms);
                 self.end.duration_s = duration_s;
                 self.end.interrupted_by = self.end.interrupted_by.or(interrupted_by);
                 self.end.taint = taint;
                 self.end.kernel_records_lost += kernel_records_lost;
+                self.end.left_behind.extend(left_behind);
             }
         }
         Ok(())
@@ -139,7 +148,7 @@ impl Replay {
         let ended = self.ended.into_iter().flatten().filter(|outcome| !again.contains(outcome.name.as_str()));
         let mut outcomes: Vec<Outcome> = ended.collect();
         outcomes.append(&mut without);
-        let End { at_ms, duration_s, interrupted_by, taint, kernel_records_lost } = self.end;
+        let End { at_ms, duration_s, interrupted_by, taint, kernel_records_lost, left_behind } = self.end;
         let duration_s = if self.joined > 0 {
             run.selected = seen.len();
             Duration::from_millis(at_ms.saturating_sub(run.started_ms)).as_secs_f64()
@@ -157,6 +166,7 @@ impl Replay {
             finished,
             duration_s: finished.then_some(duration_s),
             interrupted_by,
+            left_behind,
         })
     }
 }

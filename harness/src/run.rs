@@ -36,6 +36,7 @@ use crate::journal::Journal;
 use crate::keepers::Keepers;
 use crate::kernel_log::KernelLog;
 use crate::kernel_log::end::Taint;
+use crate::left_behind::Watch;
 use crate::libtest_json::LibtestJson;
 use crate::list::List;
 use crate::name::CaseName;
@@ -258,6 +259,9 @@ impl Run<'_> {
         observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
         observers.extend(self.outputs(&console).map(|outputs| Arc::new(outputs) as Arc<dyn Observer>));
 
+        // Where processes of nextest run side by side, what appears may be any one's.
+        let watch = (!self.results.is_shared()).then(|| Arc::new(Watch::start()));
+        observers.extend(watch.clone().map(|watch| watch as Arc<dyn Observer>));
         kernel_log.follow(observers.clone()).context("start to follow the kernel's log")?;
 
         let executed = || self.cases.iter().filter(|case| self.is_executed(case));
@@ -307,12 +311,15 @@ impl Run<'_> {
         if let Err(error) = self.history.save() {
             console.say(&format!("cannot keep the durations for the next run: {error}"));
         }
+        let left_behind = watch.map(|watch| watch.end()).unwrap_or_default();
+        summary.left_behind(&left_behind);
         journal.record(&Entry::RunFinished {
             at_ms: now_ms(),
             duration_s,
             interrupted_by,
             taint: Some(taint.after),
             kernel_records_lost: kernel.lost,
+            left_behind,
         });
         let reported = self.conclude();
         if let Err(error) = &reported {

@@ -7,13 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::event::{Event, Observer};
-use crate::outcome::{Outcome, Status};
+use crate::left_behind;
+use crate::outcome::{LeftBehind, Outcome, Status};
 use crate::pace::Pace;
 use crate::printable::printable;
 use crate::running::Counts;
 
 /// How many of the reasons for skipping are shown, the commonest first.
 const SHOWN_REASONS: usize = 12;
+
+/// How many of the things that were left behind are shown.
+const SHOWN_LEFT_BEHIND: usize = 12;
 
 /// How many cases are named behind a reason for skipping.
 const NAMED: usize = 4;
@@ -33,6 +37,7 @@ struct State {
     slower: Vec<String>,
     leaks: Vec<String>,
     suspects: Vec<String>,
+    left_behind: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -62,6 +67,7 @@ impl Observer for Summary {
         if outcome.suspect {
             state.suspects.push(format!("{}: {}", outcome.name, outcome.status.as_str()));
         }
+        state.left_behind.extend(outcome.left_behind.iter().map(left_behind::describe_certain));
         if !outcome.leaks.is_empty() {
             let named: Vec<_> = outcome
                 .leaks
@@ -87,6 +93,12 @@ impl Summary {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.counts.add(Status::Skipped);
         state.skipped.entry(reason.to_owned()).or_default().push(name.to_owned());
+    }
+
+    /// What appeared on the host while the run went on.
+    pub fn left_behind(&self, found: &[LeftBehind]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.left_behind.extend(found.iter().map(left_behind::describe));
     }
 
     /// How many there were, by status.
@@ -143,6 +155,17 @@ impl State {
         if !self.leaks.is_empty() {
             writeln!(text, "\nLEFT RUNNING by its case, and killed")?;
             self.leaks.iter().try_for_each(|leak| writeln!(text, "  {leak}"))?;
+        }
+        if !self.left_behind.is_empty() {
+            writeln!(text, "\nLEFT BEHIND on this host, or made by others while the run went on")?;
+            self.left_behind
+                .iter()
+                .take(SHOWN_LEFT_BEHIND)
+                .try_for_each(|line| writeln!(text, "  {line}"))?;
+            let more = self.left_behind.len().saturating_sub(SHOWN_LEFT_BEHIND);
+            if more > 0 {
+                writeln!(text, "  and {more} more (run.json has them all)")?;
+            }
         }
         writeln!(text, "\nresults: {}", results.display())
     }

@@ -214,6 +214,15 @@ pub(crate) fn block_in_this_thread(signal: c_int) -> io::Result<()> {
     })
 }
 
+/// Removes a segment of System V shared memory; what is still attached lives on until it is not.
+pub(crate) fn remove_shared_memory(id: c_int) -> io::Result<()> {
+    // SAFETY: `IPC_RMID` uses no buffer.
+    match unsafe { libc::shmctl(id, libc::IPC_RMID, ptr::null_mut()) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Keeps the files that this process was started with, but for its standard ones, from the processes that it starts.
 pub(super) fn close_files_on_exec() -> io::Result<()> {
     for entry in fs::read_dir("/proc/self/fd")? {

@@ -45,6 +45,7 @@ pub(crate) fn outcome(name: &str, status: Status, reason: &str) -> Outcome {
         leaks: Vec::new(),
         splats: Vec::new(),
         suspect: false,
+        left_behind: Vec::new(),
     }
 }
 
@@ -120,6 +121,7 @@ pub(crate) fn record(outcomes: Vec<Outcome>) -> Record {
         finished: true,
         duration_s: Some(9.0),
         interrupted_by: None,
+        left_behind: Vec::new(),
     }
 }
 

@@ -137,6 +137,7 @@ fn outcome(environment: Option<&str>, suite: &str, variant: &str) -> Outcome {
         leaks: Vec::new(),
         splats: Vec::new(),
         suspect: false,
+        left_behind: Vec::new(),
     }
 }
 
@@ -181,5 +182,6 @@ fn record(outcomes: Vec<Outcome>) -> Record {
         finished: true,
         duration_s: Some(10.0),
         interrupted_by: None,
+        left_behind: Vec::new(),
     }
 }

@@ -67,6 +67,7 @@ impl Run {
             finished: true,
             duration_s: Some(12.5),
             interrupted_by: None,
+            left_behind: Vec::new(),
         };
         Self { directory: tempfile::tempdir().unwrap(), record }
     }
@@ -123,6 +124,7 @@ impl Run {
             finished: false,
             duration_s: None,
             interrupted_by: None,
+            left_behind: Vec::new(),
             ..self.record.clone()
         };
         fs::write(self.directory().join(RUN_JSON), serde_json::to_vec(&begun).unwrap()).unwrap();
