@@ -1,9 +1,11 @@
 //! Whatever is in a file: reading it ends, in time, with problems that point into it.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
 use harness::config;
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest};
+use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest};
 use proptest::sample::Index;
 
 const SUITE: &str = r#"timeout_s = 300
@@ -87,9 +89,19 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
+/// The suites and environments that are built in.
+fn shipped() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kvm-tests");
+    let files =
+        ["suites", "environments"].map(|directory| fs::read_dir(root.join(directory)).expect("read it"));
+    let texts = files.into_iter().flatten().map(|file| fs::read_to_string(file.expect("find it").path()));
+    texts.collect::<Result<_, _>>().expect("read the shipped files")
+}
+
 /// A file that was right once.
 fn edited() -> impl Strategy<Value = String> {
-    let text = prop_oneof![Just(SUITE), Just(PROPOSAL), Just(TESTCASE)];
+    let known = [SUITE, PROPOSAL, TESTCASE].map(str::to_owned);
+    let text = prop_oneof![prop::sample::select(known.to_vec()), prop::sample::select(shipped())];
     (text, prop::collection::vec(edit(), 1..6)).prop_map(|(text, edits)| {
         let mut characters: Vec<char> = text.chars().collect();
         for edit in edits {
@@ -139,7 +151,12 @@ fn check(text: &str) -> Result<(), proptest::test_runner::TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    // PROPTEST_CASES asks for more of them.
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(400),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn bytes_of_any_kind_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -35,8 +35,10 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
         .flatten()
         .map(|span| span.end)
         .fold(page.record.duration_s.unwrap_or(0.0).max(SHORTEST), f64::max);
-    let step = STEPS.into_iter().find(|step| end / step <= MARKS).unwrap_or(86400.0);
-    let marks = std::iter::successors(Some(0.0), |mark| Some(mark + step)).take_while(|mark| *mark < end);
+    // Beyond some days in whole days, and never more marks than that, whatever the durations in a run.json that was damaged.
+    let step = STEPS.into_iter().find(|step| end / step <= MARKS);
+    let step = step.unwrap_or_else(|| (end / MARKS / 86400.0).ceil() * 86400.0);
+    let marks = (0..=MARKS as u32).map(|mark| f64::from(mark) * step).take_while(|mark| *mark < end);
     html! {
         section #timeline {
             h2 { "Time line " span.soft { (plural(lanes.len(), "worker")) ", " (duration(end)) } }
