@@ -35,6 +35,7 @@ pub(crate) fn run(command: &Command) -> Option<Figures> {
     limited.current_dir(command.get_current_dir().unwrap());
     let command = limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let begin = Instant::now();
+    #[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let mut status = 0;
     // SAFETY: an all-zero rusage is a valid one.
