@@ -152,7 +152,7 @@ impl Observer for Console {
             Event::Splat(splat) => {
                 return self.say(&format!("KERNEL SPLAT {}: {}", when(splat), splat.title));
             }
-            Event::Starting(_) | Event::Started(_) => return,
+            Event::Entered(_) | Event::Left(_) | Event::Starting(_) | Event::Started(_) => return,
         };
         if self.shown.hides(outcome.status) {
             return;

@@ -9,6 +9,7 @@ use crate::host::Host;
 use crate::kernel_log::splat::Splat;
 use crate::name::CaseName;
 use crate::outcome::{LeftBehind, Outcome};
+use crate::stay::Stay;
 
 /// The version of run.json's and journal.jsonl's form; raised with every change that an older reader would get wrong.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -70,6 +71,16 @@ pub enum Entry {
     RunResumed {
         /// What is known of the program that goes on with it.
         run: Box<RunInfo>,
+    },
+    /// An environment was entered.
+    EnvironmentEntered {
+        /// What is known of it by now.
+        stay: Box<Stay>,
+    },
+    /// An environment was left.
+    EnvironmentLeft {
+        /// The same, whole.
+        stay: Box<Stay>,
     },
     /// Some cases may run from now on: written to the disk before the first of them starts.
     Starting {

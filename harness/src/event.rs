@@ -2,10 +2,15 @@
 
 use crate::kernel_log::splat::Splat;
 use crate::outcome::Outcome;
+use crate::stay::Stay;
 
 /// Something that has just happened.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
+    /// The host is in an environment: those of its cases that are let in come after this.
+    Entered(&'a Stay),
+    /// The host was put back, after all cases of that environment.
+    Left(&'a Stay),
     /// A case is about to start: nothing of it runs before everybody has taken note.
     Starting(&'a Outcome),
     /// A case's process was started: its `pid` and `started_ms` are known.

@@ -12,6 +12,9 @@ use crate::case::Requires;
 use crate::environment::root::Root;
 use crate::taint;
 
+/// The parameters of modules, by their names.
+pub type Modules = BTreeMap<String, BTreeMap<String, String>>;
+
 /// What this host is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -37,7 +40,7 @@ pub struct Host {
     /// What is the matter with `/dev/kvm`, where something is.
     pub kvm_problem: Option<String>,
     /// The parameters of the loaded `kvm*` modules, as /sys/module shows them; those that cannot be read are left out.
-    pub modules: BTreeMap<String, BTreeMap<String, String>>,
+    pub modules: Modules,
     /// The kernel's taint mask (/proc/sys/kernel/tainted).
     pub taint: u64,
 }
@@ -60,7 +63,7 @@ impl Host {
             memory: field(&read("/proc/meminfo"), &["MemTotal"]).map_or(0, kib),
             free_hugepages: free_hugepages(),
             kvm_problem: kvm_problem(),
-            modules: modules(),
+            modules: modules(&Root::from_env()),
             taint: taint::read(&Root::from_env()),
         }
     }
@@ -128,8 +131,9 @@ fn free_hugepages() -> BTreeMap<u64, u64> {
     free.collect()
 }
 
-fn modules() -> BTreeMap<String, BTreeMap<String, String>> {
-    let entries = fs::read_dir("/sys/module").into_iter().flatten().flatten();
+/// The parameters of the loaded `kvm*` modules, as /sys/module shows them; those that cannot be read are left out.
+pub fn modules(root: &Root) -> Modules {
+    let entries = fs::read_dir(root.path("/sys/module")).into_iter().flatten().flatten();
     let kvm = entries.filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
         (name == "kvm" || name.starts_with("kvm_"))

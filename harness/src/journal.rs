@@ -66,6 +66,8 @@ impl Journal {
 impl Observer for Journal {
     fn notify(&self, event: Event<'_>) {
         match event {
+            Event::Entered(stay) => self.record(&Entry::EnvironmentEntered { stay: Box::new(stay.clone()) }),
+            Event::Left(stay) => self.record(&Entry::EnvironmentLeft { stay: Box::new(stay.clone()) }),
             Event::Starting(outcome) => self.starting(&outcome.name),
             Event::Started(outcome) => self.record(&Entry::Started { outcome: Box::new(outcome.clone()) }),
             Event::Finished(outcome) => self.finished(outcome),

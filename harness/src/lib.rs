@@ -77,6 +77,7 @@ pub mod size;
 pub mod slots;
 pub mod source;
 pub mod standing;
+pub mod stay;
 pub mod stubs;
 pub mod suite_file;
 pub mod suite_run;

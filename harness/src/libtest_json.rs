@@ -132,7 +132,7 @@ impl LibtestJson {
 impl Observer for LibtestJson {
     fn notify(&self, event: Event<'_>) {
         match event {
-            Event::Starting(_) => {}
+            Event::Entered(_) | Event::Left(_) | Event::Starting(_) => {}
             Event::Started(outcome) => self.started(&outcome.name),
             Event::Finished(outcome) => {
                 if outcome.pid.is_none() {

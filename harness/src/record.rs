@@ -16,6 +16,7 @@ use crate::no_links;
 use crate::outcome::{LeftBehind, Outcome, Status};
 use crate::replay::Replay;
 use crate::results::{JOURNAL, RUN_JSON};
+use crate::stay::Stay;
 
 /// A whole run: what run.json holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +31,9 @@ pub struct Record {
     pub resumed: Vec<RunInfo>,
     /// What became of each case, in the order of their ends, and then of those that have none.
     pub outcomes: Vec<Outcome>,
+    /// The stays in environments, in the order in which they began.
+    #[serde(default)]
+    pub stays: Vec<Stay>,
     /// The splats of the kernel that could not be shown to be a case's own.
     #[serde(default)]
     pub splats: Vec<Splat>,
@@ -117,6 +121,7 @@ impl Record {
             run,
             resumed: Vec::new(),
             outcomes: Vec::new(),
+            stays: Vec::new(),
             splats: Vec::new(),
             taint: None,
             kernel_records_lost: 0,
@@ -149,6 +154,11 @@ impl Record {
             entries.filter(|other| is_time(other) && is_time(name) && *other < *name).collect();
         earlier.sort();
         earlier.iter().rev().find_map(|name| Self::read(&parent.join(name)).ok()).map(|(record, _)| record)
+    }
+
+    /// The last stay in the environment of this name.
+    pub fn last_stay(&self, environment: &str) -> Option<&Stay> {
+        self.stays.iter().rfind(|stay| stay.environment == environment)
     }
 
     /// The outcomes of this status.

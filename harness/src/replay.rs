@@ -12,6 +12,7 @@ use crate::kernel_log::splat::Splat;
 use crate::name::CaseName;
 use crate::outcome::{LeftBehind, Outcome, Status};
 use crate::record::{Record, check_version};
+use crate::stay::Stay;
 
 /// What the lines of a journal add up to.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ pub struct Replay {
     /// In the order of their ends; `None` where the same case has ended once more.
     ended: Vec<Option<Outcome>>,
     places: HashMap<String, usize>,
+    stays: Vec<Stay>,
     splats: Vec<Splat>,
     /// How many processes joined the first one, in a run of nextest.
     joined: usize,
@@ -82,6 +84,11 @@ impl Replay {
                 // Whoever was there is there no more.
                 self.present = 1;
                 self.end.interrupted_by = None;
+            }
+            Entry::EnvironmentEntered { stay } => self.stays.push(*stay),
+            Entry::EnvironmentLeft { stay } => {
+                self.stays.retain(|entered| !entered.is(&stay));
+                self.stays.push(*stay);
             }
             Entry::Starting { names } => {
                 self.open.extend(names.into_iter().map(|name| (name, None)));
@@ -148,6 +155,7 @@ impl Replay {
         let ended = self.ended.into_iter().flatten().filter(|outcome| !again.contains(outcome.name.as_str()));
         let mut outcomes: Vec<Outcome> = ended.collect();
         outcomes.append(&mut without);
+        self.stays.sort_by_key(|stay| stay.entering_ms);
         let End { at_ms, duration_s, interrupted_by, taint, kernel_records_lost, left_behind } = self.end;
         let duration_s = if self.joined > 0 {
             run.selected = seen.len();
@@ -160,6 +168,7 @@ impl Replay {
             run,
             resumed: self.resumed,
             outcomes,
+            stays: self.stays,
             splats: self.splats,
             taint,
             kernel_records_lost,

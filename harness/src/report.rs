@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 
-use crate::host::size;
+use crate::host::{Modules, size};
 use crate::no_links;
 use crate::outcome::{Outcome, Status};
 use crate::record::Record;
@@ -67,6 +67,8 @@ fn write(record: &Record, directory: &Path, name: &str, writer: Writer) -> anyho
 /// The cases of one suite in one environment.
 #[derive(Debug)]
 pub struct Suite<'a> {
+    /// The environment; `None` is the host as it is.
+    pub environment: Option<&'a str>,
     /// `suite`, or `environment::suite`.
     pub name: String,
     /// What became of its cases, by their names.
@@ -80,11 +82,11 @@ impl<'a> Suite<'a> {
         for outcome in &record.outcomes {
             suites.entry((outcome.environment.as_deref(), &outcome.suite)).or_default().push(outcome);
         }
-        let suite = |((environment, suite), mut outcomes): ((Option<&str>, &str), Vec<&'a Outcome>)| {
+        let suite = |((environment, suite), mut outcomes): ((Option<&'a str>, &str), Vec<&'a Outcome>)| {
             // The tenth iteration has a longer name than the second.
             outcomes.sort_by_key(|outcome| (&outcome.variant, outcome.name.len(), &outcome.name));
-            let environment = environment.map(|name| format!("{name}::")).unwrap_or_default();
-            Self { name: format!("{environment}{suite}"), outcomes }
+            let prefix = environment.map(|name| format!("{name}::")).unwrap_or_default();
+            Self { environment, name: format!("{prefix}{suite}"), outcomes }
         };
         suites.into_iter().map(suite).collect()
     }
@@ -98,6 +100,22 @@ impl<'a> Suite<'a> {
 
 /// What there is to know of a run's host and of how it was started, each by a name.
 pub fn facts(record: &Record) -> Vec<(String, String)> {
+    let mut facts = facts_of_run(record);
+    facts.extend(modules(&record.run.host.modules));
+    facts
+}
+
+/// The same for an environment of the run: what it set, and the modules as they were in it.
+pub fn facts_in(record: &Record, environment: Option<&str>) -> Vec<(String, String)> {
+    let Some(stay) = environment.and_then(|name| record.last_stay(name)) else { return facts(record) };
+    let mut facts = facts_of_run(record);
+    facts.push(("environment".to_owned(), stay.environment.clone()));
+    facts.push(("environment.settings".to_owned(), stay.settings.join(", ")));
+    facts.extend(modules(&stay.modules));
+    facts
+}
+
+fn facts_of_run(record: &Record) -> Vec<(String, String)> {
     let run = &record.run;
     let host = &run.host;
     let ended_early = (!record.finished).then(|| {
@@ -113,7 +131,7 @@ pub fn facts(record: &Record) -> Vec<(String, String)> {
         [] => String::new(),
         [.., last] => format!("{} times, the last time on Linux {}", record.resumed.len(), last.host.kernel),
     };
-    let mut facts: Vec<(String, String)> = [
+    [
         ("kvm-tests", run.version.clone()),
         ("command_line", crate::case::quoted_words(&run.command_line)),
         ("nextest_run_id", run.nextest_run_id.clone().unwrap_or_default()),
@@ -135,12 +153,14 @@ pub fn facts(record: &Record) -> Vec<(String, String)> {
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
     .map(|(name, value)| (name.to_owned(), value))
-    .collect();
-    for (module, parameters) in &host.modules {
+    .collect()
+}
+
+fn modules(modules: &Modules) -> impl Iterator<Item = (String, String)> {
+    modules.iter().map(|(module, parameters)| {
         let values: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        facts.push((format!("module.{module}"), values.join(" ")));
-    }
-    facts
+        (format!("module.{module}"), values.join(" "))
+    })
 }
 
 /// The first line of an outcome's reason; empty where it has none.

@@ -281,6 +281,7 @@ impl Run<'_> {
                 executed(),
                 Arc::clone(&keepers),
                 Arc::clone(&console),
+                observers.clone(),
             ),
             slots: Slots::new(Demand {
                 slots: u32::try_from(self.info.workers).unwrap_or(u32::MAX),

@@ -140,7 +140,7 @@ impl Running {
 impl Observer for Running {
     fn notify(&self, event: Event<'_>) {
         match event {
-            Event::Starting(_) => {}
+            Event::Entered(_) | Event::Left(_) | Event::Starting(_) => {}
             Event::Started(outcome) => {
                 let process = Process {
                     pid: outcome.pid.unwrap_or(0),

@@ -20,6 +20,7 @@ mod output;
 mod page;
 mod skipped;
 mod slowest;
+mod stays;
 mod text;
 mod timeline;
 

@@ -8,7 +8,7 @@ use chrono::DateTime;
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 use signal_hook::low_level::signal_name;
 
-use super::{Suite, facts, first_line};
+use super::{Suite, facts_in, first_line};
 use crate::kernel_log::end::when;
 use crate::kernel_log::splat::Splat;
 use crate::outcome::{Exit, Outcome, Status};
@@ -35,8 +35,6 @@ const TAILS: usize = 4 << 20;
 /// It cannot be written.
 pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Result<()> {
     let limits = Limits::new(record);
-    let properties: Vec<Property> =
-        facts(record).iter().map(|(name, value)| Property::new(text(name), text(value))).collect();
     let mut report = Report::new("kvm-tests");
     if let Some(time) = timestamp(record.run.started_ms) {
         report.set_timestamp(time);
@@ -47,7 +45,8 @@ pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Resu
     for suite in Suite::all(record) {
         let mut element = TestSuite::new(text(&suite.name));
         element.extra.insert("hostname".into(), text(&record.run.host.hostname).into());
-        element.add_properties(properties.iter().cloned());
+        let facts = facts_in(record, suite.environment);
+        element.add_properties(facts.iter().map(|(name, value)| Property::new(text(name), text(value))));
         if let Some(time) = suite.outcomes.iter().map(|outcome| outcome.started_ms).min().and_then(timestamp)
         {
             element.set_timestamp(time);

@@ -115,6 +115,7 @@ pub(crate) fn record(outcomes: Vec<Outcome>) -> Record {
         run,
         resumed: Vec::new(),
         outcomes,
+        stays: Vec::new(),
         splats: Vec::new(),
         taint: None,
         kernel_records_lost: 0,

@@ -7,6 +7,7 @@ use harness::entry::{RunInfo, SCHEMA_VERSION};
 use harness::host::Host;
 use harness::outcome::{Assertion, Exit, Leak, Outcome, Status, Subtest, SubtestResult};
 use harness::record::Record;
+use harness::stay::Stay;
 
 /// Text that would break out of markup, terminals and lines, if it could.
 pub(crate) const HOSTILE: &str = "]]></script><script>alert(1)</script><!-- \" onerror=\"x ' & &amp; \0 \x1b[31m \x1b]0;t\x07 \r \
@@ -105,6 +106,21 @@ pub(crate) fn hostile() -> Record {
         .host
         .modules
         .insert(HOSTILE.to_owned(), BTreeMap::from([(HOSTILE.to_owned(), HOSTILE.to_owned())]));
+    record.stays = vec![Stay {
+        environment: HOSTILE.to_owned(),
+        pid: 7,
+        settings: vec![HOSTILE.to_owned()],
+        notes: vec![HOSTILE.to_owned()],
+        modules: BTreeMap::from([(
+            HOSTILE.to_owned(),
+            BTreeMap::from([(HOSTILE.to_owned(), "Y".to_owned())]),
+        )]),
+        entering_ms: record.run.started_ms,
+        entered_ms: record.run.started_ms + 100,
+        leaving_ms: Some(record.run.started_ms + 9000),
+        left_ms: Some(record.run.started_ms + 9500),
+        problem: Some(HOSTILE.to_owned()),
+    }];
     record
 }
 
@@ -176,6 +192,7 @@ fn record(outcomes: Vec<Outcome>) -> Record {
         },
         resumed: Vec::new(),
         outcomes,
+        stays: Vec::new(),
         splats: Vec::new(),
         taint: None,
         kernel_records_lost: 0,

@@ -61,6 +61,7 @@ impl Run {
             run,
             resumed: Vec::new(),
             outcomes: Vec::new(),
+            stays: Vec::new(),
             splats: Vec::new(),
             taint: None,
             kernel_records_lost: 0,

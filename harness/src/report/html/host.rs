@@ -19,7 +19,7 @@ pub(super) fn header(page: &Page<'_>) -> Markup {
             div.top {
                 div.sums {
                     (counts::table(page))
-                    (parameters(host))
+                    @if !host.modules.is_empty() { (parameters(host)) }
                 }
                 (facts(page))
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::outcome::{Outcome, Status};
 use crate::record::Record;
@@ -54,6 +55,11 @@ impl<'a> Page<'a> {
     /// The ID of the element that says more about `outcome`: every failure and every skipped case has one.
     pub(super) fn anchor(&self, outcome: &Outcome) -> Option<&str> {
         self.anchors.get(outcome.name.as_str()).map(String::as_str)
+    }
+
+    /// How long after the run's start `ms` was, in seconds: a clock that was set back meanwhile puts nothing before it.
+    pub(super) fn seconds(&self, ms: u64) -> f64 {
+        Duration::from_millis(ms.saturating_sub(self.record.run.started_ms)).as_secs_f64()
     }
 
     /// What became of the same case in the run before.

@@ -1,4 +1,4 @@
-//! What ran beside what: a lane for each worker, along the run's time.
+//! What ran beside what: a lane for each worker, along the run's time, and one for the host's environments.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use maud::{Markup, html};
 
 use super::STATUSES;
 use super::page::{Page, worst};
+use super::stays;
 use super::text::{class, duration, plural, text};
 use crate::outcome::{Outcome, Status};
 
@@ -34,6 +35,7 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
         .values()
         .flatten()
         .map(|span| span.end)
+        .chain(stays::last_change(page))
         .fold(page.record.duration_s.unwrap_or(0.0).max(SHORTEST), f64::max);
     // Beyond some days in whole days, and never more marks than that, whatever the durations in a run.json that was damaged.
     let step = STEPS.into_iter().find(|step| end / step <= MARKS);
@@ -63,9 +65,11 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
                         }
                     }
                     tbody {
+                        (stays::lane(page, end))
                         @for (worker, spans) in &lanes { (lane(page, *worker, spans, end)) }
                     }
                 }
+                (stays::list(page))
             }
         }
     }
@@ -82,9 +86,7 @@ struct Span<'a> {
 fn lanes<'a>(page: &Page<'a>) -> BTreeMap<usize, Vec<Span<'a>>> {
     let mut lanes: BTreeMap<usize, Vec<Span<'_>>> = BTreeMap::new();
     for outcome in page.record.outcomes.iter().filter(|outcome| outcome.pid.is_some()) {
-        // A clock that was set back meanwhile must not put a case before the run.
-        let ms = outcome.started_ms.saturating_sub(page.record.run.started_ms);
-        let start = std::time::Duration::from_millis(ms).as_secs_f64();
+        let start = page.seconds(outcome.started_ms);
         lanes.entry(outcome.worker).or_default().push(Span {
             start,
             end: start + outcome.duration_s,
@@ -145,7 +147,8 @@ fn draw_one(page: &Page<'_>, span: &Span<'_>, end: f64) -> Markup {
     }
 }
 
-fn position(start: f64, end: f64, whole: f64) -> String {
+/// Where something stands in a lane that spans `whole` seconds.
+pub(super) fn position(start: f64, end: f64, whole: f64) -> String {
     format!("left:{:.3}%;width:{:.3}%", start / whole * 100.0, (end - start) / whole * 100.0)
 }
 
