@@ -168,7 +168,7 @@ impl<'a> Comparison<'a> {
             .collect();
         let changes = names.into_iter().map(|name| Change::of(name, was.remove(name), is.remove(name)));
         Self {
-            differences: difference::between(&old.record.run, &new.record.run),
+            differences: difference::between(&old.record, &new.record),
             changes: changes.collect(),
             old,
             new,

@@ -111,3 +111,32 @@ fn of_a_killed_run_it_is_told_what_it_was_in_and_the_next_one_tells_that_it_put_
     assert_eq!((stay.environment.as_str(), stay.modules["kvm_amd"]["npt"].as_str()), ("host", "Y"));
     assert!(stay.notes[0].starts_with("restored the host, which a killed run"), "{:?}", stay.notes);
 }
+
+#[test]
+fn a_comparison_tells_in_what_an_environment_was_another_one() {
+    let fixture = Fixture::new().selftest("a_test", "exit 0");
+    let host = FakeHost::amd();
+    for (output, more) in [("old", ""), ("new", "params = { \"kvm.halt_poll_ns\" = 7 }\n")] {
+        fs::write(
+            fixture.path().join("shadow.toml"),
+            format!("description = \"shadow\"\nfeatures = {{ tdp = false }}\n{more}"),
+        )
+        .unwrap();
+        run(&fixture, &host, output, &["--config", "shadow.toml", "--environment", "shadow"]);
+    }
+    let mut compare = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
+    compare.current_dir(fixture.path()).args(["compare", "old", "new", "--format", "json"]);
+    let comparison: serde_json::Value = serde_json::from_slice(&compare.output().unwrap().stdout).unwrap();
+    let differences: Vec<String> = comparison["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| format!("{} {} -> {}", one["what"], one["old"], one["new"]).replace('"', ""))
+        .filter(|one| !one.starts_with("free hugepages"))
+        .collect();
+    let expected = [
+        "environment shadow tdp=off -> tdp=off, kvm.halt_poll_ns=7",
+        "kvm.halt_poll_ns in shadow 200000 -> 7",
+    ];
+    assert_eq!(differences, expected);
+}

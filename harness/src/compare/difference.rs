@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use crate::compare::flat;
 use crate::entry::RunInfo;
-use crate::host::{Host, size};
+use crate::environment::definition::HOST;
+use crate::host::{Host, Modules, size};
+use crate::record::Record;
+use crate::stay::Stay;
 
 /// What a [`Difference`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -29,7 +32,7 @@ pub enum Subject {
 pub struct Difference {
     /// What it is about.
     pub subject: Subject,
-    /// What differs: `kernel`, `kvm_amd.npt`.
+    /// What differs: `kernel`, `kvm_amd.npt`, `kvm_amd.npt in shadow_mmu`.
     pub what: String,
     /// How it was in the old run.
     pub old: String,
@@ -38,20 +41,10 @@ pub struct Difference {
 }
 
 /// All differences between two runs.
-pub fn between(old: &RunInfo, new: &RunInfo) -> Vec<Difference> {
+pub fn between(old: &Record, new: &Record) -> Vec<Difference> {
     let mut found = Found::default();
-    found.hosts(&old.host, &new.host);
-    found.kernels(&old.host, &new.host);
-    found.modules(&old.host.modules, &new.host.modules);
-    found.texts(Subject::Selftests, "selftests", old, new, |run| {
-        let sources: Vec<_> = run.selftests.iter().map(|source| source.to_string_lossy()).collect();
-        if sources.is_empty() { "embedded".to_owned() } else { sources.join(", ") }
-    });
-    found.texts(Subject::Runner, "kvm-tests", old, new, |run| run.version.clone());
-    found.texts(Subject::Runner, "workers", old, new, |run| run.workers.to_string());
-    found.texts(Subject::Runner, "shuffle seed", old, new, |run| {
-        run.shuffle_seed.map_or("none".to_owned(), |seed| seed.to_string())
-    });
+    found.runs(&old.run, &new.run);
+    found.environments(old, new);
     found.0
 }
 
@@ -63,6 +56,39 @@ impl Found {
         let (old, new) = (flat(&text(old)), flat(&text(new)));
         if old != new {
             self.0.push(Difference { subject, what: flat(what), old, new });
+        }
+    }
+
+    fn runs(&mut self, old: &RunInfo, new: &RunInfo) {
+        self.hosts(&old.host, &new.host);
+        self.kernels(&old.host, &new.host);
+        self.modules(&old.host.modules, &new.host.modules);
+        self.texts(Subject::Selftests, "selftests", old, new, |run| {
+            let sources: Vec<_> = run.selftests.iter().map(|source| source.to_string_lossy()).collect();
+            if sources.is_empty() { "embedded".to_owned() } else { sources.join(", ") }
+        });
+        self.texts(Subject::Runner, "kvm-tests", old, new, |run| run.version.clone());
+        self.texts(Subject::Runner, "workers", old, new, |run| run.workers.to_string());
+        self.texts(Subject::Runner, "shuffle seed", old, new, |run| {
+            run.shuffle_seed.map_or("none".to_owned(), |seed| seed.to_string())
+        });
+    }
+
+    /// The environments that both were in; what differs in one as it does without is told once.
+    fn environments(&mut self, old: &Record, new: &Record) {
+        let told = self.0.len();
+        let names: BTreeSet<&str> = new.stays.iter().map(|stay| stay.environment.as_str()).collect();
+        for name in names.into_iter().filter(|name| *name != HOST) {
+            let (Some(was), Some(is)) = (old.last_stay(name), new.last_stay(name)) else { continue };
+            let settings = |stay: &Stay| stay.settings.join(", ");
+            self.texts(Subject::Parameters, &format!("environment {name}"), was, is, settings);
+            let mut inside = Self::default();
+            inside.modules(&was.modules, &is.modules);
+            inside.0.retain(|difference| !self.0[..told].contains(difference));
+            self.0.extend(inside.0.into_iter().map(|difference| Difference {
+                what: format!("{} in {}", difference.what, flat(name)),
+                ..difference
+            }));
         }
     }
 
@@ -107,8 +133,6 @@ impl Found {
         }
     }
 }
-
-type Modules = BTreeMap<String, BTreeMap<String, String>>;
 
 fn both<'a, K: Ord, V>(old: &'a BTreeMap<K, V>, new: &'a BTreeMap<K, V>) -> BTreeSet<&'a K> {
     old.keys().chain(new.keys()).collect()
