@@ -8,7 +8,7 @@
 //! A keeper is also why a task starts fast: `vfork` semantics from a process with one thread and few pages.
 
 use std::ffi::OsString;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -16,9 +16,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::{error, fmt};
 
 use anyhow::{Context, anyhow, bail};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 
 use protocol::{Reply, Request};
 pub(crate) use system::{block_in_this_thread, remove_shared_memory};
@@ -41,6 +45,9 @@ const ARGUMENT: &str = "--keeper";
 
 /// What a keeper is called in process lists; no `pkill kvm-tests` matches it, so that one is left to clean up.
 const NAME: &str = "kvm-keeper";
+
+/// How long a keeper may be silent before it is told to go on, should it have been stopped.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether this process, started with these arguments (its own name first), is to be a keeper.
 pub fn is_keeper(args: impl IntoIterator<Item = OsString>) -> bool {
@@ -171,9 +178,30 @@ impl Keeper {
     }
 
     fn receive(&mut self) -> anyhow::Result<Reply> {
+        self.wait_for_an_answer().context("wait for the keeper")?;
         protocol::receive(&mut self.replies)
             .context("hear from the keeper")?
             .context("the keeper closed its socket")
+    }
+
+    /// Waits until the keeper says something, or is gone. A task may stop its keeper (SIGSTOP), which then watches over
+    /// nothing, not even the task's time: it is made to go on. To one that runs this is nothing.
+    fn wait_for_an_answer(&self) -> io::Result<()> {
+        while self.replies.buffer().is_empty() {
+            let mut watched = [PollFd::new(self.replies.get_ref(), PollFlags::IN)];
+            match poll(&mut watched, PATIENCE.try_into().ok().as_ref()) {
+                Ok(0) => self.go_on(),
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn go_on(&self) {
+        // It is our child and has not been waited for, so the number is its own.
+        kill_process(Pid::from_child(&self.process), Signal::CONT).ok();
     }
 
     /// Makes sure that a broken keeper is dead, with all that was below it, and says how it ended.
@@ -194,6 +222,7 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         // A keeper whose runner is gone kills what is below it, and ends. Both calls fail only where it has ended.
         self.handle.socket.shutdown(Shutdown::Both).ok();
+        self.go_on();
         self.process.wait().ok();
         orphans::forget(self.pid());
     }
