@@ -60,9 +60,12 @@ impl Console {
     }
 
     /// Keeps the user informed until the table of running cases is closed.
-    pub fn start(self: &Arc<Self>) -> JoinHandle<()> {
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(self: &Arc<Self>) -> io::Result<JoinHandle<()>> {
         let console = Arc::clone(self);
-        thread::spawn(move || match &console.live {
+        thread::Builder::new().spawn(move || match &console.live {
             Some(bar) => console.draw(bar),
             None => console.beat(),
         })

@@ -32,10 +32,11 @@ impl Inquiries {
         let tell = Arc::new(move || console.say(standing.render().trim_end()));
         let mut signals = self.0;
         let handle = signals.handle();
-        let thread = thread::spawn({
+        let thread = thread::Builder::new().spawn({
             let tell = Arc::clone(&tell);
             move || signals.forever().for_each(|_| tell())
         });
+        let thread = thread.context("start the thread that answers")?;
         let keyboard = Keyboard::watch(move || tell()).context("watch the terminal")?;
         Ok(Answering { handle, thread, keyboard })
     }

@@ -33,7 +33,7 @@ pub fn watch(keepers: Arc<Keepers>, console: Arc<Console>) -> anyhow::Result<Wat
         watched.chain([SIGHUP, SIGTSTP].into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0));
     let mut signals = Signals::new(watched).context("set signal handlers")?;
     let handle = signals.handle();
-    let thread = thread::spawn({
+    let thread = thread::Builder::new().spawn({
         let keepers = Arc::clone(&keepers);
         move || {
             for signal in signals.forever() {
@@ -52,6 +52,7 @@ pub fn watch(keepers: Arc<Keepers>, console: Arc<Console>) -> anyhow::Result<Wat
             }
         }
     });
+    let thread = thread.context("start the thread that waits for signals")?;
     Ok(Watch { handle, thread, keepers })
 }
 

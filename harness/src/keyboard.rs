@@ -35,7 +35,7 @@ impl Keyboard {
             return Ok(None);
         }
         let (stopped, stop) = io::pipe()?;
-        let thread = thread::spawn(move || {
+        let thread = thread::Builder::new().spawn(move || {
             // Between a look at who is in the foreground and the read, the user may have put us into the background: the
             // kernel then refuses the read (EIO) instead of stopping us, and Cargo with us (n_tty.c, job_control()).
             if block_in_this_thread(SIGTTIN).is_ok() {
@@ -43,7 +43,7 @@ impl Keyboard {
                     on_enter();
                 }
             }
-        });
+        })?;
         Ok(Some(Self { stop, thread }))
     }
 

@@ -45,6 +45,12 @@ impl Results {
             if !path.join(JOURNAL).is_file() {
                 bail!("refuse to overwrite {}: it is not the directory of a run", path.display());
             }
+            if Self::is_in_use(path) {
+                bail!(
+                    "refuse to overwrite {}: the run in it has not ended: wait for it, or end it",
+                    path.display()
+                );
+            }
             fs::remove_dir_all(path).with_context(|| format!("remove the earlier run {}", path.display()))?;
         }
         if let Some(parent) = path.parent() {
@@ -221,6 +227,23 @@ impl Results {
         if !no_links::is_at(&self.journal, &path) {
             bail!("{} was removed or replaced while the run went on", path.display());
         }
+        Ok(())
+    }
+
+    /// Makes a directory that was removed again, with the journal in it, which is still open here and so still whole.
+    /// What somebody else has put in its place is left alone.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make_again_if_removed(&self) -> anyhow::Result<()> {
+        let path = self.root.join(JOURNAL);
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            _ => return Ok(()),
+        }
+        let made = new_directory(&self.root).and_then(|()| no_links::create_new(&path));
+        let mut journal = made.with_context(|| format!("make {} again", path.display()))?;
+        io::copy(&mut self.journal()?, &mut journal).with_context(|| format!("write {} again", path.display()))?;
         Ok(())
     }
 

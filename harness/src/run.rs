@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal};
 use std::os::fd::AsRawFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 
@@ -244,7 +246,7 @@ impl Run<'_> {
             self.cases.len(),
         );
         let answering = inquiries.answer(standing, Arc::clone(&console))?;
-        let informing = console.start();
+        let informing = console.start().context("start the thread that keeps the user informed")?;
         let forward =
             Arc::new(Forward::new(Arc::clone(&console), self.options.shown(), self.options.format()));
         let mut observers: Vec<Arc<dyn Observer>> = vec![
@@ -294,7 +296,7 @@ impl Run<'_> {
             observers,
         });
         let conclusion = match &json {
-            Some(json) => self.conclude_as_json(json, &executor, begin)?,
+            Some(json) => self.conclude_as_json(json, &executor, &console, begin)?,
             None => self.conclude_as_text(&executor, &forward, &console, &keepers)?,
         };
 
@@ -344,7 +346,7 @@ impl Run<'_> {
             }
             None => false,
         };
-        let has_failed = conclusion.has_failed()
+        let has_failed = conclusion.is_none_or(|conclusion| conclusion.has_failed())
             || self.others.all().any(|outcome| outcome.status.is_failure())
             || is_worse
             || kernel.has_failed(taint)
@@ -386,6 +388,7 @@ impl Run<'_> {
             return Ok(());
         }
         let root = self.results.root();
+        self.results.make_again_if_removed()?;
         Record::replayed(self.results.journal()?, Some(self.info.clone()))?.write(root)?;
         report::write_all(root).map(drop)
     }
@@ -414,15 +417,18 @@ impl Run<'_> {
         &self,
         json: &Arc<LibtestJson>,
         executor: &Arc<Executor>,
+        console: &Console,
         begin: Instant,
-    ) -> anyhow::Result<Conclusion> {
+    ) -> anyhow::Result<Option<Conclusion>> {
         json.begin(self.cases.len(), self.info.shuffle_seed);
         for case in self.cases.iter().filter(|case| !self.is_executed(case)) {
             json.ignored(&case.name.to_string(), case.ignored.as_deref().unwrap_or_default());
         }
         let arguments = Arguments { logfile: Some("/dev/null".to_owned()), ..self.arguments() };
-        let conclusion = libtest_mimic::run(&arguments, self.trials(executor));
-        json.end(&conclusion, begin.elapsed().as_secs_f64());
+        let conclusion = self.run_trials(&arguments, self.trials(executor), console)?;
+        if let Some(conclusion) = &conclusion {
+            json.end(conclusion, begin.elapsed().as_secs_f64());
+        }
         Ok(conclusion)
     }
 
@@ -434,18 +440,22 @@ impl Run<'_> {
         forward: &Forward,
         console: &Console,
         keepers: &Keepers,
-    ) -> anyhow::Result<Conclusion> {
+    ) -> anyhow::Result<Option<Conclusion>> {
         let out = console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
         let (reader, writer) = io::pipe().context("make a pipe")?;
-        let arguments =
-            Arguments { logfile: Some(format!("/proc/self/fd/{}", writer.as_raw_fd())), ..self.arguments() };
+        let logfile = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        // libtest-mimic panics where it cannot open it.
+        drop(File::options().write(true).open(&logfile).with_context(|| format!("open {logfile}"))?);
+        let arguments = Arguments { logfile: Some(logfile), ..self.arguments() };
         let trials = self.trials(executor);
         thread::scope(|scope| {
             let closed = |error: &io::Error| {
                 keepers.interrupt(interruption::signal_for(error));
             };
-            let forwarding = scope.spawn(move || forward.copy(reader, out, closed));
-            let conclusion = libtest_mimic::run(&arguments, trials);
+            let forwarding = thread::Builder::new()
+                .spawn_scoped(scope, move || forward.copy(reader, out, closed))
+                .context("start the thread that prints the results")?;
+            let conclusion = self.run_trials(&arguments, trials, console);
             drop(writer);
             // Whoever reads them or not: the run has to end as a whole.
             match forwarding.join() {
@@ -455,7 +465,7 @@ impl Run<'_> {
                 Ok(_) => {}
                 Err(_) => console.say("the thread that prints the results panicked"),
             }
-            Ok(conclusion)
+            conclusion
         })
     }
 
@@ -476,6 +486,42 @@ impl Run<'_> {
             1 => 1,
             workers => workers + special.min(MOST_WAITING),
         }
+    }
+
+    /// Has libtest-mimic run all `trials`. It panics where it cannot start a thread, after those that it could start have
+    /// run everything: then what became of the cases is known all the same, and `None` is returned.
+    fn run_trials(
+        &self,
+        arguments: &Arguments,
+        trials: Vec<Trial>,
+        console: &Console,
+    ) -> anyhow::Result<Option<Conclusion>> {
+        self.check_threads()?;
+        // Nothing of what it was given is used again.
+        let concluded = panic::catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(arguments, trials)));
+        if concluded.is_err() {
+            console.say("libtest-mimic panicked: what it prints is not complete, the results are");
+        }
+        Ok(concluded.ok())
+    }
+
+    /// Whether as many threads can be started as will be needed: libtest-mimic panics where it cannot start one.
+    fn check_threads(&self) -> anyhow::Result<()> {
+        let count = self.threads() + 1;
+        let (all_are_there, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        thread::scope(|scope| {
+            let mut threads = (0..count).map(|_| {
+                // It fails when the sender is dropped: that is all that it waits for.
+                thread::Builder::new()
+                    .spawn_scoped(scope, || wait.lock().unwrap_or_else(PoisonError::into_inner).recv().ok())
+            });
+            let started = threads.try_for_each(|thread| thread.map(drop));
+            drop(all_are_there);
+            started.with_context(|| {
+                format!("start {count} threads: run fewer cases at a time (--test-threads), or raise the limit (ulimit -u)")
+            })
+        })
     }
 
     fn arguments(&self) -> Arguments {
