@@ -243,7 +243,8 @@ impl Results {
         }
         let made = new_directory(&self.root).and_then(|()| no_links::create_new(&path));
         let mut journal = made.with_context(|| format!("make {} again", path.display()))?;
-        io::copy(&mut self.journal()?, &mut journal).with_context(|| format!("write {} again", path.display()))?;
+        io::copy(&mut self.journal()?, &mut journal)
+            .with_context(|| format!("write {} again", path.display()))?;
         Ok(())
     }
 

@@ -1,0 +1,68 @@
+//! A clock that jumps. Only this program sees it jump: a library that is loaded before C's own answers for it.
+
+use std::fs;
+use std::process::Command;
+
+use harness::outcome::Status;
+
+use super::check_that_nothing_is_lost;
+use crate::support::{Fixture, Ran};
+
+/// A year in milliseconds.
+const YEAR: u64 = 365 * 86_400 * 1000;
+
+/// `clock_gettime`, a year late where there is a file `back`, and a year early where there is one `forward`.
+const JUMPING: &str = r#"
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    if (syscall(SYS_clock_gettime, clock, now) != 0)
+        return -1;
+    if (clock == CLOCK_REALTIME && access(DIRECTORY "/forward", F_OK) == 0)
+        now->tv_sec += 365 * 86400;
+    if (clock == CLOCK_REALTIME && access(DIRECTORY "/back", F_OK) == 0)
+        now->tv_sec -= 365 * 86400;
+    return 0;
+}
+"#;
+
+#[test]
+fn a_wall_clock_that_jumps_changes_no_duration_and_no_timeout() {
+    let suite = "[[test]]\nname = \"jumps_forward\"\ncommand = \"rm -f ../back; : > ../forward; sleep 0.1\"\n\
+                 [[test]]\nname = \"jumps_back\"\ncommand = \"rm -f ../forward; : > ../back; sleep 0.1\"\n\
+                 [[test]]\nname = \"hangs\"\ncommand = \"rm -f ../forward; : > ../back; sleep 1000\"\ntimeout_s = 1\n";
+    let fixture =
+        Fixture::new().selftest("a_test", "exit 0").file("suite.toml", suite).file("clock.c", JUMPING);
+    let directory = fixture.path().to_str().unwrap();
+    let define = format!("-DDIRECTORY=\"{directory}\"");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", &define, "-o", "clock.so", "clock.c"])
+        .current_dir(directory)
+        .status();
+    assert!(compiled.unwrap().success(), "Rust links with the same compiler");
+
+    let mut command =
+        fixture.command(&["--selftests", "selftests", "--output", "run", "--config", "suite.toml"]);
+    command.args(["--test-threads", "1", "suite::"]).env("LD_PRELOAD", fixture.path().join("clock.so"));
+    let ran = Ran::of(command.output().unwrap());
+    check_that_nothing_is_lost(&fixture, &ran);
+    assert_eq!(ran.code, Some(101), "{}", ran.stderr);
+    let record = fixture.record();
+    let started: Vec<u64> = record.outcomes.iter().map(|outcome| outcome.started_ms).collect();
+    let (first, last) = (started.iter().min().unwrap(), started.iter().max().unwrap());
+    assert!(last - first > YEAR / 2, "it did jump: {started:?}");
+    for outcome in &record.outcomes {
+        let (least, status) = match outcome.variant.as_str() {
+            "hangs" => (1.0, Status::TimedOut),
+            _ => (0.1, Status::Passed),
+        };
+        assert_eq!(outcome.status, status, "{}: {:?}", outcome.name, outcome.reason);
+        assert!((least..60.0).contains(&outcome.duration_s), "{}: {} s", outcome.name, outcome.duration_s);
+    }
+    assert!((1.2..180.0).contains(&record.duration_s.unwrap()), "{:?}", record.duration_s);
+    let page = fs::read_to_string(fixture.results().join("report.html")).unwrap();
+    assert!(page.contains("jumps_back"));
+}
