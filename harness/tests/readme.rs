@@ -30,3 +30,26 @@ fn every_shipped_environment_and_every_file_of_the_map_is_there() {
         }
     }
 }
+
+#[test]
+fn every_test_in_the_table_of_faults_is_there() {
+    let section = README.split_once("\n## Reliability\n").expect("find the section").1;
+    let section = section.split_once("\n## ").expect("find its end").0;
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 25, "{} faults", rows.len());
+    for row in rows {
+        let tests: Vec<_> = row.split('`').filter_map(|code| code.split_once(".rs::")).collect();
+        assert!(!tests.is_empty(), "no test in {row}");
+        for (file, name) in tests {
+            let path = format!("{}/tests/{file}.rs", env!("CARGO_MANIFEST_DIR"));
+            let source = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+            let mut before = "";
+            let is_test = source.lines().any(|line| {
+                let is_it = line == format!("fn {name}() {{") && before.starts_with("#[");
+                before = line;
+                is_it
+            });
+            assert!(is_test, "there is no test {name} in {path}");
+        }
+    }
+}
