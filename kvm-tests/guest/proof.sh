@@ -30,8 +30,8 @@ same() { # NAME: the state is that of the file `before`
     if diff before after > difference; then ok "$1: the host is as it was"; else fail "$1: the host has changed"; cat difference; fi
 }
 parameter() { cat "/sys/module/kvm_amd/parameters/$1"; }
-status() { # RUN CASE
-    sed -n "s/^,\{0,1\}{\"name\":\"$2\",.*\"status\":\"\([A-Z_]*\)\".*/\1/p" "$1/run.json"
+status() { # RUN CASE: run.json is one line, in which every outcome begins with its name
+    tr '{' '\n' < "$1/run.json" | sed -n "s/^\"name\":\"$2\",.*\"status\":\"\([A-Z_]*\)\".*/\1/p"
 }
 
 chmod 640 /dev/kvm
@@ -188,6 +188,39 @@ gone 'sleep 1002'
 kvm-tests run --selftests /selftests --output /out/next cpuid_test > out.txt 2>&1 || fail 'the next run'
 has 'the next start says what happened' out.txt 'killed run'
 same 'SIGKILL and the next start'
+
+echo "# a clock that jumps, and a log that overruns, while a case runs"
+cat > faults.toml << 'SUITE'
+[[test]]
+name = "clock"
+command = "date -s @$(($(date +%s) + 31536000)); sleep 0.5; date -s @$(($(date +%s) - 63072000)); sleep 1004"
+timeout_s = 3
+[[test]]
+name = "log"
+command = "touch /tmp/proof/log_begun; until [ -e /tmp/proof/log_over ]; do sleep 0.1; done"
+SUITE
+code=0
+kvm-tests run --selftests /selftests --config faults.toml --output /out/clock faults::clock > out.txt 2>&1 || code=$?
+is 'a hanging case fails the run' 101 $code
+is 'it times out though the clock went back a year' TIMED_OUT "$(status /out/clock faults::clock)"
+is 'its duration is that of its timeout' 3 "$(sed -n 's/.*"started_ms":[0-9]*,"duration_s":\([0-9]*\).*/\1/p' /out/clock/run.json)"
+
+kvm-tests run --selftests /selftests --config faults.toml --output /out/log faults::log > out.txt 2>&1 &
+runner=$!
+until [ -e log_begun ]; do sleep 0.1; done
+echo 'the first' > /dev/kmsg
+until grep -qF 'the first' /out/log/kernel.log; do sleep 0.1; done
+kill -STOP $runner
+line=$(printf '%0900d' 0)
+count=0
+while [ $count -lt 2000 ]; do echo "$line" > /dev/kmsg; count=$((count + 1)); done
+kill -CONT $runner
+touch log_over
+code=0
+wait $runner || code=$?
+is 'a case in an overrun log is none the worse' PASSED "$(status /out/log faults::log)"
+has 'the log is said to be incomplete' out.txt 'KERNEL LOG NOT COMPLETE'
+same 'the clock and the log'
 
 echo "# $failures not ok"
 cat /proc/uptime > /out/uptime
