@@ -31,7 +31,7 @@ impl Running {
              [[test]]\nname = \"waits\"\ncommand = \"true\"\n"
         );
         let fixture = Fixture::new().selftest("a_test", "exit 0").file("suite.toml", &suite);
-        let mut command = fixture.command(&ARGUMENTS);
+        let mut command = command(&fixture);
         let child = command.arg("suite::").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let running = Self { fixture, child: Some(child), mark };
         wait_until(|| !processes(&running.mark).is_empty());
@@ -48,6 +48,17 @@ impl Running {
 /// How a run of `suite.toml` is started, one case at a time.
 const ARGUMENTS: [&str; 8] =
     ["--selftests", "selftests", "--output", "run", "--config", "suite.toml", "--test-threads", "1"];
+
+/// The program, which heeds SIGHUP even where whoever started the tests ignores it (nohup): that is inherited, and
+/// respected then.
+fn command(fixture: &Fixture) -> Command {
+    let program = fixture.command(&ARGUMENTS);
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP").arg(program.get_program()).args(program.get_args());
+    command.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(fixture.path());
+    command
+}
 
 fn wait_until(mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
@@ -109,7 +120,7 @@ fn a_stopped_run_stands_still_with_its_cases_and_their_time() {
          command = \"setsid -w sh -c 'until [ -e ../go ]; do sleep 0.05; done; : {mark}'\"\n"
     );
     let fixture = Fixture::new().selftest("a_test", "exit 0").file("suite.toml", &suite);
-    let mut command = fixture.command(&ARGUMENTS);
+    let mut command = command(&fixture);
     let child = command.arg("suite::").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let runner = Pid::from_child(&child);
     wait_until(|| !processes(&mark).is_empty());
@@ -148,7 +159,7 @@ fn a_closed_terminal_ends_the_run_in_order_though_nobody_reads_any_more() {
         grantpt(&terminal).unwrap();
         unlockpt(&terminal).unwrap();
         let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
-        let run = fixture.command(&ARGUMENTS);
+        let run = command(&fixture);
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-fixture"));
         command.args(["on_terminal", &name]).arg(run.get_program()).args(run.get_args());
         command.args(["--format", format, "suite::"]).current_dir(fixture.path());
@@ -178,7 +189,7 @@ fn a_second_sigint_cuts_the_grace_short_and_still_tears_down_and_restores() {
         let environment = "description = \"merging\"\nsysfs = { \"/sys/kernel/mm/ksm/run\" = 1 }\n";
         let fixture = Fixture::new().selftest("a_test", "exit 0").file("suite.toml", suite);
         let fixture = fixture.file("merging.toml", environment).file(setting, "0\n");
-        let mut command = fixture.command(&ARGUMENTS);
+        let mut command = command(&fixture);
         command.args(["--config", "merging.toml", "--environment", "merging", "merging::suite::"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         wait_until(|| fixture.path().join("ready").exists() || child.try_wait().unwrap().is_some());
