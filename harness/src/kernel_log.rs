@@ -160,7 +160,7 @@ impl Following {
             kmsg,
             file,
             assembler: Assembler::default(),
-            cases: Cases::default(),
+            cases: Cases::new(root),
             ignored,
             owned: HashMap::new(),
             end: End::default(),

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::environment::root::Root;
 use harness::kernel_log::cases::Cases;
 use harness::kernel_log::kmsg::{Kmsg, News};
 use harness::kernel_log::splat::{Assembler, Splat};
@@ -363,7 +364,7 @@ const PIECES: &[&str] = &[
 
 /// All that the splats of these bytes say.
 fn splats_of(bytes: &[u8]) -> Vec<Splat> {
-    let (mut assembler, cases) = (Assembler::default(), Cases::default());
+    let (mut assembler, cases) = (Assembler::default(), Cases::new(&Root::from_env()));
     let mut splats = Vec::new();
     Kmsg::from_reader(bytes)
         .drain(|news| {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::culprit::Culprit;
 use super::ignore::Ignored;
 use crate::case::{Case, Command};
+use crate::environment::root::Root;
 use crate::keeper;
 
 /// What the kernel keeps of a thread's name, in bytes (`TASK_COMM_LEN` in include/linux/sched.h, less its end).
@@ -49,16 +50,15 @@ struct Running {
     ignored: Ignored,
 }
 
-impl Default for Cases {
-    fn default() -> Self {
-        // In another namespace the kernel's PIDs are somebody else's.
-        let namespace = std::fs::read_link("/proc/self/ns/pid");
-        let knows_pids = namespace.is_ok_and(|namespace| namespace.as_os_str() == FIRST_NAMESPACE);
-        Self { running: BTreeMap::new(), next: 0, knows_pids }
-    }
-}
-
 impl Cases {
+    /// None yet, on the host whose files are under `root`.
+    pub fn new(root: &Root) -> Self {
+        // In another namespace the kernel's PIDs are somebody else's; what stands for a host has ours.
+        let namespace = std::fs::read_link("/proc/self/ns/pid");
+        let is_first = namespace.is_ok_and(|namespace| namespace.as_os_str() == FIRST_NAMESPACE);
+        Self { running: BTreeMap::new(), next: 0, knows_pids: is_first || !root.is_host() }
+    }
+
     /// `case` runs from now on, below the keeper with this process ID.
     pub fn begin(&mut self, case: &Case, keeper: u32) -> CaseId {
         let id = CaseId(self.next);
