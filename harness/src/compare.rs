@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 
 use crate::compare::change::{Change, Kind};
 use crate::compare::difference::Difference;
-use crate::compare::tally::{Tally, listed};
+use crate::compare::tally::Tally;
+use crate::name::listed;
 use crate::printable::printable;
 use crate::record::Record;
 

@@ -12,8 +12,9 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Observer};
+use crate::name::listed;
 use crate::no_links;
-use crate::outcome::{Outcome, Status};
+use crate::outcome::Status;
 use crate::results::new_directory;
 
 /// The file in the directory that keeps the results of runs.
@@ -125,12 +126,6 @@ fn text_of<'a>(lines: impl IntoIterator<Item = &'a Line>) -> io::Result<Vec<u8>>
     Ok(text)
 }
 
-/// The name of the case of `outcome`, without its iteration.
-fn name_of(outcome: &Outcome) -> String {
-    let environment = outcome.environment.as_ref().map(|name| format!("{name}::")).unwrap_or_default();
-    format!("{environment}{}::{}", outcome.suite, outcome.variant)
-}
-
 impl Observer for History {
     fn notify(&self, event: Event<'_>) {
         let Event::Finished(outcome) = event else { return };
@@ -140,7 +135,7 @@ impl Observer for History {
         }
         let line = Line {
             host: self.host.clone(),
-            name: name_of(outcome),
+            name: listed(&outcome.name).to_owned(),
             status: outcome.status,
             duration_s: outcome.duration_s,
         };

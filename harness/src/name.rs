@@ -54,6 +54,16 @@ impl fmt::Display for CaseName {
     }
 }
 
+/// The name of a case without its iteration.
+pub fn listed(name: &str) -> &str {
+    match name.rsplit_once("::iteration_") {
+        Some((listed, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            listed
+        }
+        _ => name,
+    }
+}
+
 /// Rust's keywords: a segment must also do as the name of a `#[test]` stub.
 const KEYWORDS: &[&str] = &[
     "as", "async", "await", "break", "const", "continue", "crate", "dyn", "else", "enum", "extern", "false",

@@ -18,7 +18,7 @@ use libtest_mimic::{Arguments, Conclusion, FormatSetting, Trial};
 use crate::announcement::Announcer;
 use crate::case::Case;
 use crate::cli::{Color, Format, Options};
-use crate::compare::{self, Comparison, tally};
+use crate::compare::{self, Comparison};
 use crate::console::{self, Console};
 use crate::discover::{self, Discovered};
 use crate::embedded::Embedded;
@@ -41,7 +41,7 @@ use crate::kernel_log::end::Taint;
 use crate::left_behind::Watch;
 use crate::libtest_json::LibtestJson;
 use crate::list::List;
-use crate::name::CaseName;
+use crate::name::{CaseName, listed};
 use crate::neighbours::Neighbours;
 use crate::nextest::Nextest;
 use crate::order;
@@ -551,7 +551,7 @@ impl Run<'_> {
     /// Says what changed since `baseline`, as far as it is about cases that were selected now or are no more.
     fn is_worse_than(&self, baseline: compare::Run, discovered: &Discovered) -> anyhow::Result<bool> {
         let mut selected: HashSet<String> = self.cases.iter().map(|case| case.name.listed()).collect();
-        selected.extend(self.others.all().map(|outcome| tally::listed(&outcome.name).to_owned()));
+        selected.extend(self.others.all().map(|outcome| listed(&outcome.name).to_owned()));
         let mut others = HashSet::new();
         discovered.list(|case| {
             if !selected.contains(case.name) {

@@ -63,13 +63,3 @@ impl<'a> Tally<'a> {
         durations.get(durations.len() / 2).copied()
     }
 }
-
-/// The name of a case without its iteration.
-pub fn listed(name: &str) -> &str {
-    match name.rsplit_once("::iteration_") {
-        Some((listed, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
-            listed
-        }
-        _ => name,
-    }
-}
