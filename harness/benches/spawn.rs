@@ -47,7 +47,6 @@ fn run(keeper: &mut Keeper, directory: &Path) {
     let task = Task {
         program: PROGRAM.into(),
         args: Vec::new(),
-        env: Vec::new(),
         directory: directory.to_owned(),
         stdout: directory.join("stdout"),
         stderr: directory.join("stderr"),

@@ -329,7 +329,6 @@ impl<'a> Attempt<'a> {
         Ok(Task {
             program,
             args,
-            env: Vec::new(),
             directory: self.case.directory.clone(),
             stdout: directory.join(format!("{step}.stdout")),
             stderr: directory.join(format!("{step}.stderr")),

@@ -126,12 +126,28 @@ impl Keeper {
         if self.used_up {
             return Err(RunError::Broken(anyhow!("this keeper is used up")));
         }
-        match self.exchange(task, on_start) {
+        let asked = self.handle.ask(task);
+        self.conclude(|keeper| asked.and_then(|()| keeper.answer(on_start)))
+    }
+
+    /// Like [`Keeper::run`], for a task that was [asked](Handle::ask) for, next of all that were.
+    ///
+    /// # Errors
+    /// Those of [`Keeper::run`]; [`RunError::Returned`] says that the task is to be run by another keeper.
+    pub fn follow(&mut self, on_start: impl FnOnce(i32)) -> Result<Ended, RunError> {
+        self.conclude(|keeper| keeper.answer(on_start))
+    }
+
+    fn conclude(
+        &mut self,
+        exchange: impl FnOnce(&mut Self) -> anyhow::Result<Result<Ended, RunError>>,
+    ) -> Result<Ended, RunError> {
+        match exchange(self) {
             Ok(Ok(ended)) => {
                 self.used_up = ended.leaks.iter().any(|leak| leak.unkillable);
                 Ok(ended)
             }
-            Ok(Err(reason)) => Err(RunError::NotStarted(reason)),
+            Ok(Err(reason)) => Err(reason),
             Err(error) => {
                 self.used_up = true;
                 Err(RunError::Broken(error.context(self.bury())))
@@ -149,31 +165,24 @@ impl Keeper {
         self.handle.clone()
     }
 
-    fn exchange(
-        &mut self,
-        task: &Task,
-        on_start: impl FnOnce(i32),
-    ) -> anyhow::Result<Result<Ended, NotStarted>> {
-        let task = task.clone().absolute().context("find the current directory")?;
-        {
-            let mut state = self.handle.wait_while_stopped();
-            protocol::send(&self.handle.socket, &Request::Run(Box::new(task))).context("ask the keeper")?;
-            state.is_running = true;
-        }
-        let answer = self.answer(on_start);
-        self.handle.lock().is_running = false;
+    fn answer(&mut self, on_start: impl FnOnce(i32)) -> anyhow::Result<Result<Ended, RunError>> {
+        let answer = self.hear(on_start);
+        self.handle.lock().asked -= 1;
         answer
     }
 
-    fn answer(&mut self, on_start: impl FnOnce(i32)) -> anyhow::Result<Result<Ended, NotStarted>> {
+    fn hear(&mut self, on_start: impl FnOnce(i32)) -> anyhow::Result<Result<Ended, RunError>> {
         match self.receive()? {
             Reply::Started { pid } => on_start(pid),
-            Reply::NotStarted(reason) => return Ok(Err(reason)),
+            Reply::NotStarted(reason) => return Ok(Err(RunError::NotStarted(reason))),
+            Reply::Returned => return Ok(Err(RunError::Returned)),
             Reply::Ended(_) => bail!("the keeper ended a task that it had not started"),
         }
         match self.receive()? {
             Reply::Ended(ended) => Ok(Ok(*ended)),
-            Reply::Started { .. } | Reply::NotStarted(_) => bail!("the keeper started a task twice"),
+            Reply::Started { .. } | Reply::NotStarted(_) | Reply::Returned => {
+                bail!("the keeper started a task twice")
+            }
         }
     }
 
@@ -248,11 +257,25 @@ struct Guarded {
 
 #[derive(Debug, Default)]
 struct TaskState {
-    is_running: bool,
+    /// How many tasks have been asked for, the end of which has not been heard of.
+    asked: u32,
     is_stopped: bool,
 }
 
 impl Handle {
+    /// Asks for a task to be run as soon as the one that is running has ended: [`Keeper::follow`] tells what became of
+    /// it. Of these there can be one at a time.
+    ///
+    /// # Errors
+    /// The keeper is gone, or there is no current directory.
+    pub fn ask(&self, task: &Task) -> anyhow::Result<()> {
+        let task = task.clone().absolute().context("find the current directory")?;
+        let mut state = self.wait_while_stopped();
+        protocol::send(&self.socket, &Request::Run(Box::new(task))).context("ask the keeper")?;
+        state.asked += 1;
+        Ok(())
+    }
+
     /// Asks the task to end: SIGTERM to all its processes, and after its grace SIGKILL.
     pub fn interrupt(&self) {
         self.send(&Request::Interrupt);
@@ -284,7 +307,7 @@ impl Handle {
     }
 
     fn send_to(&self, state: &TaskState, request: &Request) {
-        if state.is_running {
+        if state.asked > 0 {
             // It fails only where the keeper is gone, which `Keeper::run` reports.
             protocol::send(&self.socket, request).ok();
         }
@@ -296,7 +319,7 @@ impl Handle {
     }
 
     fn lock(&self) -> MutexGuard<'_, TaskState> {
-        // Two bools have no half-way state that a panic could leave behind.
+        // A number and a bool have no half-way state that a panic could leave behind.
         self.task.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -306,6 +329,8 @@ impl Handle {
 pub enum RunError {
     /// The task could not be started.
     NotStarted(NotStarted),
+    /// The task was not started, and is to be run by another keeper.
+    Returned,
     /// The keeper itself failed, or was killed.
     Broken(anyhow::Error),
 }
@@ -314,6 +339,7 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotStarted(reason) => reason.fmt(f),
+            Self::Returned => f.write_str("another keeper is to run it"),
             Self::Broken(error) => write!(f, "{error:#}"),
         }
     }

@@ -4,7 +4,7 @@
 //! Absolute paths given here are canonical: what was a link when the run began has been followed then.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path};
@@ -104,6 +104,16 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>
             unlinkat(&directory, unfinished, AtFlags::empty()).ok();
         })
         .with_context(failed)
+}
+
+/// Removes the file at the absolute `path`.
+///
+/// # Errors
+/// There is none, or there is a link on the way.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let (parent, name) = path.parent().zip(path.file_name()).ok_or(ErrorKind::InvalidInput)?;
+    let directory = open_at(CWD, parent, DIRECTORY, Mode::empty()).map_err(explained)?;
+    Ok(unlinkat(&directory, name, AtFlags::empty())?)
 }
 
 /// Whether `file` is what is at `path`.

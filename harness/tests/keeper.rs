@@ -10,6 +10,8 @@ mod ended;
 mod left;
 #[path = "keeper/output.rs"]
 mod output;
+#[path = "keeper/queued.rs"]
+mod queued;
 #[path = "keeper/stage.rs"]
 mod stage;
 #[path = "keeper/started.rs"]

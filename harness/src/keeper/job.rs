@@ -13,9 +13,10 @@ use super::output::OutputFile;
 use super::process::Process;
 use super::protocol::{Reply, Request};
 use super::server::{Event, Server};
+use super::start::Ready;
 use super::system::{self, Reaped, Usage};
 use super::task::{Ended, Output, Task};
-use super::{start, tree};
+use super::tree;
 use crate::outcome::{Exit, Leak};
 
 /// For how long a process may outlive the main process without being called left behind: it may be about to notice,
@@ -47,12 +48,22 @@ impl<E: Into<anyhow::Error>> From<E> for JobError {
     }
 }
 
+/// What is to become of the task that is to be run next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// It is started.
+    GoOn,
+    /// It is given back to the runner.
+    ReturnNext,
+}
+
 /// Runs a task, and ends all that is left of it.
-pub(super) fn run(server: &mut Server, task: &Task) -> Result<Reply, JobError> {
-    let (pid, started, outputs) = match start::start(server, task) {
+pub(super) fn run(server: &mut Server, ready: Ready) -> Result<(Reply, Then), JobError> {
+    let (pid, started) = match ready.start(server) {
         Ok(start) => start,
-        Err(reason) => return Ok(Reply::NotStarted(reason)),
+        Err(reason) => return Ok((Reply::NotStarted(reason), Then::GoOn)),
     };
+    let Ready { task, outputs, .. } = ready;
     let mut job = Job {
         server,
         task,
@@ -65,7 +76,11 @@ pub(super) fn run(server: &mut Server, task: &Task) -> Result<Reply, JobError> {
         frozen: Vec::new(),
     };
     match job.supervise() {
-        Ok(leaks) => Ok(Reply::Ended(Box::new(job.end(started, leaks)))),
+        Ok(leaks) => {
+            job.server.is_used_up = leaks.iter().any(|leak| leak.unkillable);
+            let then = job.then();
+            Ok((Reply::Ended(Box::new(job.end(started, leaks))), then))
+        }
         Err(error) => {
             // Nothing may survive the runner, nor what we did not expect.
             job.kill().context("kill what is left")?;
@@ -77,7 +92,7 @@ pub(super) fn run(server: &mut Server, task: &Task) -> Result<Reply, JobError> {
 /// A running task.
 struct Job<'a> {
     server: &'a mut Server,
-    task: &'a Task,
+    task: Task,
     outputs: [OutputFile; 2],
     pid: i32,
     clock: Clock,
@@ -140,14 +155,14 @@ impl Job<'_> {
                 Some(kill_at.map_or(look_at, |at| at.min(look_at)).saturating_sub(now))
             };
             match self.server.wait(timeout)? {
-                Event::Request(request) => self.obey(&request),
+                Event::Request(request) => self.obey(request),
                 Event::RunnerGone => return Err(JobError::RunnerGone),
                 Event::Other => {}
             }
         }
     }
 
-    fn obey(&mut self, request: &Request) {
+    fn obey(&mut self, request: Request) {
         match request {
             Request::Interrupt => self.end_for(Cause::Interrupt),
             Request::Hurry => self.kill_for(Cause::Interrupt),
@@ -156,8 +171,15 @@ impl Job<'_> {
                 self.frozen.extend(freeze());
             }
             Request::Continue => self.resume(),
-            // The runner sends no second task before it knows of the end of the first.
-            Request::Run(_) => {}
+            Request::Run(task) => self.server.prepare(*task),
+        }
+    }
+
+    fn then(&self) -> Then {
+        let is_interrupted = matches!(self.ending, Some(Ending { cause: Cause::Interrupt, .. }));
+        match self.server.is_used_up || is_interrupted || self.clock.is_stopped() {
+            true => Then::ReturnNext,
+            false => Then::GoOn,
         }
     }
 

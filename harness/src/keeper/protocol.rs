@@ -11,7 +11,7 @@ use super::task::{Ended, NotStarted, Task};
 /// What the runner asks for. All but `Run` is about the task that is running, and ignored where none is.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Run this.
+    /// Run this, next where another one is running.
     Run(Box<Task>),
     /// End the task, with its grace.
     Interrupt,
@@ -23,7 +23,7 @@ pub(super) enum Request {
     Continue,
 }
 
-/// What the keeper answers to `Run`: `NotStarted`, or `Started` and later `Ended`.
+/// What the keeper answers to each `Run`, in their order: `NotStarted`, `Returned`, or `Started` and later `Ended`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     /// The task's main process runs.
@@ -33,6 +33,9 @@ pub(super) enum Reply {
     },
     /// It could not be started.
     NotStarted(NotStarted),
+    /// It was not started, and another keeper is to run it: this one keeps a process that cannot be killed, or it was to
+    /// be run after a task that was interrupted, or that ended while it was stopped.
+    Returned,
     /// It has ended, and nothing is left of it.
     Ended(Box<Ended>),
 }

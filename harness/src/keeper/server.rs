@@ -1,7 +1,6 @@
 //! The keeper's own process: one thread, one socket, one task at a time.
 
-use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, NulError, OsString};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,9 +16,10 @@ use rustix::io::Errno;
 use rustix::process::{getpid, set_child_subreaper, setsid};
 use rustix::thread::set_name;
 
-use super::job::{self, JobError};
+use super::job::{self, JobError, Then};
 use super::protocol::{self, Reply, Request};
-use super::task::Task;
+use super::start::{self, Ready};
+use super::task::{NotStarted, Task};
 use super::{NAME, system};
 
 /// Serves the runner, which is at the other end of the socket that is our standard input, until it is gone.
@@ -38,19 +38,34 @@ pub(super) fn serve() -> anyhow::Result<()> {
         replies: socket,
         children,
         nothing: File::open("/dev/null").context("open /dev/null")?,
-        env: env::vars_os().collect(),
+        env: environment().context("read the environment")?,
         oom_score: OomScore::open(),
+        next: None,
+        is_used_up: false,
     };
-    while let Some(request) = protocol::receive(&mut server.requests).context("hear from the runner")? {
-        // Anything else was for a task that has ended meanwhile.
-        let Request::Run(task) = request else { continue };
-        match job::run(&mut server, &task) {
-            Ok(reply) => protocol::send(&server.replies, &reply).context("answer the runner")?,
-            Err(JobError::RunnerGone) => break,
-            Err(JobError::Failed(error)) => return Err(error),
+    while let Some(task) = server.next_task()? {
+        let (reply, then) = match task.map(|task| job::run(&mut server, task)) {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(JobError::RunnerGone)) => break,
+            Ok(Err(JobError::Failed(error))) => return Err(error),
+            Err(reason) => (Reply::NotStarted(reason), Then::GoOn),
+        };
+        server.answer(&reply)?;
+        if then == Then::ReturnNext {
+            server.return_next()?;
         }
     }
     Ok(())
+}
+
+/// The environment of every task, as `NAME=VALUE`.
+fn environment() -> Result<Vec<CString>, NulError> {
+    let line = |(mut name, value): (OsString, OsString)| {
+        name.push("=");
+        name.push(value);
+        CString::new(name.into_vec())
+    };
+    env::vars_os().map(line).collect()
 }
 
 /// What lasts longer than one task.
@@ -60,9 +75,14 @@ pub(super) struct Server {
     children: OwnedFd,
     /// `/dev/null`, the standard input of every task.
     pub(super) nothing: File,
-    env: BTreeMap<OsString, OsString>,
+    /// See [`environment`].
+    pub(super) env: Vec<CString>,
     /// The likelihood of being killed when memory is short.
     pub(super) oom_score: Option<OomScore>,
+    /// What is to be run after the present task.
+    next: Option<Result<Ready, NotStarted>>,
+    /// A process of an earlier task is left that cannot be killed: nothing is started any more.
+    pub(super) is_used_up: bool,
 }
 
 /// What [`Server::wait`] waited for.
@@ -76,6 +96,38 @@ pub(super) enum Event {
 }
 
 impl Server {
+    /// Waits for what is to be run next; `None` where the runner is gone.
+    fn next_task(&mut self) -> anyhow::Result<Option<Result<Ready, NotStarted>>> {
+        loop {
+            if let Some(next) = self.next.take() {
+                return Ok(Some(next));
+            }
+            match protocol::receive(&mut self.requests).context("hear from the runner")? {
+                Some(Request::Run(_)) if self.is_used_up => self.answer(&Reply::Returned)?,
+                Some(Request::Run(task)) => self.prepare(*task),
+                // It was for a task that has ended meanwhile.
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// `task` is to be run next.
+    pub(super) fn prepare(&mut self, task: Task) {
+        self.next = Some(start::prepare(task));
+    }
+
+    fn answer(&self, reply: &Reply) -> anyhow::Result<()> {
+        protocol::send(&self.replies, reply).context("answer the runner")
+    }
+
+    /// Gives what was to be run next back to the runner.
+    fn return_next(&mut self) -> anyhow::Result<()> {
+        let Some(next) = self.next.take() else { return Ok(()) };
+        next.ok().map(Ready::give_up);
+        self.answer(&Reply::Returned)
+    }
+
     /// Tells the runner that the task runs.
     pub(super) fn started(&self, pid: i32) -> io::Result<()> {
         protocol::send(&self.replies, &Reply::Started { pid })
@@ -110,18 +162,6 @@ impl Server {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// The environment of a task, as `NAME=VALUE`.
-    pub(super) fn environment(&self, task: &Task) -> io::Result<Vec<CString>> {
-        let mut env = self.env.clone();
-        env.extend(task.env.iter().cloned());
-        let lines = env.into_iter().map(|(mut name, value)| {
-            name.push("=");
-            name.push(value);
-            Ok(CString::new(name.into_vec())?)
-        });
-        lines.collect()
     }
 }
 

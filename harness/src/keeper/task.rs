@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Exit, Leak};
 
-/// One program to run. Relative paths start at the runner's current directory.
+/// One program to run, in the environment that its keeper was started with. Relative paths start at the runner's current directory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Task {
     /// The executable; it is not searched for in `PATH`.
@@ -17,8 +17,6 @@ pub struct Task {
     pub program: PathBuf,
     /// Its arguments, after the program's name.
     pub args: Vec<OsString>,
-    /// What is added to the environment that the keeper was started with.
-    pub env: Vec<(OsString, OsString)>,
     /// Its current directory.
     #[serde(with = "super::protocol::path")]
     pub directory: PathBuf,

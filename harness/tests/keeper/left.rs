@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
+use harness::keeper::{RunError, Task};
 use harness::outcome::Exit;
 use rustix::process::Signal;
 
@@ -97,12 +98,17 @@ fn what_we_may_not_kill_is_told_and_uses_up_the_keeper() {
     task.program = program;
     task.directory = "/".into();
 
-    let ended = stage.keeper.run(&task, |_| ()).unwrap();
+    let (stdout, stderr) = (stage.path("next.stdout"), stage.path("next.stderr"));
+    let next = Task { stdout, stderr, ..task.clone() };
+    let handle = stage.keeper.handle();
+    let ended = stage.keeper.run(&task, |_| handle.ask(&next).unwrap()).unwrap();
     let left = marked(&stage.mark);
     assert_eq!(left.len(), 1, "{ended:?}");
     signal(left[0], Signal::KILL);
     assert_eq!(ended.exit, Exit::Code(0), "{}", fs::read_to_string(stage.path("stderr")).unwrap());
     assert_eq!((ended.leaks.len(), ended.leaks[0].pid, ended.leaks[0].unkillable), (1, left[0], true));
     assert!(stage.keeper.is_used_up());
+    assert!(matches!(stage.keeper.follow(|_| ()), Err(RunError::Returned)));
+    assert!(!next.stdout.exists());
     assert!(stage.keeper.run(&task, |_| ()).is_err());
 }

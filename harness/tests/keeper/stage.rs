@@ -49,7 +49,6 @@ impl Stage {
         Task {
             program: program.into(),
             args: args.iter().map(OsString::from).collect(),
-            env: Vec::new(),
             directory: self.directory.path().to_owned(),
             stdout: self.path("stdout"),
             stderr: self.path("stderr"),

@@ -178,7 +178,6 @@ fn run(directory: &Path, args: &[&str]) {
     let task = Task {
         program: me(),
         args: args.iter().map(OsString::from).collect(),
-        env: Vec::new(),
         directory: directory.to_owned(),
         stdout: directory.join("stdout"),
         stderr: directory.join("stderr"),
