@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,7 +16,7 @@ use crate::core_dump::{self, Crash};
 use crate::event::{Event, Observer};
 use crate::evidence::{self, Evidence};
 use crate::gate::Gate;
-use crate::keeper::{Ended, Output, Task};
+use crate::keeper::{Ended, Output, RunError, Task};
 use crate::keepers::{Haste, Keepers, Worker};
 use crate::kernel_log::KernelLog;
 use crate::kernel_log::cases::CaseId;
@@ -23,8 +24,8 @@ use crate::left_behind;
 use crate::neighbours::Neighbours;
 use crate::no_links;
 use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
-use crate::results::Results;
-use crate::slots::{Demand, Slots};
+use crate::results::{Results, put_aside};
+use crate::slots::{Demand, Slots, Taken, Turn};
 use crate::suite_run::SuiteRun;
 use crate::verdict;
 
@@ -33,6 +34,11 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// The most that is kept of a case's standard output, and of its standard error, in bytes: the start and the end.
 const OUTPUT_CAP: u64 = 64 << 20;
+
+/// A case that took less than this is followed at once by the next one on the same worker, which is told of it while the
+/// present one runs. To slower ones the time between two cases is nothing; and were the host to die of such a case, the
+/// next one would be suspected without need.
+const FAST: Duration = Duration::from_millis(20);
 
 /// What all cases of a run are run with.
 pub struct Executor {
@@ -43,7 +49,9 @@ pub struct Executor {
     /// Lets cases into their environments.
     pub gate: Gate,
     /// What the cases that run side by side share.
-    pub slots: Slots,
+    pub slots: Arc<Slots<Offer>>,
+    /// Whether the last case that ended was [`FAST`].
+    pub is_fast: AtomicBool,
     /// The host, which is shared with other runs.
     pub host: Neighbours,
     /// The suites of this run.
@@ -54,6 +62,21 @@ pub struct Executor {
     pub kernel_log: Arc<KernelLog>,
     /// Who is told what happens.
     pub observers: Vec<Arc<dyn Observer>>,
+}
+
+/// What a case offers to the next one before it ends.
+#[derive(Debug)]
+pub struct Offer {
+    worker: Worker,
+    taken: Taken<Offer>,
+}
+
+/// Whether there is nothing to run for `case` but its selftest, beside whatever else: so it may use what another one
+/// offers, and offer that itself.
+pub fn is_plain(case: &Case) -> bool {
+    let commands = [&case.precheck, &case.setup, &case.teardown, &case.suite.setup, &case.suite.teardown];
+    commands.iter().all(|command| command.is_none())
+        && !(case.exclusive || case.suspect || Demand::of(case).is_special())
 }
 
 /// The suites of `cases`, each with the number of its cases that will be executed.
@@ -82,8 +105,8 @@ impl Executor {
         let result = match self.admit(case).and_then(|()| self.take_suite(case)) {
             Ok(taken) => {
                 of_suite = taken;
-                let _taken = self.slots.take(place, Demand::of(case));
-                self.run(case, suite, &mut outcome)
+                let turn = self.slots.take(place, Demand::of(case), is_plain(case));
+                self.run(place, case, suite, turn, &mut outcome)
             }
             Err(verdict) => {
                 self.slots.pass(place);
@@ -125,19 +148,34 @@ impl Executor {
         Ok(Some(file))
     }
 
-    fn run(&self, case: &Case, suite: &SuiteRun, outcome: &mut Outcome) -> Result<(), Verdict> {
+    fn run(
+        &self,
+        place: usize,
+        case: &Case,
+        suite: &SuiteRun,
+        turn: Turn<Offer>,
+        outcome: &mut Outcome,
+    ) -> Result<(), Verdict> {
         let _host = self.host.take(case)?;
         // It may have waited long for its environment, its slots and the host.
         self.check_interruption()?;
         self.tell(Event::Starting(outcome));
-        let worker = self.keepers.take().map_err(|error| (Status::NoRun, format!("{error:#}")))?;
+        let (worker, taken) = match turn {
+            Turn::Now(taken) => (self.take_worker()?, taken),
+            Turn::Next(Offer { worker, taken }) => (worker, taken),
+        };
         outcome.worker = worker.number();
         let mut attempt = Attempt::new(self, case, worker, outcome);
+        attempt.share = is_plain(case).then_some((place, taken.clone()));
         if let Err((status, reason)) = attempt.run(suite) {
             attempt.outcome.set(status, reason);
         }
         attempt.finish();
         Ok(())
+    }
+
+    fn take_worker(&self) -> Result<Worker, Verdict> {
+        self.keepers.take().map_err(|error| (Status::NoRun, format!("{error:#}")))
     }
 
     /// Tears down the suite of `case`, its last one.
@@ -169,7 +207,10 @@ impl Executor {
 struct Attempt<'a> {
     executor: &'a Executor,
     case: &'a Case,
-    worker: Worker,
+    /// Until it is passed on.
+    worker: Option<Worker>,
+    /// Its place in the order, and its slot, if it may offer that to the next case.
+    share: Option<(usize, Taken<Offer>)>,
     outcome: &'a mut Outcome,
     /// By which the kernel's log knows it.
     logged: Option<CaseId>,
@@ -181,13 +222,15 @@ type Verdict = (Status, String);
 impl<'a> Attempt<'a> {
     fn new(executor: &'a Executor, case: &'a Case, worker: Worker, outcome: &'a mut Outcome) -> Self {
         let logged = executor.kernel_log.begin(case, worker.keeper());
-        Self { executor, case, worker, outcome, logged }
+        Self { executor, case, worker: Some(worker), share: None, outcome, logged }
     }
 
     /// Gives the worker back, after the kernel has had its say about the case.
     fn finish(self) {
         self.outcome.blame(self.executor.kernel_log.end(self.logged, self.case));
-        self.executor.keepers.give_back(self.worker);
+        if let Some(worker) = self.worker {
+            self.executor.keepers.give_back(worker);
+        }
     }
 
     fn run(&mut self, suite: &SuiteRun) -> Result<(), Verdict> {
@@ -222,21 +265,69 @@ impl<'a> Attempt<'a> {
     fn selftest(&mut self, place: &Path) -> Result<(), Verdict> {
         let task = self.task("command", &self.case.command, place, self.timeout());
         let task = task.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
-        let (executor, outcome, logged) = (self.executor, &mut *self.outcome, self.logged);
-        outcome.output = Some(place.to_owned());
-        let started = |pid| {
-            (outcome.pid, outcome.started_ms) = (Some(pid), now_ms());
-            executor.kernel_log.started(logged, pid);
-            executor.tell(Event::Started(outcome));
+        self.outcome.output = Some(place.to_owned());
+        let ended = loop {
+            match self.run_task(&task) {
+                Err(RunError::Returned) => self.change_worker(&task)?,
+                ended => break ended,
+            }
         };
-        let ended = executor.keepers.run(&mut self.worker, &task, Haste::Interruptible, started);
         let ended = ended.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
+        self.executor.is_fast.store(ended.duration < FAST, Ordering::Relaxed);
         let evidence = read_evidence(&task).map_err(|error| (Status::Failed, format!("{error:#}")))?;
         self.conclude(ended, evidence);
         if disk_is_full(&task.stdout) {
             self.outcome
                 .worsen("the disk with the results is full: its output may not be complete".to_owned());
         }
+        Ok(())
+    }
+
+    /// Runs the selftest, and passes the worker on to the case that has accepted it meanwhile.
+    fn run_task(&mut self, task: &Task) -> Result<Ended, RunError> {
+        let (executor, outcome, logged) = (self.executor, &mut *self.outcome, self.logged);
+        let Some(mut worker) = self.worker.take() else { return Err(RunError::Returned) };
+        let share = self.share.as_ref().filter(|_| executor.is_fast.load(Ordering::Relaxed));
+        let (next, passing) = share.map(|_| worker.next()).unzip();
+        let started = |pid| {
+            (outcome.pid, outcome.started_ms) = (Some(pid), now_ms());
+            executor.kernel_log.started(logged, pid);
+            executor.tell(Event::Started(outcome));
+            if let (Some((place, taken)), Some(worker)) = (share, next) {
+                executor.slots.offer(*place, Offer { worker, taken: taken.clone() });
+            }
+        };
+        let ended = executor.keepers.run(&mut worker, task, Haste::Interruptible, started);
+        if share.is_some() && ended.is_ok() {
+            executor.kernel_log.over(logged);
+        }
+        // What was not offered was not accepted either; then nobody waits for it to be passed on.
+        let is_accepted = share.is_some_and(|(place, _)| executor.slots.withdraw(*place).is_none());
+        let to = passing.filter(|_| is_accepted);
+        self.worker = match (to, &ended) {
+            // Nothing comes of a broken one: so the next case goes to another.
+            (None, _) | (_, Err(RunError::Broken(_))) => Some(worker),
+            (Some(to), _) => worker.pass(&to),
+        };
+        ended
+    }
+
+    /// The worker that was to run `task` will not.
+    fn change_worker(&mut self, task: &Task) -> Result<(), Verdict> {
+        let executor = self.executor;
+        self.outcome.blame(executor.kernel_log.end(self.logged.take(), self.case));
+        if let Some(worker) = self.worker.take() {
+            executor.keepers.give_back(worker);
+        }
+        executor.check_interruption()?;
+        let no_run = |error: anyhow::Error| (Status::NoRun, format!("{error:#}"));
+        for path in [&task.stdout, &task.stderr] {
+            put_aside(path).with_context(|| format!("put aside {}", path.display())).map_err(no_run)?;
+        }
+        let worker = executor.take_worker()?;
+        self.outcome.worker = worker.number();
+        self.logged = executor.kernel_log.begin(self.case, worker.keeper());
+        self.worker = Some(worker);
         Ok(())
     }
 
@@ -310,7 +401,8 @@ impl<'a> Attempt<'a> {
         haste: Haste,
     ) -> anyhow::Result<(Exit, Evidence)> {
         let task = self.task(step, &Command::Shell(command.to_owned()), place, self.timeout())?;
-        let ended = self.executor.keepers.run(&mut self.worker, &task, haste, |_| ())?;
+        let worker = self.worker.as_mut().context("it has no worker")?;
+        let ended = self.executor.keepers.run(worker, &task, haste, |_| ())?;
         Ok((ended.exit, read_evidence(&task)?))
     }
 
@@ -318,8 +410,11 @@ impl<'a> Attempt<'a> {
         let results = &self.executor.results;
         let directory =
             results.make(place).with_context(|| format!("make {}", results.root().join(place).display()))?;
-        let aside = results.put_aside(&directory, step);
-        aside.with_context(|| format!("put aside what is in {}", directory.display()))?;
+        let [stdout, stderr] = ["stdout", "stderr"].map(|stream| directory.join(format!("{step}.{stream}")));
+        if results.is_resumed() {
+            let aside = put_aside(&stdout).and_then(|()| put_aside(&stderr));
+            aside.with_context(|| format!("put aside what is in {}", directory.display()))?;
+        }
         let (program, args) = match command {
             Command::Program { path, args } => (path.clone(), args.clone()),
             Command::Shell(line) => {
@@ -330,8 +425,8 @@ impl<'a> Attempt<'a> {
             program,
             args,
             directory: self.case.directory.clone(),
-            stdout: directory.join(format!("{step}.stdout")),
-            stderr: directory.join(format!("{step}.stderr")),
+            stdout,
+            stderr,
             timeout: Some(timeout),
             grace: GRACE,
             output_cap: OUTPUT_CAP,

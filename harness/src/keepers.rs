@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
@@ -44,9 +45,22 @@ pub enum Haste {
 #[derive(Debug)]
 pub struct Worker {
     number: usize,
-    keeper: Keeper,
+    keeper: Lent,
+    pid: u32,
+    handle: Handle,
     interruptible: Arc<AtomicBool>,
 }
+
+#[derive(Debug)]
+enum Lent {
+    Here(Keeper),
+    /// Another case has it, and will send it.
+    Coming(Receiver<Keeper>),
+}
+
+/// By which a worker is passed on.
+#[derive(Debug)]
+pub struct Passing(Sender<Keeper>);
 
 impl Keepers {
     /// A worker that is idle, or a new one.
@@ -56,7 +70,7 @@ impl Keepers {
     pub fn take(&self) -> anyhow::Result<Worker> {
         let idle = self.lock().idle.pop();
         match idle {
-            Some(worker) if !worker.keeper.is_used_up() => Ok(worker),
+            Some(worker) if worker.is_usable() => Ok(worker),
             Some(used_up) => self.start(used_up.number),
             None => {
                 let mut state = self.lock();
@@ -68,9 +82,11 @@ impl Keepers {
         }
     }
 
-    /// Takes a worker back.
+    /// Takes a worker back; one that did not come is no worker.
     pub fn give_back(&self, worker: Worker) {
-        self.lock().idle.push(worker);
+        if let Lent::Here(_) = worker.keeper {
+            self.lock().idle.push(worker);
+        }
     }
 
     /// Interrupts the run because of `signal`: what runs is ended, and what may be interrupted is not started any
@@ -109,7 +125,8 @@ impl Keepers {
     /// Runs `task` on `worker` to its end; `on_start` is told its process ID.
     ///
     /// # Errors
-    /// It could not be started, or its keeper broke.
+    /// It could not be started, or its keeper broke. Where the worker was to be passed on from another case, this may
+    /// also be [`RunError::Returned`]: then it is to be run on another worker.
     pub fn run(
         &self,
         worker: &mut Worker,
@@ -117,8 +134,18 @@ impl Keepers {
         haste: Haste,
         on_start: impl FnOnce(i32),
     ) -> Result<Ended, RunError> {
-        worker.interruptible.store(haste == Haste::Interruptible, Ordering::SeqCst);
-        let handle = worker.keeper.handle();
+        let Worker { keeper: lent, handle, interruptible, .. } = worker;
+        let is_asked = match lent {
+            Lent::Here(_) => false,
+            Lent::Coming(coming) => {
+                let is_asked = handle.ask(task).is_ok();
+                *lent = Lent::Here(coming.recv().map_err(|_| RunError::Returned)?);
+                is_asked
+            }
+        };
+        let Lent::Here(keeper) = lent else { return Err(RunError::Returned) };
+        // Only now: the end of the case before has changed it.
+        interruptible.store(haste == Haste::Interruptible, Ordering::SeqCst);
         let started = |pid| {
             on_start(pid);
             // An interruption that came before this task met no task, and one that comes from now on meets it.
@@ -126,22 +153,23 @@ impl Keepers {
                 handle.interrupt();
             }
         };
-        let ended = worker.keeper.run(task, started);
-        worker.interruptible.store(false, Ordering::SeqCst);
+        let ended = if is_asked { keeper.follow(started) } else { keeper.run(task, started) };
+        interruptible.store(false, Ordering::SeqCst);
         ended
     }
 
     fn start(&self, number: usize) -> anyhow::Result<Worker> {
         let keeper = Keeper::start().context("start the process that keeps a case")?;
         let interruptible = Arc::new(AtomicBool::new(false));
-        let handle = Interruptible { handle: keeper.handle(), now: Arc::clone(&interruptible) };
+        let (pid, handle) = (keeper.pid(), keeper.handle());
+        let entry = Interruptible { handle: handle.clone(), now: Arc::clone(&interruptible) };
         let mut state = self.lock();
         if state.is_stopped {
-            handle.handle.stop();
+            handle.stop();
         }
-        state.handles.insert(number, handle);
+        state.handles.insert(number, entry);
         drop(state);
-        Ok(Worker { number, keeper, interruptible })
+        Ok(Worker { number, keeper: Lent::Here(keeper), pid, handle, interruptible })
     }
 
     fn for_each_interruptible(&self, act: impl Fn(&Handle)) {
@@ -162,6 +190,32 @@ impl Worker {
 
     /// The process ID of its keeper, below which all of a case's processes are.
     pub fn keeper(&self) -> u32 {
-        self.keeper.pid()
+        self.pid
+    }
+
+    fn is_usable(&self) -> bool {
+        matches!(&self.keeper, Lent::Here(keeper) if !keeper.is_used_up())
+    }
+
+    /// The same worker for the next case, which gets it when [`Worker::pass`] is called, and may
+    /// [ask](Keepers::run) for its task before.
+    pub fn next(&self) -> (Self, Passing) {
+        let (send, coming) = mpsc::channel();
+        let next = Self {
+            number: self.number,
+            keeper: Lent::Coming(coming),
+            pid: self.pid,
+            handle: self.handle.clone(),
+            interruptible: Arc::clone(&self.interruptible),
+        };
+        (next, Passing(send))
+    }
+
+    /// Passes it on; returns it where nobody waits for it any more.
+    pub fn pass(mut self, to: &Passing) -> Option<Self> {
+        let Lent::Here(keeper) = self.keeper else { return None };
+        let keeper = to.0.send(keeper).err()?.0;
+        self.keeper = Lent::Here(keeper);
+        Some(self)
     }
 }

@@ -114,7 +114,14 @@ impl KernelLog {
         }
     }
 
-    /// `case` is over. Returns its splats: a process's own are all logged before it has ended.
+    /// Nothing of the case is alive any more: what is said from now on for a process below its keeper is of the next one.
+    pub fn over(&self, id: Option<CaseId>) {
+        if let (Ok(following), Some(id)) = (&self.0, id) {
+            lock(&following.state).cases.over(id);
+        }
+    }
+
+    /// `case` has ended. Returns its splats: a process's own are all logged before it has ended.
     pub fn end(&self, id: Option<CaseId>, case: &Case) -> Vec<Splat> {
         let (Ok(following), Some(id)) = (&self.0, id) else { return Vec::new() };
         let mut state = lock(&following.state);

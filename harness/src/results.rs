@@ -175,24 +175,9 @@ impl Results {
         Ok(self.root.join(place))
     }
 
-    /// Puts aside what an earlier part of a resumed run has left of the output of `step` in a directory:
-    /// `command.stdout` becomes `command.stdout.1`.
-    ///
-    /// # Errors
-    /// A file cannot be renamed.
-    pub fn put_aside(&self, directory: &Path, step: &str) -> io::Result<()> {
-        if !self.is_resumed {
-            return Ok(());
-        }
-        for stream in ["stdout", "stderr"] {
-            let path = directory.join(format!("{step}.{stream}"));
-            if path.symlink_metadata().is_ok() {
-                let others = (1..).map(|number| directory.join(format!("{step}.{stream}.{number}")));
-                let free = others.into_iter().find(|path| path.symlink_metadata().is_err());
-                fs::rename(&path, free.unwrap_or_default())?;
-            }
-        }
-        Ok(())
+    /// Whether outputs of an earlier part of the run may be there.
+    pub fn is_resumed(&self) -> bool {
+        self.is_resumed
     }
 
     /// Appends a line to the journal.
@@ -273,6 +258,23 @@ impl Results {
 /// Locks a file by flock(2); `false` where another process has it. Where there are no locks, everything is free.
 fn lock(file: &File, how: FlockOperation) -> bool {
     flock(file, how) != Err(Errno::WOULDBLOCK)
+}
+
+/// Makes way for a new output: `command.stdout`, if there is one already, becomes `command.stdout.1`.
+///
+/// # Errors
+/// It cannot be renamed.
+pub fn put_aside(path: &Path) -> io::Result<()> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let numbered = |number: u64| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    };
+    let free = (1..).map(numbered).find(|path| path.symlink_metadata().is_err());
+    fs::rename(path, free.unwrap_or_default())
 }
 
 fn ends_with_newline(file: &File) -> io::Result<bool> {

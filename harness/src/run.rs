@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
@@ -26,7 +27,7 @@ use crate::entry::{Entry, RunInfo, SCHEMA_VERSION};
 use crate::environment::root::Root;
 use crate::environment_commands;
 use crate::event::{Event, Observer};
-use crate::execute::{Executor, suites_of};
+use crate::execute::{Executor, is_plain, suites_of};
 use crate::forward::Forward;
 use crate::gate::Gate;
 use crate::header;
@@ -285,10 +286,11 @@ impl Run<'_> {
                 Arc::clone(&console),
                 observers.clone(),
             ),
-            slots: Slots::new(Demand {
+            slots: Arc::new(Slots::new(Demand {
                 slots: u32::try_from(self.info.workers).unwrap_or(u32::MAX),
                 memory: Host::available_memory(),
-            }),
+            })),
+            is_fast: AtomicBool::new(false),
             host: neighbours,
             suites: suites_of(executed()),
             timeout: self.options.timeout(),
@@ -479,13 +481,13 @@ impl Run<'_> {
         selected.chain((0..self.filtered_out).map(|_| trial::filtered_out())).collect()
     }
 
-    /// libtest-mimic's threads: one for each worker, and one for each case that may have to wait while others can run.
+    /// libtest-mimic's threads: one for each worker, one for the case that follows each, and one for each case that may
+    /// have to wait while others can run.
     fn threads(&self) -> usize {
-        let special = self.cases.iter().filter(|case| Demand::of(case).is_special()).count();
-        match self.info.workers {
-            1 => 1,
-            workers => workers + special.min(MOST_WAITING),
-        }
+        let workers = self.info.workers;
+        let following = self.cases.iter().filter(|case| is_plain(case)).count().saturating_sub(workers);
+        let special = self.cases.iter().filter(|case| workers > 1 && Demand::of(case).is_special()).count();
+        workers + following.min(workers) + special.min(MOST_WAITING)
     }
 
     /// Has libtest-mimic run all `trials`. It panics where it cannot start a thread, after those that it could start have

@@ -124,7 +124,9 @@ impl Server {
     /// Gives what was to be run next back to the runner.
     fn return_next(&mut self) -> anyhow::Result<()> {
         let Some(next) = self.next.take() else { return Ok(()) };
-        next.ok().map(Ready::give_up);
+        if let Ok(next) = next {
+            next.give_up();
+        }
         self.answer(&Reply::Returned)
     }
 

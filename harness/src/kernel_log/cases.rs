@@ -46,6 +46,8 @@ struct Running {
     keeper: i32,
     /// Its main process, once that was started.
     pid: Option<i32>,
+    /// Nothing of it is left that is alive.
+    is_over: bool,
     comm: String,
     ignored: Ignored,
 }
@@ -59,7 +61,7 @@ impl Cases {
         Self { running: BTreeMap::new(), next: 0, knows_pids: is_first || !root.is_host() }
     }
 
-    /// `case` runs from now on, below the keeper with this process ID.
+    /// `case` runs from now on below the keeper with this process ID, or once the case that it has now has ended.
     pub fn begin(&mut self, case: &Case, keeper: u32) -> CaseId {
         let id = CaseId(self.next);
         self.next += 1;
@@ -67,6 +69,7 @@ impl Cases {
             name: case.name.to_string(),
             keeper: keeper.cast_signed(),
             pid: None,
+            is_over: false,
             comm: comm(case),
             ignored: case.ignored_splats.clone(),
         };
@@ -81,6 +84,13 @@ impl Cases {
         }
     }
 
+    /// Nothing of the case is alive any more; what it has made the kernel say may not have been read yet.
+    pub fn over(&mut self, id: CaseId) {
+        if let Some(case) = self.running.get_mut(&id) {
+            case.is_over = true;
+        }
+    }
+
     /// The case has ended. Returns what it has as patterns of splats to be ignored.
     pub fn end(&mut self, id: CaseId) -> Ignored {
         self.running.remove(&id).map(|case| case.ignored).unwrap_or_default()
@@ -91,9 +101,28 @@ impl Cases {
         self.running.contains_key(&id)
     }
 
-    /// The names of all.
+    /// The names of all that run, as far as is known.
     pub fn names(&self) -> Vec<String> {
-        self.running.values().map(|case| case.name.clone()).collect()
+        self.alive().map(|(_, case)| case.name.clone()).collect()
+    }
+
+    fn alive(&self) -> impl Iterator<Item = (CaseId, &Running)> {
+        self.begun().filter(|(_, case)| !case.is_over)
+    }
+
+    /// All but those that cannot have begun yet.
+    fn begun(&self) -> impl Iterator<Item = (CaseId, &Running)> {
+        self.running.iter().map(|(id, case)| (*id, case)).filter(|(id, case)| self.may_have_begun(*id, case))
+    }
+
+    /// A keeper starts a case when it has waited for the main process of the one before, and nothing is left of that.
+    fn may_have_begun(&self, id: CaseId, case: &Running) -> bool {
+        let before = self.running.range(..id).rev().find(|(_, before)| before.keeper == case.keeper);
+        case.pid.is_some()
+            || before
+                .filter(|(_, before)| !before.is_over)
+                .and_then(|(_, before)| before.pid)
+                .is_none_or(|pid| keeper::parent_of(pid) != Some(case.keeper))
     }
 
     /// Whose thread this is, or was.
@@ -115,8 +144,11 @@ impl Cases {
         let mut ancestor = pid;
         for _ in 0..ANCESTORS {
             let parent = keeper::parent_of(ancestor)?;
-            if let Some((id, _)) = self.running.iter().find(|(_, case)| case.keeper == ancestor) {
-                return Some(Owner::Case(*id));
+            let kept: Vec<_> = self.alive().filter(|(_, case)| case.keeper == ancestor).collect();
+            if let [.., (id, last)] = kept[..] {
+                // Of two, the earlier one has left nothing that is alive, once it is known that the last one has begun.
+                let is_certain = kept.len() == 1 || last.pid.is_some();
+                return Some(if is_certain { Owner::Case(id) } else { Owner::Nobody });
             }
             if keeper::is_keeper_process(ancestor) {
                 // One of ours that has nothing to do at the moment has no process below it either.
@@ -132,9 +164,9 @@ impl Cases {
 
     /// The only running case whose selftest is called so: of a thread that has ended, nothing else is known.
     fn owner_by_name(&self, comm: &str) -> Owner {
-        let mut named = self.running.iter().filter(|(_, case)| case.comm == comm);
+        let mut named = self.begun().filter(|(_, case)| case.comm == comm);
         match (named.next(), named.next()) {
-            (Some((id, _)), None) => Owner::Case(*id),
+            (Some((id, _)), None) => Owner::Case(id),
             _ => Owner::Nobody,
         }
     }

@@ -1,0 +1,102 @@
+//! A case whose worker has the next case already: whatever becomes of the first, the second is none the worse.
+
+use std::fs;
+
+use harness::outcome::Status;
+use support::{Fixture, Ran};
+
+mod support;
+
+/// How often a fast case may be slow, as the machine has something else to do, before the test is hopeless.
+const TRIES: usize = 50;
+
+/// Runs `a_test`, which is fast, then `b_test`, which does `act` once its worker has the next case, and then `c_test`,
+/// which does `next`.
+fn run(act: &str, next: &str, arguments: &[&str]) -> (Fixture, Ran) {
+    let b = format!(
+        "n=0; until [ -e ../run/c_test/default/command.stderr ] || [ $((n += 1)) -gt 100 ]; do sleep 0.01; done\n\
+         [ $n -gt 100 ] || : >../followed\n\
+         {act}"
+    );
+    for _ in 0..TRIES {
+        // Each time anew: where the durations are known, the longest would come first.
+        let fixture = Fixture::new()
+            .selftest("a_test", "exit 0")
+            .selftest("b_test", &b)
+            .selftest("c_test", next)
+            .file("root/dev/kmsg", "");
+        let ran = fixture.run(&[arguments, &["--test-threads", "1"]].concat());
+        if fixture.path().join("followed").exists() {
+            assert_eq!(fixture.verdict("a_test::default").0, Status::Passed);
+            return (fixture, ran);
+        }
+    }
+    panic!("a case was never followed at once by the next one");
+}
+
+fn output(fixture: &Fixture) -> String {
+    fs::read_to_string(fixture.results().join("c_test/default/command.stdout")).expect("read its output")
+}
+
+#[test]
+fn a_case_that_kills_its_keeper_fails_alone() {
+    let (fixture, ran) = run("kill -KILL $PPID; sleep 1000", "echo here", &[]);
+    assert_eq!(ran.code, Some(101));
+    let (status, reason) = fixture.verdict("b_test::default");
+    assert_eq!(status, Status::NoRun, "{reason}");
+    assert!(reason.contains("broke (signal: 9 (SIGKILL))"), "{reason}");
+    assert_eq!(fixture.verdict("c_test::default").0, Status::Passed);
+    assert_eq!(output(&fixture), "here\n");
+}
+
+#[test]
+fn a_case_that_times_out_takes_no_time_from_the_next() {
+    let (fixture, ran) = run("sleep 1000", "sleep 1; echo here", &["--timeout", "3"]);
+    assert_eq!(ran.code, Some(101));
+    assert_eq!(fixture.verdict("b_test::default").0, Status::TimedOut);
+    assert_eq!(fixture.verdict("c_test::default").0, Status::Passed);
+    let [before, after] = ["b_test::default", "c_test::default"].map(|name| fixture.outcome(name));
+    let end = before.started_ms + (before.duration_s * 1000.0) as u64;
+    assert!(after.started_ms >= end.saturating_sub(1), "{} {end}", after.started_ms);
+    assert!(after.duration_s >= 1.0 && after.duration_s < before.duration_s, "{}", after.duration_s);
+    assert_eq!(output(&fixture), "here\n");
+}
+
+#[test]
+fn an_interruption_leaves_the_next_one_unrun() {
+    let (fixture, ran) =
+        run("read -r _ _ _ runner _ </proc/$PPID/stat; kill -INT $runner; sleep 1000", "echo here", &[]);
+    assert_eq!(ran.code, Some(130));
+    let (status, reason) = fixture.verdict("c_test::default");
+    assert_eq!((status, reason.as_str()), (Status::NoRun, "interrupted before it started"));
+    assert_eq!(fixture.record().outcomes.len(), 3);
+}
+
+#[test]
+fn what_a_case_leaves_behind_is_its_own() {
+    let (fixture, _) = run("setsid sleep 1000 &", "echo here", &[]);
+    assert_eq!(fixture.outcome("b_test::default").leaks.len(), 1);
+    let next = fixture.outcome("c_test::default");
+    assert_eq!((next.status, next.leaks.len()), (Status::Passed, 0));
+}
+
+#[test]
+fn splats_are_told_of_the_case_that_they_are_of() {
+    let warn = |number: u32| {
+        let say = |text: &str| format!("echo \"4,{number},{number},-;{text}\" >>../root/dev/kmsg\n");
+        let warning = format!("WARNING: CPU: 0 PID: $$ at x.c:{number} f+0x1/0x2");
+        say("------------[ cut here ]------------") + &say(&warning) + &say("---[ end trace 0 ]---")
+    };
+    // While it lives, it is certain whose it is.
+    let next = warn(8) + "sleep 2";
+    let (fixture, ran) = run(&warn(7), &next, &[]);
+    assert_eq!(ran.code, Some(101), "{}", ran.stderr);
+    for (name, place) in [("b_test::default", "x.c:7"), ("c_test::default", "x.c:8")] {
+        let outcome = fixture.outcome(name);
+        let [splat] = outcome.splats.as_slice() else {
+            panic!("{name}: {:?}\n{}", outcome.splats, ran.stdout)
+        };
+        assert!(splat.title.contains(place), "{name}: {}", splat.title);
+        assert_eq!(splat.while_running.len(), 0, "{name}: {:?}", splat.while_running);
+    }
+}
