@@ -12,6 +12,7 @@ use crate::embedded::{Embedded, SMOKE_SELFTEST};
 pub mod announcement;
 pub mod arch;
 pub mod assertion;
+mod attempt;
 pub mod case;
 pub mod cli;
 pub mod compare;

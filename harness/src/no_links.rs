@@ -67,6 +67,14 @@ pub fn open_beneath(root: &Path, place: &Path) -> io::Result<File> {
 /// # Errors
 /// One cannot be made, is something else, or there is a link on the way.
 pub fn make_directory(root: &Path, place: &Path) -> io::Result<()> {
+    // Nearly always the others on the way are there.
+    if let (Some(parent), Some(Component::Normal(name))) = (place.parent(), place.components().next_back())
+        && place.components().all(|part| matches!(part, Component::Normal(_)))
+        && let Ok(parent) = open_at(CWD, &root.join(parent), DIRECTORY, Mode::empty())
+        && mkdirat(&parent, name, DIRECTORY_MODE).is_ok()
+    {
+        return Ok(());
+    }
     let mut directory = open_at(CWD, root, DIRECTORY, Mode::empty()).map_err(explained)?;
     for name in place.components() {
         let Component::Normal(name) = name else { return Err(Errno::XDEV.into()) };

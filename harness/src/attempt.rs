@@ -1,0 +1,315 @@
+//! One case on one worker: its suite's set-up, precheck, set-up, the selftest itself, tear-down; and what became of it.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::case::{Case, Command};
+use crate::core_dump::{self, Crash};
+use crate::event::Event;
+use crate::evidence::{self, Evidence};
+use crate::execute::{Executor, Offer, Verdict};
+use crate::keeper::{Ended, Output, RunError, Task};
+use crate::keepers::{Haste, Worker};
+use crate::kernel_log::cases::CaseId;
+use crate::left_behind;
+use crate::no_links;
+use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
+use crate::results::{Results, put_aside};
+use crate::slots::Taken;
+use crate::suite_run::SuiteRun;
+use crate::verdict;
+
+/// How long a process has between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The most that is kept of a case's standard output, and of its standard error, in bytes: the start and the end.
+const OUTPUT_CAP: u64 = 64 << 20;
+
+/// A case that took less than this is followed at once by the next one on the same worker, which is told of it while the
+/// present one runs. To slower ones the time between two cases is nothing; and were the host to die of such a case, the
+/// next one would be suspected without need.
+pub(crate) const FAST: Duration = Duration::from_millis(20);
+
+/// One case on one worker.
+pub(crate) struct Attempt<'a> {
+    executor: &'a Executor,
+    case: &'a Case,
+    /// Until it is passed on.
+    worker: Option<Worker>,
+    /// Its place in the order, and its slot, if it may offer that to the next case.
+    share: Option<(usize, Taken<Offer>)>,
+    outcome: &'a mut Outcome,
+    /// By which the kernel's log knows it.
+    logged: Option<CaseId>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(crate) fn new(
+        executor: &'a Executor,
+        case: &'a Case,
+        worker: Worker,
+        outcome: &'a mut Outcome,
+    ) -> Self {
+        let logged = executor.kernel_log.begin(case, worker.keeper());
+        Self { executor, case, worker: Some(worker), share: None, outcome, logged }
+    }
+
+    /// It may offer its slot, and its worker, to the case after the one at `place`.
+    pub(crate) fn sharing(self, place: usize, taken: Taken<Offer>) -> Self {
+        Self { share: Some((place, taken)), ..self }
+    }
+
+    /// Gives the worker back, after the kernel has had its say about the case.
+    pub(crate) fn finish(self) {
+        self.outcome.blame(self.executor.kernel_log.end(self.logged, self.case));
+        if let Some(worker) = self.worker {
+            self.executor.keepers.give_back(worker);
+        }
+    }
+
+    /// Runs it, in its suite, to its end.
+    pub(crate) fn run(&mut self, suite: &SuiteRun) {
+        if let Err((status, reason)) = self.run_steps(suite) {
+            self.outcome.set(status, reason);
+        }
+    }
+
+    fn run_steps(&mut self, suite: &SuiteRun) -> Result<(), Verdict> {
+        let no_run = |reason: String| (Status::NoRun, reason);
+        let (suite_place, prefix) = self.suite_place();
+        let step = format!("{prefix}setup");
+        suite.set_up(|command| self.shell(&step, command, &suite_place, Haste::Interruptible)).map_err(
+            |reason| no_run(format!("the set-up of suite {} failed: {reason}", self.case.name.suite)),
+        )?;
+
+        let place = Results::place_of(&self.case.name);
+        if let Some(command) = &self.case.precheck {
+            self.precheck(command, &place)?;
+        }
+        let set_up = match &self.case.setup {
+            Some(command) => self.shell("setup", command, &place, Haste::Interruptible),
+            None => Ok(()),
+        };
+        let result = match set_up {
+            Ok(()) => self.selftest(&place),
+            Err(reason) => Err(no_run(format!("its set-up failed: {reason}"))),
+        };
+        if let Some(command) = &self.case.teardown
+            && let Err(reason) = self.shell("teardown", command, &place, Haste::Never)
+        {
+            self.outcome.worsen(format!("its tear-down failed: {reason}"));
+        }
+        result
+    }
+
+    /// The selftest itself.
+    fn selftest(&mut self, place: &Path) -> Result<(), Verdict> {
+        let task = self.task("command", &self.case.command, place, self.timeout());
+        let task = task.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
+        self.outcome.output = Some(place.to_owned());
+        let ended = loop {
+            match self.run_task(&task) {
+                Err(RunError::Returned) => self.change_worker(&task)?,
+                ended => break ended,
+            }
+        };
+        let ended = ended.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
+        self.executor.is_fast.store(ended.duration < FAST, Ordering::Relaxed);
+        let evidence = read_evidence(&task).map_err(|error| (Status::Failed, format!("{error:#}")))?;
+        self.conclude(ended, evidence);
+        if disk_is_full(&task.stdout) {
+            self.outcome
+                .worsen("the disk with the results is full: its output may not be complete".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Runs the selftest, and passes the worker on to the case that has accepted it meanwhile.
+    fn run_task(&mut self, task: &Task) -> Result<Ended, RunError> {
+        let (executor, outcome, logged) = (self.executor, &mut *self.outcome, self.logged);
+        let Some(mut worker) = self.worker.take() else { return Err(RunError::Returned) };
+        let share = self.share.as_ref().filter(|_| executor.is_fast.load(Ordering::Relaxed));
+        let (next, passing) = share.map(|_| worker.next()).unzip();
+        let started = |pid| {
+            (outcome.pid, outcome.started_ms) = (Some(pid), now_ms());
+            executor.kernel_log.started(logged, pid);
+            executor.tell(Event::Started(outcome));
+            if let (Some((place, taken)), Some(worker)) = (share, next) {
+                executor.slots.offer(*place, Offer { worker, taken: taken.clone() });
+            }
+        };
+        let ended = executor.keepers.run(&mut worker, task, Haste::Interruptible, started);
+        if share.is_some() && ended.is_ok() {
+            executor.kernel_log.over(logged);
+        }
+        // What was not offered was not accepted either; then nobody waits for it to be passed on.
+        let is_accepted = share.is_some_and(|(place, _)| executor.slots.withdraw(*place).is_none());
+        let to = passing.filter(|_| is_accepted);
+        self.worker = match (to, &ended) {
+            // Nothing comes of a broken one: so the next case goes to another.
+            (None, _) | (_, Err(RunError::Broken(_))) => Some(worker),
+            (Some(to), _) => worker.pass(&to),
+        };
+        ended
+    }
+
+    /// The worker that was to run `task` will not.
+    fn change_worker(&mut self, task: &Task) -> Result<(), Verdict> {
+        let executor = self.executor;
+        self.outcome.blame(executor.kernel_log.end(self.logged.take(), self.case));
+        if let Some(worker) = self.worker.take() {
+            executor.keepers.give_back(worker);
+        }
+        executor.check_interruption()?;
+        let no_run = |error: anyhow::Error| (Status::NoRun, format!("{error:#}"));
+        for path in [&task.stdout, &task.stderr] {
+            put_aside(path).with_context(|| format!("put aside {}", path.display())).map_err(no_run)?;
+        }
+        let worker = executor.take_worker()?;
+        self.outcome.worker = worker.number();
+        self.logged = executor.kernel_log.begin(self.case, worker.keeper());
+        self.worker = Some(worker);
+        Ok(())
+    }
+
+    fn conclude(&mut self, ended: Ended, evidence: Evidence) {
+        let timeout = self.timeout();
+        let verdict = verdict::derive(ended.exit, &evidence, &self.case.command);
+        let outcome = &mut *self.outcome;
+        (outcome.status, outcome.reason) = (verdict.status, verdict.reason);
+        if let (Status::TimedOut, Some(reason)) = (outcome.status, &mut outcome.reason) {
+            reason.insert_str(0, &format!("timeout of {} s: ", timeout.as_secs()));
+        }
+        if let Exit::Signal { signal, core_dumped } = ended.exit {
+            let (pid, directory, started) = (ended.pid, self.case.directory.as_path(), ended.started);
+            core_dump::describe(Crash { pid, signal, core_dumped, directory, started })
+                .into_iter()
+                .for_each(|line| outcome.worsen(line));
+        }
+        outcome.exit = Some(ended.exit);
+        outcome.started_ms = milliseconds(ended.started);
+        outcome.duration_s = ended.duration.as_secs_f64();
+        outcome.user_s = ended.user_time.as_secs_f64();
+        outcome.system_s = ended.system_time.as_secs_f64();
+        outcome.max_rss = ended.max_rss;
+        outcome.left_behind = left_behind::of_process(&outcome.name, ended.pid, ended.started);
+        outcome.leaks = ended.leaks;
+        outcome.assertion = evidence.assertion;
+        outcome.subtests = evidence.ktap.subtests;
+        if ended.output == Output::Flooded {
+            outcome.worsen("killed because its output would have filled the disk".to_owned());
+        }
+    }
+
+    fn precheck(&mut self, command: &str, place: &Path) -> Result<(), Verdict> {
+        let step = self.step("precheck", command, place, Haste::Interruptible);
+        let (exit, evidence) = step.map_err(|error| (Status::NoRun, format!("its precheck: {error:#}")))?;
+        match exit {
+            Exit::Code(0) => Ok(()),
+            Exit::Code(_) => {
+                let printed = evidence.last_stdout.or(evidence.last_stderr);
+                Err((
+                    Status::Skipped,
+                    printed.unwrap_or_else(|| format!("its precheck: {}", verdict::words(exit))),
+                ))
+            }
+            exit => Err((Status::NoRun, format!("its precheck: {}", verdict::words(exit)))),
+        }
+    }
+
+    /// A set-up or a tear-down.
+    pub(crate) fn shell(
+        &mut self,
+        step: &str,
+        command: &str,
+        place: &Path,
+        haste: Haste,
+    ) -> Result<(), String> {
+        match self.step(step, command, place, haste) {
+            Ok((Exit::Code(0), _)) => Ok(()),
+            Ok((exit, evidence)) => {
+                let printed = evidence.last_stderr.or(evidence.last_stdout);
+                Err(format!(
+                    "{}{}",
+                    verdict::words(exit),
+                    printed.map(|line| format!(": {line}")).unwrap_or_default()
+                ))
+            }
+            Err(error) => Err(format!("{error:#}")),
+        }
+    }
+
+    /// A shell command that is not the selftest itself.
+    fn step(
+        &mut self,
+        step: &str,
+        command: &str,
+        place: &Path,
+        haste: Haste,
+    ) -> anyhow::Result<(Exit, Evidence)> {
+        let task = self.task(step, &Command::Shell(command.to_owned()), place, self.timeout())?;
+        let worker = self.worker.as_mut().context("it has no worker")?;
+        let ended = self.executor.keepers.run(worker, &task, haste, |_| ())?;
+        Ok((ended.exit, read_evidence(&task)?))
+    }
+
+    fn task(&self, step: &str, command: &Command, place: &Path, timeout: Duration) -> anyhow::Result<Task> {
+        let results = &self.executor.results;
+        let directory =
+            results.make(place).with_context(|| format!("make {}", results.root().join(place).display()))?;
+        let [stdout, stderr] = ["stdout", "stderr"].map(|stream| directory.join(format!("{step}.{stream}")));
+        if results.is_resumed() {
+            let aside = put_aside(&stdout).and_then(|()| put_aside(&stderr));
+            aside.with_context(|| format!("put aside what is in {}", directory.display()))?;
+        }
+        let (program, args) = match command {
+            Command::Program { path, args } => (path.clone(), args.clone()),
+            Command::Shell(line) => {
+                (PathBuf::from("/bin/sh"), vec![OsString::from("-c"), OsString::from(line)])
+            }
+        };
+        Ok(Task {
+            program,
+            args,
+            directory: self.case.directory.clone(),
+            stdout,
+            stderr,
+            timeout: Some(timeout),
+            grace: GRACE,
+            output_cap: OUTPUT_CAP,
+        })
+    }
+
+    fn timeout(&self) -> Duration {
+        self.case.timeout.unwrap_or(self.executor.timeout)
+    }
+
+    /// Where the output of the suite's set-up and tear-down belongs, and what its names begin with. Where processes share
+    /// the results, each sets the suite up for its own cases, and so keeps that with them.
+    pub(crate) fn suite_place(&self) -> (PathBuf, &'static str) {
+        match self.executor.results.is_shared() {
+            true => (Results::place_of(&self.case.name), "suite_"),
+            false => (directory_of_suite(self.case), ""),
+        }
+    }
+}
+
+pub(crate) fn directory_of_suite(case: &Case) -> PathBuf {
+    case.name.environment.iter().chain([&case.name.suite]).collect()
+}
+
+fn read_evidence(task: &Task) -> anyhow::Result<Evidence> {
+    let open = |path: &Path| no_links::open(path).with_context(|| format!("open {}", path.display()));
+    let (stdout, stderr) = (open(&task.stdout)?, open(&task.stderr)?);
+    let read: io::Result<Evidence> = evidence::read(stdout, stderr);
+    read.with_context(|| format!("read the output beside {}", task.stdout.display()))
+}
+
+fn disk_is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail == 0)
+}
