@@ -141,14 +141,16 @@ impl Executor {
         turn: Turn<Offer>,
         outcome: &mut Outcome,
     ) -> Result<(), Verdict> {
+        let (lent, taken) = match turn {
+            Turn::Now(taken) => (None, taken),
+            Turn::Next(Offer { worker, taken }) => (Some(worker), taken),
+        };
+        // Given back before the slot: who gets that next may need the host alone, or have had to wait for this one.
         let _host = self.host.take(case)?;
         // It may have waited long for its environment, its slots and the host.
         self.check_interruption()?;
         self.tell(Event::Starting(outcome));
-        let (worker, taken) = match turn {
-            Turn::Now(taken) => (self.take_worker()?, taken),
-            Turn::Next(Offer { worker, taken }) => (worker, taken),
-        };
+        let worker = lent.map_or_else(|| self.take_worker(), Ok)?;
         outcome.worker = worker.number();
         let mut attempt = Attempt::new(self, case, worker, outcome);
         if is_plain(case) {

@@ -146,3 +146,15 @@ fn a_run_inside_an_exclusive_case_does_not_wait_for_it() {
     let ran = fixture.run(&["--config", "suite.toml", "--exact", "suite::outer", "--timeout", "30"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stdout);
 }
+
+#[test]
+fn a_run_never_waits_for_itself() {
+    let cases = (0..80).map(|number| {
+        let exclusive = number >= 40;
+        format!("[[test]]\nname = \"t{number}\"\ncommand = \"true\"\nexclusive = {exclusive}\n")
+    });
+    let fixture = Fixture::new().selftest("a_test", "exit 0").file("own.toml", &cases.collect::<String>());
+    let ran = fixture.run(&["--config", "own.toml", "--test-threads", "2", "own::"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("waiting"), "{}", ran.stderr);
+}
