@@ -16,6 +16,7 @@ use crate::execute::{Executor, Offer, Verdict};
 use crate::keeper::{Ended, Output, RunError, Task};
 use crate::keepers::{Haste, Worker};
 use crate::kernel_log::cases::CaseId;
+use crate::kernel_log::splat::Splat;
 use crate::left_behind;
 use crate::no_links;
 use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
@@ -46,6 +47,8 @@ pub(crate) struct Attempt<'a> {
     outcome: &'a mut Outcome,
     /// By which the kernel's log knows it.
     logged: Option<CaseId>,
+    /// What the kernel said of it while it was to run on a worker that it has left.
+    splats: Vec<Splat>,
 }
 
 impl<'a> Attempt<'a> {
@@ -56,7 +59,7 @@ impl<'a> Attempt<'a> {
         outcome: &'a mut Outcome,
     ) -> Self {
         let logged = executor.kernel_log.begin(case, worker.keeper());
-        Self { executor, case, worker: Some(worker), share: None, outcome, logged }
+        Self { executor, case, worker: Some(worker), share: None, outcome, logged, splats: Vec::new() }
     }
 
     /// It may offer its slot, and its worker, to the case after the one at `place`.
@@ -65,8 +68,9 @@ impl<'a> Attempt<'a> {
     }
 
     /// Gives the worker back, after the kernel has had its say about the case.
-    pub(crate) fn finish(self) {
-        self.outcome.blame(self.executor.kernel_log.end(self.logged, self.case));
+    pub(crate) fn finish(mut self) {
+        self.splats.extend(self.executor.kernel_log.end(self.logged, self.case));
+        self.outcome.blame(self.splats);
         if let Some(worker) = self.worker {
             self.executor.keepers.give_back(worker);
         }
@@ -144,7 +148,8 @@ impl<'a> Attempt<'a> {
             }
         };
         let ended = executor.keepers.run(&mut worker, task, Haste::Interruptible, started);
-        if share.is_some() && ended.is_ok() {
+        let is_over = ended.as_ref().is_ok_and(|ended| ended.leaks.iter().all(|leak| !leak.unkillable));
+        if share.is_some() && is_over {
             executor.kernel_log.over(logged);
         }
         // What was not offered was not accepted either; then nobody waits for it to be passed on.
@@ -161,7 +166,8 @@ impl<'a> Attempt<'a> {
     /// The worker that was to run `task` will not.
     fn change_worker(&mut self, task: &Task) -> Result<(), Verdict> {
         let executor = self.executor;
-        self.outcome.blame(executor.kernel_log.end(self.logged.take(), self.case));
+        // It is blamed at its end: what becomes of it now would hide that.
+        self.splats.extend(executor.kernel_log.end(self.logged.take(), self.case));
         if let Some(worker) = self.worker.take() {
             executor.keepers.give_back(worker);
         }

@@ -100,3 +100,24 @@ fn splats_are_told_of_the_case_that_they_are_of() {
         assert_eq!(splat.while_running.len(), 0, "{name}: {:?}", splat.while_running);
     }
 }
+
+#[test]
+fn a_splat_of_the_next_one_from_before_its_keeper_was_lost_still_counts() {
+    let warn = "for line in '------------[ cut here ]------------' \
+        'CPU: 0 UID: 0 PID: 99999999 Comm: c_test Not tainted 6.12.0 #1' '---[ end trace 0 ]---'; do\n\
+        echo \"4,1,10,-;$line\" >>../root/dev/kmsg; done\n";
+    let (fixture, _) = run(&format!("{warn}kill -KILL $PPID; sleep 1000"), "echo here", &[]);
+    let next = fixture.outcome("c_test::default");
+    assert!(next.splats.is_empty() || next.status == Status::Failed, "{next:?}");
+}
+
+#[test]
+fn a_splat_that_nobody_owns_names_the_case_that_has_just_ended() {
+    let warn = "for line in '------------[ cut here ]------------' \
+        'CPU: 0 UID: 0 PID: 99999999 Comm: kworker Not tainted 6.12.0 #1' '---[ end trace 0 ]---'; do\n\
+        echo \"4,1,10,-;$line\" >>../root/dev/kmsg; done\n";
+    let (fixture, ran) = run(warn, "sleep 0.5", &[]);
+    let record = fixture.record();
+    let [splat] = record.splats.as_slice() else { panic!("{:?}\n{}", record.splats, ran.stdout) };
+    assert!(splat.while_running.contains(&"b_test::default".to_owned()), "{:?}", splat.while_running);
+}

@@ -101,9 +101,10 @@ impl Cases {
         self.running.contains_key(&id)
     }
 
-    /// The names of all that run, as far as is known.
+    /// The names of all that run, as far as is known; and of those that have just ended, as what is read now may have been
+    /// said before.
     pub fn names(&self) -> Vec<String> {
-        self.alive().map(|(_, case)| case.name.clone()).collect()
+        self.begun().map(|(_, case)| case.name.clone()).collect()
     }
 
     fn alive(&self) -> impl Iterator<Item = (CaseId, &Running)> {
