@@ -12,7 +12,7 @@ use crate::case::{Case, Command};
 use crate::core_dump::{self, Crash};
 use crate::event::Event;
 use crate::evidence::{self, Evidence};
-use crate::execute::{Executor, Offer, Verdict};
+use crate::execute::{End, Executor, Offer, Verdict, await_end};
 use crate::keeper::{Ended, Output, RunError, Task};
 use crate::keepers::{Haste, Worker};
 use crate::kernel_log::cases::CaseId;
@@ -36,14 +36,26 @@ const OUTPUT_CAP: u64 = 64 << 20;
 /// next one would be suspected without need.
 pub(crate) const FAST: Duration = Duration::from_millis(20);
 
+/// What a case may share with the next one.
+pub(crate) struct Share {
+    /// Its place in the order.
+    pub(crate) place: usize,
+    /// Its slot.
+    pub(crate) taken: Taken<Offer>,
+    /// Its end.
+    pub(crate) end: End,
+}
+
 /// One case on one worker.
 pub(crate) struct Attempt<'a> {
     executor: &'a Executor,
     case: &'a Case,
     /// Until it is passed on.
     worker: Option<Worker>,
-    /// Its place in the order, and its slot, if it may offer that to the next case.
-    share: Option<(usize, Taken<Offer>)>,
+    /// The end of the case that was before on this worker.
+    pub(crate) before: Option<&'a End>,
+    /// What it may offer to the next case, once, along with the worker.
+    pub(crate) share: Option<Share>,
     outcome: &'a mut Outcome,
     /// By which the kernel's log knows it.
     logged: Option<CaseId>,
@@ -59,12 +71,16 @@ impl<'a> Attempt<'a> {
         outcome: &'a mut Outcome,
     ) -> Self {
         let logged = executor.kernel_log.begin(case, worker.keeper());
-        Self { executor, case, worker: Some(worker), share: None, outcome, logged, splats: Vec::new() }
-    }
-
-    /// It may offer its slot, and its worker, to the case after the one at `place`.
-    pub(crate) fn sharing(self, place: usize, taken: Taken<Offer>) -> Self {
-        Self { share: Some((place, taken)), ..self }
+        Self {
+            executor,
+            case,
+            worker: Some(worker),
+            before: None,
+            share: None,
+            outcome,
+            logged,
+            splats: Vec::new(),
+        }
     }
 
     /// Gives the worker back, after the kernel has had its say about the case.
@@ -137,23 +153,28 @@ impl<'a> Attempt<'a> {
     fn run_task(&mut self, task: &Task) -> Result<Ended, RunError> {
         let (executor, outcome, logged) = (self.executor, &mut *self.outcome, self.logged);
         let Some(mut worker) = self.worker.take() else { return Err(RunError::Returned) };
-        let share = self.share.as_ref().filter(|_| executor.is_fast.load(Ordering::Relaxed));
-        let (next, passing) = share.map(|_| worker.next()).unzip();
+        let (share, before) = (&mut self.share, self.before);
+        let place =
+            share.as_ref().filter(|_| executor.is_fast.load(Ordering::Relaxed)).map(|share| share.place);
+        let (next, passing) = place.map(|_| worker.next()).unzip();
         let started = |pid| {
             (outcome.pid, outcome.started_ms) = (Some(pid), now_ms());
             executor.kernel_log.started(logged, pid);
-            executor.tell(Event::Started(outcome));
-            if let (Some((place, taken)), Some(worker)) = (share, next) {
-                executor.slots.offer(*place, Offer { worker, taken: taken.clone() });
+            if let Some(worker) = next
+                && let Some(Share { place, taken, end }) = share.take()
+            {
+                executor.slots.offer(place, Offer { worker, taken, end });
             }
+            await_end(before);
+            executor.tell(Event::Started(outcome));
         };
         let ended = executor.keepers.run(&mut worker, task, Haste::Interruptible, started);
         let is_over = ended.as_ref().is_ok_and(|ended| ended.leaks.iter().all(|leak| !leak.unkillable));
-        if share.is_some() && is_over {
+        if place.is_some() && is_over {
             executor.kernel_log.over(logged);
         }
         // What was not offered was not accepted either; then nobody waits for it to be passed on.
-        let is_accepted = share.is_some_and(|(place, _)| executor.slots.withdraw(*place).is_none());
+        let is_accepted = place.is_some_and(|place| executor.slots.withdraw(place).is_none());
         let to = passing.filter(|_| is_accepted);
         self.worker = match (to, &ended) {
             // Nothing comes of a broken one: so the next case goes to another.

@@ -1,13 +1,15 @@
 //! Runs one case when its turn has come, and tells what became of it.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use crate::attempt::{Attempt, directory_of_suite};
+use crate::attempt::{Attempt, Share, directory_of_suite};
 use crate::case::{Case, Suite};
 use crate::event::{Event, Observer};
 use crate::gate::Gate;
@@ -47,6 +49,10 @@ pub struct Executor {
 /// Why a case is not run, or is no longer what its selftest made of it.
 pub(crate) type Verdict = (Status, String);
 
+/// The end of a case, from which nothing comes: its other side is dropped when everybody has been told. So what is told of
+/// one worker's cases is in their order.
+pub(crate) type End = Receiver<Infallible>;
+
 /// What a case offers to the next one before it ends.
 #[derive(Debug)]
 pub struct Offer {
@@ -54,6 +60,8 @@ pub struct Offer {
     pub(crate) worker: Worker,
     /// The slot.
     pub(crate) taken: Taken<Offer>,
+    /// By which it is known that the case's end has been told.
+    pub(crate) end: End,
 }
 
 /// Whether there is nothing to run for `case` but its selftest, beside whatever else: so it may use what another one
@@ -84,14 +92,23 @@ impl Executor {
     /// Runs `case`, which is at `place` among those that are executed, to its end.
     pub fn execute(&self, place: usize, case: &Case) -> Outcome {
         let mut outcome = Outcome::new(case);
+        let (is_told, end) = mpsc::channel();
+        let mut before = None;
         let suite = &self.suites[&suite_key(case)];
         // Before the host is taken: whoever has the suite may have to wait for that.
         let mut of_suite = None;
         let result = match self.admit(case).and_then(|()| self.take_suite(case)) {
             Ok(taken) => {
                 of_suite = taken;
-                let turn = self.slots.take(place, Demand::of(case), is_plain(case));
-                self.run(place, case, suite, turn, &mut outcome)
+                let lent = match self.slots.take(place, Demand::of(case), is_plain(case)) {
+                    Turn::Now(taken) => (None, taken),
+                    Turn::Next(Offer { worker, taken, end }) => {
+                        before = Some(end);
+                        (Some(worker), taken)
+                    }
+                };
+                let share = is_plain(case).then_some((place, end));
+                self.run(case, suite, lent, before.as_ref(), share, &mut outcome)
             }
             Err(verdict) => {
                 self.slots.pass(place);
@@ -108,7 +125,9 @@ impl Executor {
         }
         drop(of_suite);
         self.gate.over(case);
+        await_end(before.as_ref());
         self.tell(Event::Finished(&outcome));
+        drop(is_told);
         outcome
     }
 
@@ -135,16 +154,13 @@ impl Executor {
 
     fn run(
         &self,
-        place: usize,
         case: &Case,
         suite: &SuiteRun,
-        turn: Turn<Offer>,
+        (lent, taken): (Option<Worker>, Taken<Offer>),
+        before: Option<&End>,
+        share: Option<(usize, End)>,
         outcome: &mut Outcome,
     ) -> Result<(), Verdict> {
-        let (lent, taken) = match turn {
-            Turn::Now(taken) => (None, taken),
-            Turn::Next(Offer { worker, taken }) => (Some(worker), taken),
-        };
         // Given back before the slot: who gets that next may need the host alone, or have had to wait for this one.
         let _host = self.host.take(case)?;
         // It may have waited long for its environment, its slots and the host.
@@ -153,9 +169,8 @@ impl Executor {
         let worker = lent.map_or_else(|| self.take_worker(), Ok)?;
         outcome.worker = worker.number();
         let mut attempt = Attempt::new(self, case, worker, outcome);
-        if is_plain(case) {
-            attempt = attempt.sharing(place, taken.clone());
-        }
+        attempt.before = before;
+        attempt.share = share.map(|(place, end)| Share { place, taken: taken.clone(), end });
         attempt.run(suite);
         attempt.finish();
         Ok(())
@@ -188,5 +203,13 @@ impl Executor {
         for observer in &self.observers {
             observer.notify(event);
         }
+    }
+}
+
+/// Waits until the end of the case that was before on the same worker has been told.
+pub(crate) fn await_end(of: Option<&End>) {
+    if let Some(end) = of {
+        // An error is all that comes.
+        end.recv().ok();
     }
 }

@@ -121,3 +121,25 @@ fn a_splat_that_nobody_owns_names_the_case_that_has_just_ended() {
     let [splat] = record.splats.as_slice() else { panic!("{:?}\n{}", record.splats, ran.stdout) };
     assert!(splat.while_running.contains(&"b_test::default".to_owned()), "{:?}", splat.while_running);
 }
+
+#[test]
+fn what_one_worker_does_is_told_in_its_order() {
+    let tests = (0..100).map(|number| format!("[[test]]\nname = \"n{number}\"\nselftest = \"a_test\"\n"));
+    let fixture = Fixture::new().selftest("a_test", "exit 0").file("many.toml", &tests.collect::<String>());
+    let ran = fixture.run(&["--config", "many.toml", "many::", "--test-threads", "1"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let journal = fs::read_to_string(fixture.results().join("journal.jsonl")).expect("read the journal");
+    let told: Vec<(String, String)> = journal
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("read an entry"))
+        .filter_map(|entry| {
+            let name = entry["outcome"]["name"].as_str()?.to_owned();
+            Some((entry["event"].as_str()?.to_owned(), name))
+        })
+        .collect();
+    assert_eq!(told.len(), 200);
+    for pair in told.chunks(2) {
+        let [(first, name), (second, other)] = pair else { panic!("{pair:?}") };
+        assert_eq!((first.as_str(), second.as_str(), name), ("started", "finished", other));
+    }
+}
