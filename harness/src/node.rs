@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use memchr::memmem;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -13,6 +14,12 @@ use crate::source::Source;
 
 /// How deep JSON may be nested: the proposal needs four levels, and every level is one more pass over the text.
 const MAX_DEPTH: usize = 16;
+
+/// How much of a long TOML file is parsed at a time, in bytes: the parser takes forty times as much memory for it.
+const PART: usize = 64 << 10;
+
+/// The end of a part of it, and how the next one begins.
+const NEXT_TEST: &[u8] = b"\n[[test]]";
 
 /// A value and where it stands.
 #[derive(Debug)]
@@ -67,25 +74,62 @@ impl Value<'_> {
 
 /// Parses TOML; what is wrong is noted, and what can be made out all the same is returned.
 pub fn from_toml<'a>(source: &Source<'a>) -> Node<'a> {
-    let (table, errors) = DeTable::parse_recoverable(source.text);
-    for error in errors {
-        source.syntax_error(error.span().map_or(0, |span| span.start), error.message());
-    }
-    Node { at: table.span().start, value: Value::Table(toml_fields(table.into_inner())) }
+    let fields = toml_in_parts(source.text, PART).unwrap_or_else(|| {
+        let (table, errors) = DeTable::parse_recoverable(source.text);
+        for error in errors {
+            source.syntax_error(error.span().map_or(0, |span| span.start), error.message());
+        }
+        toml_fields(table.into_inner(), 0)
+    });
+    Node { at: 0, value: Value::Table(fields) }
 }
 
-fn toml_fields<'a>(table: DeTable<'a>) -> Vec<Field<'a>> {
+/// Parses a long text in parts of at least `size` bytes, which begin where a test does. `None` where that may be another
+/// text than the whole: where a part has an error, as one that ends amid a string, or holds anything but tests.
+fn toml_in_parts(text: &str, size: usize) -> Option<Vec<Field<'_>>> {
+    let mut root = Vec::new();
+    let mut begin = 0;
+    while begin < text.len() {
+        let ahead = text.as_bytes().get(begin + size..).unwrap_or_default();
+        let end = memmem::find(ahead, NEXT_TEST).map_or(text.len(), |at| begin + size + at + 1);
+        let part = toml_fields(DeTable::parse(&text[begin..end]).ok()?.into_inner(), begin);
+        if begin == 0 {
+            root = part;
+        } else {
+            let [tests] = <[_; 1]>::try_from(part).ok()?;
+            add_tests(&mut root, tests, text)?;
+        }
+        begin = end;
+    }
+    Some(root)
+}
+
+fn add_tests<'a>(root: &mut Vec<Field<'a>>, added: Field<'a>, text: &str) -> Option<()> {
+    let Some(tests) = root.iter_mut().find(|field| field.key == added.key) else {
+        root.push(added);
+        return Some(());
+    };
+    // To an array that stands in the text as one nothing may be added.
+    let may_be_added_to = text.as_bytes()[tests.node.at..].starts_with(&NEXT_TEST[1..]);
+    match (&mut tests.node.value, added.node.value) {
+        (Value::Array(tests), Value::Array(added)) if may_be_added_to => tests.extend(added),
+        _ => return None,
+    }
+    Some(())
+}
+
+fn toml_fields<'a>(table: DeTable<'a>, offset: usize) -> Vec<Field<'a>> {
     let field = |(key, value): (Spanned<Cow<'a, str>>, _)| Field {
-        at: key.span().start,
+        at: offset + key.span().start,
         key: key.into_inner(),
-        node: toml_node(value),
+        node: toml_node(value, offset),
     };
     table.into_iter().map(field).collect()
 }
 
 /// Recursion is safe: the parser itself refuses what is nested deeper than 80.
-fn toml_node<'a>(value: Spanned<DeValue<'a>>) -> Node<'a> {
-    let at = value.span().start;
+fn toml_node(value: Spanned<DeValue<'_>>, offset: usize) -> Node<'_> {
+    let at = offset + value.span().start;
     let value = match value.into_inner() {
         DeValue::String(text) => Value::String(text),
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
@@ -95,8 +139,10 @@ fn toml_node<'a>(value: Spanned<DeValue<'a>>) -> Node<'a> {
         DeValue::Float(_) => Value::Other("a floating-point number"),
         DeValue::Boolean(boolean) => Value::Boolean(boolean),
         DeValue::Datetime(_) => Value::Other("a date or time"),
-        DeValue::Array(items) => Value::Array(items.into_iter().map(toml_node).collect()),
-        DeValue::Table(table) => Value::Table(toml_fields(table)),
+        DeValue::Array(items) => {
+            Value::Array(items.into_iter().map(|item| toml_node(item, offset)).collect())
+        }
+        DeValue::Table(table) => Value::Table(toml_fields(table, offset)),
     };
     Node { at, value }
 }
@@ -208,6 +254,33 @@ mod tests {
         let json = Source::new(Path::new("f"), r#" { "b": [1, "x\n"], "a": {"\u0063": true} } "#);
         let tree = r#"{b@3=[1@9 "x\n"@12]@8 a@20={c@36=true@36}@25}@1"#;
         assert_eq!(show(&from_json(&json).unwrap()), tree);
+    }
+
+    #[test]
+    fn toml_in_parts_is_what_it_is_as_a_whole() {
+        let parts = |text: &str, size| {
+            toml_in_parts(text, size).map(|fields| show(&Node { at: 0, value: Value::Table(fields) }))
+        };
+        let test = |name: &str| format!("[[test]]\nname = \"{name}\"\n[test.requires]\ncpus = 2\n");
+        let several: String = ["a", "b", "c", "d"].map(test).concat();
+        let with_head = format!("arch = 3\n{several}");
+        for text in [&several, &with_head] {
+            let whole = parts(text, text.len()).unwrap();
+            for size in 0..text.len() {
+                assert_eq!(parts(text, size).as_ref(), Some(&whole), "{size}");
+            }
+        }
+        for cannot_be_split in [
+            // A second table of the same name, in what would be another part.
+            format!("[requires]\n{several}[requires]\n"),
+            // Text of a string.
+            "a = \"\"\"\n[[test]]\n[[test]]\n\"\"\"\n".to_owned(),
+            // An array that may not be added to.
+            format!("test = [{{ name = \"x\" }}]\n{several}"),
+            format!("b = [\n[[test]]\n]\n{several}"),
+        ] {
+            assert_eq!(parts(&cannot_be_split, 0), None, "{cannot_be_split}");
+        }
     }
 
     #[test]
