@@ -2,10 +2,43 @@
 
 use std::io::{self, Write};
 
+use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::Format;
 use crate::discover::Listed;
+
+/// A case, as libtest tells of it in JSON; it stands in no source.
+#[derive(Serialize)]
+struct Discovered<'a> {
+    r#type: &'a str,
+    event: &'a str,
+    name: &'a str,
+    ignore: bool,
+    ignore_message: &'a str,
+    source_path: &'a str,
+    start_line: u32,
+    start_col: u32,
+    end_line: u32,
+    end_col: u32,
+}
+
+impl<'a> From<Listed<'a>> for Discovered<'a> {
+    fn from(Listed { name, ignored }: Listed<'a>) -> Self {
+        Self {
+            r#type: "test",
+            event: "discovered",
+            name,
+            ignore: ignored.is_some(),
+            ignore_message: ignored.unwrap_or_default(),
+            source_path: "",
+            start_line: 0,
+            start_col: 0,
+            end_line: 0,
+            end_col: 0,
+        }
+    }
+}
 
 /// Prints the cases that it is told of, in `format`.
 pub struct List<W> {
@@ -35,18 +68,14 @@ impl<W: Write> List<W> {
         }
     }
 
-    fn line(&mut self, Listed { name, ignored, .. }: Listed<'_>) -> io::Result<()> {
+    fn line(&mut self, case: Listed<'_>) -> io::Result<()> {
         match self.format {
             Format::Pretty | Format::Terse => {
-                self.out.write_all(name.as_bytes()).and_then(|()| self.out.write_all(b": test\n"))
+                self.out.write_all(case.name.as_bytes()).and_then(|()| self.out.write_all(b": test\n"))
             }
             Format::Json => {
-                let line = json!({
-                    "type": "test", "event": "discovered", "name": name,
-                    "ignore": ignored.is_some(), "ignore_message": ignored.unwrap_or_default(),
-                    "source_path": "", "start_line": 0, "start_col": 0, "end_line": 0, "end_col": 0,
-                });
-                writeln!(self.out, "{line}")
+                serde_json::to_writer(&mut self.out, &Discovered::from(case))?;
+                self.out.write_all(b"\n")
             }
         }
     }
