@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +11,34 @@ use crate::kernel_log::ignore::Ignored;
 use crate::name::CaseName;
 
 /// One thing to run: a suite's variant in an environment.
+///
+/// What does not depend on the environment is read as if it were its own.
 #[derive(Debug, Clone)]
 pub struct Case {
     /// Its name, unique in a run.
     pub name: CaseName,
-    /// Its suite, shared with the suite's other cases.
+    /// The variant that it runs, shared by the cases of all environments and iterations.
+    pub variant: Arc<Variant>,
+    /// Nothing else runs beside it.
+    pub exclusive: bool,
+    /// It ran, or may have, when the runner or the host died that this run goes on after: it runs last.
+    pub suspect: bool,
+    /// Why it is listed but ignored, as far as that is known without running anything.
+    pub ignored: Option<String>,
+}
+
+impl Deref for Case {
+    type Target = Variant;
+
+    fn deref(&self) -> &Variant {
+        &self.variant
+    }
+}
+
+/// One entry of a suite, as it is run on this host.
+#[derive(Debug)]
+pub struct Variant {
+    /// Its suite, shared with the suite's other variants.
     pub suite: Arc<Suite>,
     /// What is run.
     pub command: Command,
@@ -34,16 +58,10 @@ pub struct Case {
     pub weight: u32,
     /// Whether it runs a selftest, which needs KVM.
     pub needs_kvm: bool,
-    /// Nothing else runs beside it.
-    pub exclusive: bool,
     /// The kernel's splats that are no failure of it.
     pub ignored_splats: Ignored,
-    /// It ran, or may have, when the runner or the host died that this run goes on after: it runs last.
-    pub suspect: bool,
     /// How often it runs in one run.
     pub iterations: u32,
-    /// Why it is listed but ignored, as far as that is known without running anything.
-    pub ignored: Option<String>,
     /// Why it cannot be run at all although the user asked for it (`NO_RUN`).
     pub missing: Option<String>,
 }

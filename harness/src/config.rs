@@ -207,7 +207,7 @@ impl Reader {
         let Some(suite) = self.suite_of(source) else { return };
         match self.testcases.entry((suite, test.name.clone())) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Arc::clone(&test.path));
+                vacant.insert(Arc::clone(&test.place.path));
                 self.configuration.suites[suite].tests.push(test);
             }
             Entry::Occupied(first) => {

@@ -3,16 +3,15 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::bail;
 
 use crate::arch::Arch;
-use crate::case::{Case, Command, Requires, Suite};
+use crate::case::{Case, Command, Suite, Variant};
 use crate::cli::Options;
-use crate::config::{self, Configuration};
+use crate::config;
 use crate::definitions::Definitions;
 use crate::embedded::{Embedded, SMOKE_SELFTEST};
 use crate::environment::definition::{Definition, HOST};
@@ -25,7 +24,7 @@ use crate::problem::Problem;
 use crate::select::Selection;
 use crate::selftests::{Program, Selftest, Selftests};
 use crate::settings::{Settings, Weight};
-use crate::suite_file::{SuiteFile, TestEntry, What};
+use crate::suite_file::{Place, SuiteFile, TestEntry, What};
 
 /// The variable that names directories of selftests, separated by `:`.
 const KVM_SELFTESTS: &str = "KVM_SELFTESTS";
@@ -58,6 +57,23 @@ pub struct Listed<'a> {
     pub name: &'a str,
     /// Why it is ignored.
     pub ignored: Option<&'a str>,
+}
+
+/// A case that was found in an environment.
+#[derive(Debug, Clone, Copy)]
+struct Found<'a> {
+    /// The same on the host as it is.
+    case: &'a Case,
+    environment: Option<&'a str>,
+    listed: Listed<'a>,
+}
+
+impl Found<'_> {
+    fn case(self, iteration: Option<u32>) -> Case {
+        let environment = self.environment.map(str::to_owned);
+        let name = CaseName { environment, iteration, ..self.case.name.clone() };
+        Case { name, ignored: self.listed.ignored.map(str::to_owned), ..self.case.clone() }
+    }
 }
 
 /// The host as it will be in an environment.
@@ -157,8 +173,8 @@ fn assemble(
     }
 
     let mut assembly = Assembly::new(&selftests, host);
-    assembly.add_suites(&users, Missing::IsNoRun);
-    assembly.add_suites(&shipped, Missing::IsLeftOut);
+    assembly.add_suites(users.suites, Missing::IsNoRun);
+    assembly.add_suites(shipped.suites, Missing::IsLeftOut);
     assembly.add_defaults();
     let Assembly { mut cases, mut left_out, .. } = assembly;
     cases.sort_by(|a, b| a.name.cmp(&b.name));
@@ -211,78 +227,75 @@ impl Discovered {
     /// Tells `visit` of the cases as they are listed: those of the environments asked for; where none are, those on the
     /// host as it is, and those of every environment as ignored.
     pub fn list(&self, mut visit: impl FnMut(Listed<'_>)) {
-        let mut name = String::new();
-        for (environment, not_asked_for) in self.listed_environments() {
-            let host = self.host_in(&environment);
-            for case in &self.cases {
-                name.clear();
-                let prefix = environment.prefix();
-                // Writing to a string does not fail.
-                write!(name, "{prefix}{}{}", if prefix.is_empty() { "" } else { "::" }, case.name).ok();
-                let ignored = not_asked_for.as_deref().map(Cow::Borrowed);
-                let ignored = ignored.or_else(|| host.ignores(case));
-                visit(Listed { name: &name, ignored: ignored.as_deref() });
-            }
-        }
-    }
-
-    fn listed_environments(&self) -> impl Iterator<Item = (Cow<'_, Definition>, Option<String>)> {
-        let asked_for = self.asked_for.iter().map(|one| (Cow::Borrowed(one), None));
-        let none = self.asked_for.is_empty();
-        let host = none.then(|| (Cow::Owned(Definition::host()), None));
-        let others = self.definitions.iter().filter(move |_| none);
-        let others = others.map(|one| (Cow::Borrowed(one), Some(gate::not_asked_for(&one.name))));
-        asked_for.chain(host).chain(others)
-    }
-
-    /// The same as cases, for those that are to take part.
-    fn listed(&self) -> impl Iterator<Item = Case> + '_ {
-        self.listed_environments().flat_map(move |(environment, not_asked_for)| {
-            self.in_environment(&environment, not_asked_for).collect::<Vec<_>>()
-        })
+        self.visit(|found| visit(found.listed), true);
     }
 
     /// The cases that `selection` asks for, each as often as it is to run, and the number of those it does not. Cases of
     /// environments that were not asked for are among them only where ignored cases or whole names are.
     pub fn select(&self, selection: &Selection, iterations: u32) -> (Vec<Case>, usize) {
-        let candidates = match self.asked_for.is_empty() && !selection.runs_ignored() && !selection.is_exact()
-        {
-            true => self.in_environment(&Definition::host(), None).collect(),
-            false => self.listed().collect::<Vec<_>>(),
-        };
+        let with_others = selection.runs_ignored() || selection.is_exact();
         let mut selected = Vec::new();
         let mut others = 0;
-        for case in candidates {
-            let count = case.iterations.saturating_mul(iterations);
-            for iteration in 1..=count {
-                let mut case = case.clone();
-                case.name.iteration = (count > 1).then_some(iteration);
-                if selection.has(&case) {
-                    selected.push(case);
-                } else {
-                    others += 1;
+        self.visit(
+            |found| {
+                let count = found.case.iterations.saturating_mul(iterations);
+                for iteration in 1..=count {
+                    let iteration = (count > 1).then_some(iteration);
+                    if selection.has(found.listed, iteration) {
+                        selected.push(found.case(iteration));
+                    } else {
+                        others += 1;
+                    }
                 }
-            }
-        }
+            },
+            with_others,
+        );
         if selection.is_exact() {
-            selected.extend(self.left_out.iter().filter(|case| selection.has(case)).cloned());
+            selected.extend(self.selected_of_left_out(selection).cloned());
         }
         (selected, others)
     }
 
-    /// The cases in an environment, with what this host lacks for them there, or why they are all ignored.
-    fn in_environment(
-        &self,
-        environment: &Definition,
-        ignored: Option<String>,
-    ) -> impl Iterator<Item = Case> + use<'_> {
-        let host = self.host_in(environment);
-        let prefix = Some(environment.prefix()).filter(|prefix| !prefix.is_empty()).map(str::to_owned);
-        self.cases.iter().map(move |case| {
-            let ignored = ignored.clone().or_else(|| host.ignores(case).map(Cow::into_owned));
-            let name = CaseName { environment: prefix.clone(), ..case.name.clone() };
-            Case { name, ignored, ..case.clone() }
+    fn selected_of_left_out(&self, selection: &Selection) -> impl Iterator<Item = &Case> {
+        self.left_out.iter().filter(|case| {
+            let listed = Listed { name: &case.name.to_string(), ignored: case.ignored.as_deref() };
+            selection.has(listed, None)
         })
+    }
+
+    /// Tells `visit` of every case in each of the environments asked for; where none are, on the host as it is, and
+    /// `with_others` also in every environment, as ignored.
+    fn visit(&self, mut visit: impl FnMut(Found<'_>), with_others: bool) {
+        let mut name = String::new();
+        for (environment, not_asked_for) in self.environments_listed(with_others) {
+            let host = self.host_in(&environment);
+            let prefix = environment.prefix();
+            for case in &self.cases {
+                name.clear();
+                let environment = (!prefix.is_empty()).then_some(prefix);
+                environment.into_iter().for_each(|prefix| name.extend([prefix, "::"]));
+                name.extend([&case.name.suite, "::", &case.name.variant]);
+                let ignored = not_asked_for.as_deref().map(Cow::Borrowed);
+                let ignored = ignored.or_else(|| host.ignores(case));
+                visit(Found {
+                    case,
+                    environment,
+                    listed: Listed { name: &name, ignored: ignored.as_deref() },
+                });
+            }
+        }
+    }
+
+    fn environments_listed(
+        &self,
+        with_others: bool,
+    ) -> impl Iterator<Item = (Cow<'_, Definition>, Option<String>)> {
+        let asked_for = self.asked_for.iter().map(|one| (Cow::Borrowed(one), None));
+        let none = self.asked_for.is_empty();
+        let host = none.then(|| (Cow::Owned(Definition::host()), None));
+        let others = self.definitions.iter().filter(move |_| none && with_others);
+        let others = others.map(|one| (Cow::Borrowed(one), Some(gate::not_asked_for(&one.name))));
+        asked_for.chain(host).chain(others)
     }
 
     fn host_in(&self, environment: &Definition) -> HostIn {
@@ -312,8 +325,14 @@ impl Discovered {
 
     /// Why nothing is selected, in a sentence.
     pub fn nothing_matches(&self, selection: &Selection) -> String {
-        let left_out = self.left_out.iter().filter(|case| selection.has(case)).count();
-        let elsewhere = self.listed().find(|case| selection.has(case)).and_then(|case| case.name.environment);
+        let left_out = self.selected_of_left_out(selection).count();
+        let mut elsewhere = None;
+        let mut is_elsewhere = |found: Found<'_>| {
+            if elsewhere.is_none() && selection.has(found.listed, None) {
+                elsewhere = found.environment.map(str::to_owned);
+            }
+        };
+        self.visit(&mut is_elsewhere, true);
         let hint = match (left_out, elsewhere) {
             (_, Some(environment)) => gate::not_asked_for(&environment),
             (0, None) => "`--list` shows their names".to_owned(),
@@ -403,18 +422,22 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn add_suites(&mut self, configuration: &Configuration, missing: Missing) {
-        for file in &configuration.suites {
-            let suite = Arc::new(self.suite(file));
-            self.suites.insert(file.name.clone(), Arc::clone(&suite));
-            for test in &file.tests {
+    fn add_suites(&mut self, files: Vec<SuiteFile>, missing: Missing) {
+        for file in files {
+            let suite = Arc::new(Suite {
+                name: file.name,
+                setup: file.setup.map(|line| self.expand(line)),
+                teardown: file.teardown.map(|line| self.expand(line)),
+            });
+            self.suites.insert(suite.name.clone(), Arc::clone(&suite));
+            for test in file.tests {
                 if test.name == DEFAULT_VARIANT {
-                    self.has_default.insert(file.name.clone());
+                    self.has_default.insert(suite.name.clone());
                 }
-                let start = self.start(test);
-                let is_left_out =
-                    missing == Missing::IsLeftOut && start.selftest.is_none() && start.missing.is_some();
-                let case = self.case(&suite, test, start);
+                let TestEntry { name, what, setup, teardown, precheck, settings, place } = test;
+                let start = self.start(what, &place);
+                let case = self.case(&suite, name, &settings, start, [setup, teardown, precheck]);
+                let is_left_out = missing == Missing::IsLeftOut && !case.needs_kvm && case.missing.is_some();
                 if is_left_out { self.left_out.push(case) } else { self.cases.push(case) }
             }
         }
@@ -426,76 +449,62 @@ impl<'a> Assembly<'a> {
             let named = || Arc::new(Suite { name: selftest.name.clone(), ..Suite::default() });
             let suite = Arc::clone(self.suites.entry(selftest.name.clone()).or_insert_with(named));
             let start = start_of(selftest, Vec::new());
-            let ignored = self.ignored(&Settings::default(), &start);
-            self.cases.push(Case {
-                name: CaseName::new(&suite.name, DEFAULT_VARIANT),
-                suite,
-                command: start.command,
-                directory: start.directory,
-                setup: None,
-                teardown: None,
-                precheck: None,
-                timeout: None,
-                requires: Requires::default(),
-                needs_kvm: true,
-                weight: 1,
-                exclusive: false,
-                ignored_splats: Ignored::default(),
-                suspect: false,
-                iterations: 1,
-                ignored,
-                missing: start.missing,
-            });
+            let name = DEFAULT_VARIANT.to_owned();
+            let case = self.case(&suite, name, &Settings::default(), start, Default::default());
+            self.cases.push(case);
         }
     }
 
-    fn suite(&self, file: &SuiteFile) -> Suite {
-        let line = |template: &Option<Template>| template.as_ref().map(|line| self.expand(line));
-        Suite { name: file.name.clone(), setup: line(&file.setup), teardown: line(&file.teardown) }
-    }
-
-    fn case(&self, suite: &Arc<Suite>, test: &TestEntry, start: Start<'_>) -> Case {
-        let line = |template: &Option<Template>| template.as_ref().map(|line| self.expand(line));
-        let settings = &test.settings;
+    fn case(
+        &self,
+        suite: &Arc<Suite>,
+        name: String,
+        settings: &Settings,
+        start: Start<'_>,
+        lines: [Option<Template>; 3],
+    ) -> Case {
         let ignored = self.ignored(settings, &start);
-        let needs_kvm = start.selftest.is_some();
-        Case {
-            name: CaseName::new(&suite.name, &test.name),
+        let [setup, teardown, precheck] = lines.map(|line| line.map(|line| self.expand(line)));
+        let variant = Variant {
             suite: Arc::clone(suite),
             command: start.command,
             directory: start.directory,
-            setup: line(&test.setup),
-            teardown: line(&test.teardown),
-            precheck: line(&test.precheck),
+            setup,
+            teardown,
+            precheck,
             timeout: settings.timeout,
             requires: settings.requires.clone(),
-            needs_kvm,
             weight: match settings.weight {
                 Weight::Slots(slots) => slots,
                 Weight::Ncpus => u32::try_from(self.host.cpus).unwrap_or(u32::MAX),
             },
-            exclusive: settings.exclusive,
+            needs_kvm: start.selftest.is_some(),
             ignored_splats: settings.ignored_splats.clone(),
-            suspect: false,
             iterations: settings.iterations,
-            ignored,
             missing: start.missing,
+        };
+        Case {
+            name: CaseName::new(&suite.name, name),
+            variant: Arc::new(variant),
+            exclusive: settings.exclusive,
+            suspect: false,
+            ignored,
         }
     }
 
-    fn start(&self, test: &TestEntry) -> Start<'a> {
-        match &test.what {
-            What::Selftest { name, args } => match self.selftests.get(name) {
-                Some(selftest) => {
-                    start_of(selftest, args.iter().map(|arg| self.expand(arg).into()).collect())
+    fn start(&self, what: What, place: &Place) -> Start<'a> {
+        match what {
+            What::Selftest { name, args } => {
+                let args = args.into_iter().map(|arg| self.expand(arg).into()).collect();
+                match self.selftests.get(&name) {
+                    Some(selftest) => start_of(selftest, args),
+                    None => {
+                        let command = Command::Program { path: PathBuf::from(&name), args };
+                        self.start_of_missing(place, &name, command)
+                    }
                 }
-                None => {
-                    let args = args.iter().map(|arg| self.expand(arg).into()).collect();
-                    let command = Command::Program { path: PathBuf::from(name), args };
-                    self.start_of_missing(test, name, command)
-                }
-            },
-            What::SelftestLine { selftest: name, rest } => match self.selftests.get(name) {
+            }
+            What::SelftestLine { selftest: name, rest } => match self.selftests.get(&name) {
                 Some(selftest) => {
                     let start = start_of(selftest, Vec::new());
                     let Command::Program { path, args } = &start.command else { return start };
@@ -503,14 +512,14 @@ impl<'a> Assembly<'a> {
                     let words: Vec<_> = words.map(crate::case::quoted).collect();
                     Start { command: Command::Shell(format!("{} {rest}", words.join(" "))), ..start }
                 }
-                None => self.start_of_missing(test, name, Command::Shell(format!("{name} {rest}"))),
+                None => self.start_of_missing(place, &name, Command::Shell(format!("{name} {rest}"))),
             },
-            What::Shell(line) => self.start_of_line(test, self.expand(line)),
+            What::Shell(line) => self.start_of_line(place, self.expand(line)),
         }
     }
 
     /// A shell line runs in the selftests' directory: that of the one it starts with (`./NAME`), where it does.
-    fn start_of_line(&self, test: &TestEntry, line: String) -> Start<'a> {
+    fn start_of_line(&self, place: &Place, line: String) -> Start<'a> {
         let first = line.split_whitespace().next().unwrap_or_default();
         let named = first.strip_prefix("./").filter(|name| !name.contains('/'));
         let selftest = named.and_then(|name| self.selftests.get(name));
@@ -519,28 +528,28 @@ impl<'a> Assembly<'a> {
             return Start { command: Command::Shell(line), ..start };
         }
         match named {
-            Some(name) => self.start_of_missing(test, name, Command::Shell(line.clone())),
+            Some(name) => self.start_of_missing(place, name, Command::Shell(line.clone())),
             None => Start {
                 command: Command::Shell(line),
-                directory: self.directory(test),
+                directory: self.directory(place),
                 selftest: None,
                 missing: None,
             },
         }
     }
 
-    fn start_of_missing(&self, test: &TestEntry, name: &str, command: Command) -> Start<'a> {
-        let missing = format!("there is no selftest {name}: {}", test.problem("asked for here"));
-        Start { command, directory: self.directory(test), selftest: None, missing: Some(missing) }
+    fn start_of_missing(&self, place: &Place, name: &str, command: Command) -> Start<'a> {
+        let missing = format!("there is no selftest {name}: {place}: asked for here");
+        Start { command, directory: self.directory(place), selftest: None, missing: Some(missing) }
     }
 
     /// Where a command runs that is no selftest's: where the selftests are, else beside the file that has it.
-    fn directory(&self, test: &TestEntry) -> PathBuf {
+    fn directory(&self, place: &Place) -> PathBuf {
         let of_selftest = |selftest: &Selftest| match &selftest.program {
             Program::File(path) => path.parent().map(Path::to_owned),
             Program::Embedded => None,
         };
-        let beside = || std::path::absolute(&test.path).ok()?.parent()?.canonicalize().ok();
+        let beside = || std::path::absolute(&place.path).ok()?.parent()?.canonicalize().ok();
         self.selftests.iter().find_map(of_selftest).or_else(beside).unwrap_or_else(|| PathBuf::from("/"))
     }
 
@@ -561,7 +570,7 @@ impl<'a> Assembly<'a> {
         None
     }
 
-    fn expand(&self, template: &Template) -> String {
+    fn expand(&self, template: Template) -> String {
         template.expand(&[(NCPUS, &self.ncpus)])
     }
 }

@@ -209,7 +209,7 @@ impl<'s, 'a> Item<'s, 'a> {
     }
 
     /// A segment of a name: an identifier, as written by us.
-    pub fn identifier(self) -> Option<String> {
+    pub fn identifier(self) -> Option<Cow<'a, str>> {
         let (source, at) = (self.source, self.at);
         let text = self.text()?;
         if !name::is_identifier(&text) {
@@ -218,7 +218,7 @@ impl<'s, 'a> Item<'s, 'a> {
             source.problem(at, format!("the name {text} is no identifier; `{better}` would be one"));
             return None;
         }
-        short_enough(source, at, text.into_owned())
+        short_enough(source, at, text)
     }
 
     /// A segment of a name taken over from a foreign format, with what it was there.
@@ -264,9 +264,10 @@ pub fn quoted(text: &str) -> String {
 }
 
 /// Checks the length of a segment of a name.
-pub fn short_enough(source: &Source<'_>, at: usize, name: String) -> Option<String> {
-    if name.len() > MAX_NAME {
-        source.problem(at, format!("a name of {} bytes; at most {MAX_NAME} are allowed", name.len()));
+pub fn short_enough<N: AsRef<str>>(source: &Source<'_>, at: usize, name: N) -> Option<N> {
+    let length = name.as_ref().len();
+    if length > MAX_NAME {
+        source.problem(at, format!("a name of {length} bytes; at most {MAX_NAME} are allowed"));
         return None;
     }
     Some(name)

@@ -124,7 +124,7 @@ fn read_points(axis: &str, item: Item<'_, '_>) -> Option<Vec<Point>> {
                 continue;
             }
         };
-        let segment = name::to_identifier(&format!("{axis}_{}", value.expand(&[(NCPUS, NCPUS)])));
+        let segment = name::to_identifier(&format!("{axis}_{}", value.clone().expand(&[(NCPUS, NCPUS)])));
         let line = source.line(at);
         if let Some(first) = lines.insert(segment.clone(), line) {
             source.problem(at, format!("a second value named `{segment}`; the first is in line {first}"));

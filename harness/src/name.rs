@@ -26,8 +26,8 @@ pub struct CaseName {
 
 impl CaseName {
     /// A name on the host as it is, without iterations.
-    pub fn new(suite: &str, variant: &str) -> Self {
-        Self { environment: None, suite: suite.to_owned(), variant: variant.to_owned(), iteration: None }
+    pub fn new(suite: &str, variant: impl Into<String>) -> Self {
+        Self { environment: None, suite: suite.to_owned(), variant: variant.into(), iteration: None }
     }
 
     /// The name without its iteration: the one that is listed.
@@ -52,6 +52,11 @@ impl fmt::Display for CaseName {
         write!(f, "{}::{}", self.suite, self.variant)?;
         self.iteration.map_or(Ok(()), |iteration| write!(f, "::iteration_{iteration}"))
     }
+}
+
+/// The name of one iteration of the case that is `listed` so.
+pub fn of_iteration(listed: &str, number: u32) -> String {
+    format!("{listed}::iteration_{number}")
 }
 
 /// The name of a case without its iteration.

@@ -35,29 +35,33 @@ pub fn sort(cases: &mut [Case], seed: Option<u64>, history: &History, timeout: D
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::case::{Command, Requires};
+    use crate::case::{Command, Requires, Variant};
     use crate::name::CaseName;
 
     fn case(variant: &str, timeout: u64, weight: u32) -> Case {
         Case {
             name: CaseName::new("suite", variant),
-            suite: Default::default(),
-            command: Command::Shell("true".to_owned()),
-            directory: "/".into(),
-            setup: None,
-            teardown: None,
-            precheck: None,
-            timeout: Some(Duration::from_secs(timeout)),
-            requires: Requires::default(),
-            weight,
-            needs_kvm: false,
+            variant: Arc::new(Variant {
+                suite: Arc::default(),
+                command: Command::Shell("true".to_owned()),
+                directory: "/".into(),
+                setup: None,
+                teardown: None,
+                precheck: None,
+                timeout: Some(Duration::from_secs(timeout)),
+                requires: Requires::default(),
+                weight,
+                needs_kvm: false,
+                ignored_splats: Default::default(),
+                iterations: 1,
+                missing: None,
+            }),
             exclusive: variant.starts_with("exclusive"),
-            ignored_splats: Default::default(),
             suspect: false,
-            iterations: 1,
             ignored: None,
-            missing: None,
         }
     }
 

@@ -3,103 +3,123 @@
 //! `{name}` is a placeholder, and `{{name}}` stands for the text `{name}`. Everything else stands for itself: `${name}`,
 //! `{ list; }`, `{a,b}`, and any brace around something that is not a name.
 
+use std::ops::Range;
+
 /// The placeholder for the number of CPUs that the runner may use, known only when it runs.
 pub const NCPUS: &str = "ncpus";
 
 /// A text with placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(Vec<Piece>);
+pub struct Template {
+    /// Its text, in which each placeholder is its bare name.
+    text: String,
+    /// Where in `text` the placeholders are; most texts have none.
+    placeholders: Vec<Range<usize>>,
+}
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Text(String),
-    Placeholder(String),
+/// A part of a template.
+enum Piece<'a> {
+    Text(&'a str),
+    Placeholder(&'a str),
 }
 
 impl Template {
     /// Reads a text in which `{name}` is a placeholder.
     pub fn parse(text: &str) -> Self {
-        let mut template = Self(Vec::new());
+        let mut template = Self::literal(String::with_capacity(text.len()));
         let mut rest = text;
         while let Some(brace) = rest.find('{') {
             let (before, from_brace) = rest.split_at(brace);
-            template.push_text(before);
+            template.text.push_str(before);
             if before.ends_with('$') {
-                template.push_text("{");
+                template.text.push('{');
                 rest = &from_brace[1..];
             } else if let Some((name, after)) = name_between(from_brace, "{{", "}}") {
-                template.push_text(&format!("{{{name}}}"));
+                template.text.extend(["{", name, "}"]);
                 rest = after;
             } else if let Some((name, after)) = name_between(from_brace, "{", "}") {
-                template.0.push(Piece::Placeholder(name.to_owned()));
+                template.push(&Piece::Placeholder(name));
                 rest = after;
             } else {
-                template.push_text("{");
+                template.text.push('{');
                 rest = &from_brace[1..];
             }
         }
-        template.push_text(rest);
+        template.text.push_str(rest);
         template
     }
 
     /// A text that stands for itself, whatever is in it.
     pub fn literal(text: impl Into<String>) -> Self {
-        Self(vec![Piece::Text(text.into())])
+        Self { text: text.into(), placeholders: Vec::new() }
     }
 
-    fn push_text(&mut self, text: &str) {
-        match self.0.last_mut() {
-            Some(Piece::Text(last)) => last.push_str(text),
-            _ if text.is_empty() => {}
-            _ => self.0.push(Piece::Text(text.to_owned())),
+    fn push(&mut self, piece: &Piece<'_>) {
+        let (Piece::Text(text) | Piece::Placeholder(text)) = piece;
+        let begin = self.text.len();
+        self.text.push_str(text);
+        if matches!(piece, Piece::Placeholder(_)) {
+            self.placeholders.push(begin..self.text.len());
         }
+    }
+
+    fn pieces(&self) -> Vec<Piece<'_>> {
+        let mut pieces = Vec::with_capacity(2 * self.placeholders.len() + 1);
+        let mut reached = 0;
+        for place in &self.placeholders {
+            pieces.push(Piece::Text(&self.text[reached..place.start]));
+            pieces.push(Piece::Placeholder(&self.text[place.clone()]));
+            reached = place.end;
+        }
+        pieces.push(Piece::Text(&self.text[reached..]));
+        pieces
     }
 
     /// The names of its placeholders, in order, repeated ones included.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|piece| match piece {
-            Piece::Placeholder(name) => Some(name.as_str()),
-            Piece::Text(_) => None,
-        })
+        self.placeholders.iter().map(|place| &self.text[place.clone()])
     }
 
     /// How many bytes it takes.
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(|(Piece::Text(text) | Piece::Placeholder(text))| text.len()).sum()
+        self.text.len()
     }
 
     /// The text in which the placeholders named in `values` are replaced, and others are left for later.
     pub fn bind(&self, values: &[(&str, &Template)]) -> Self {
-        let mut bound = Self(Vec::with_capacity(self.0.len()));
-        for piece in &self.0 {
-            match piece {
-                Piece::Text(text) => bound.push_text(text),
-                Piece::Placeholder(name) => match values.iter().find(|(known, _)| known == name) {
-                    None => bound.0.push(piece.clone()),
-                    Some((_, value)) => {
-                        for piece in &value.0 {
-                            match piece {
-                                Piece::Text(text) => bound.push_text(text),
-                                Piece::Placeholder(_) => bound.0.push(piece.clone()),
-                            }
-                        }
-                    }
-                },
+        if self.placeholders.is_empty() {
+            return self.clone();
+        }
+        let mut bound = Self::literal(String::new());
+        for piece in self.pieces() {
+            let value = match piece {
+                Piece::Text(_) => None,
+                Piece::Placeholder(name) => values.iter().find(|(known, _)| *known == name),
+            };
+            match value {
+                None => bound.push(&piece),
+                Some((_, value)) => value.pieces().iter().for_each(|piece| bound.push(piece)),
             }
         }
         bound
     }
 
     /// The finished text. A placeholder that `values` does not name is left as it was written.
-    pub fn expand(&self, values: &[(&str, &str)]) -> String {
-        let text = |piece: &Piece| match piece {
-            Piece::Text(text) => text.clone(),
-            Piece::Placeholder(name) => match values.iter().find(|(known, _)| known == name) {
-                Some((_, value)) => (*value).to_owned(),
-                None => format!("{{{name}}}"),
-            },
-        };
-        self.0.iter().map(text).collect()
+    pub fn expand(self, values: &[(&str, &str)]) -> String {
+        if self.placeholders.is_empty() {
+            return self.text;
+        }
+        let mut text = String::with_capacity(self.text.len());
+        for piece in self.pieces() {
+            match piece {
+                Piece::Text(part) => text.push_str(part),
+                Piece::Placeholder(name) => match values.iter().find(|(known, _)| *known == name) {
+                    Some((_, value)) => text.push_str(value),
+                    None => text.extend(["{", name, "}"]),
+                },
+            }
+        }
+        text
     }
 }
 

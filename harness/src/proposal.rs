@@ -12,7 +12,7 @@ use crate::node;
 use crate::placeholder::Template;
 use crate::settings::Settings;
 use crate::source::{Positions, Source};
-use crate::suite_file::{Names, SuiteFile, TestEntry, What};
+use crate::suite_file::{Names, Place, SuiteFile, TestEntry, What};
 
 /// Reads every suite of a file that has at least a name; what is wrong is noted.
 pub fn read(source: &Source<'_>) -> Vec<SuiteFile> {
@@ -33,7 +33,7 @@ fn read_suite(item: Item<'_, '_>, path: &Arc<Path>, positions: &mut Positions<'_
     let name = fields.require("suite", |item| Some((item.at, item.foreign_name()?.0)));
     let setup = fields.take("setup", line);
     let teardown = fields.take("teardown", line);
-    let settings = Settings::default().overridden_by_proposal(&mut fields);
+    let settings = Arc::new(Settings::default()).overridden_by_proposal(&mut fields);
     let name = name.map(|(at, name)| (positions.of(at), name));
     let tests = fields.require("tests", |item| {
         let (source, at) = (item.source, item.at);
@@ -51,18 +51,18 @@ fn read_suite(item: Item<'_, '_>, path: &Arc<Path>, positions: &mut Positions<'_
     Some(SuiteFile { path: Arc::clone(path), position: Some(position), name, setup, teardown, tests })
 }
 
-fn read_test(
-    item: Item<'_, '_>,
-    defaults: &Settings,
+fn read_test<'a>(
+    item: Item<'_, 'a>,
+    defaults: &Arc<Settings>,
     path: &Arc<Path>,
-    names: &mut Names<'_, '_>,
+    names: &mut Names<'_, 'a>,
     positions: &mut Positions<'_>,
 ) -> Option<TestEntry> {
     let mut fields = item.fields()?;
     let name = fields.require("name", |item| {
         let at = item.at;
         let (name, written) = item.foreign_name()?;
-        names.is_new(&name, &written, at).then_some(name)
+        names.is_new(name.clone().into(), written, at).then_some(name)
     });
     let command = fields.require("command", |item| Some((item.at, line(item)?)));
     let setup = fields.take("setup", line);
@@ -77,8 +77,7 @@ fn read_test(
         teardown,
         precheck: None,
         settings,
-        path: Arc::clone(path),
-        position: positions.of(at),
+        place: Place { path: Arc::clone(path), position: positions.of(at) },
     })
 }
 

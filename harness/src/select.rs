@@ -1,8 +1,8 @@
 //! Which cases the user asked for, as libtest chooses them.
 
-use crate::case::Case;
 use crate::cli::Options;
 use crate::discover::Listed;
+use crate::name;
 
 /// The user's FILTERs, `--skip`, `--exact`, `--ignored` and `--include-ignored`.
 #[derive(Debug)]
@@ -37,24 +37,20 @@ impl Selection {
         }
     }
 
-    /// Whether it asks for `case`; a whole name without an iteration means all of them.
-    pub fn has(&self, case: &Case) -> bool {
-        let listed = case.name.iteration.map(|_| case.name.listed());
-        self.takes(case.ignored.is_some()) && self.names(&case.name.to_string(), listed.as_deref())
+    /// Whether it asks for a case, or for one iteration of it; a whole name without an iteration means all of them.
+    pub fn has(&self, Listed { name: listed, ignored }: Listed<'_>, iteration: Option<u32>) -> bool {
+        if self.ignored == Ignored::Only && ignored.is_none() {
+            return false;
+        }
+        match iteration {
+            None => self.names(listed, listed),
+            Some(number) => self.names(&name::of_iteration(listed, number), listed),
+        }
     }
 
-    /// The same for one that is only listed.
-    pub fn lists(&self, case: Listed<'_>) -> bool {
-        self.takes(case.ignored.is_some()) && self.names(case.name, None)
-    }
-
-    fn takes(&self, is_ignored: bool) -> bool {
-        self.ignored != Ignored::Only || is_ignored
-    }
-
-    fn names(&self, name: &str, listed: Option<&str>) -> bool {
+    fn names(&self, name: &str, listed: &str) -> bool {
         let matches = |filter: &String| match self.exact {
-            true => name == *filter || listed == Some(filter),
+            true => name == *filter || listed == *filter,
             false => name.contains(filter.as_str()),
         };
         (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skip.iter().any(matches)

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::arch::Arch;
@@ -65,29 +66,33 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Takes the settings from a table; `self` is what holds where it is silent.
-    pub fn overridden(&self, fields: &mut Fields<'_, '_>) -> Self {
-        Self {
-            requires: fields.take("requires", requires).unwrap_or_else(|| self.requires.clone()),
-            exclusive: fields.take("exclusive", Item::boolean).unwrap_or(self.exclusive),
-            weight: fields.take("weight", weight).unwrap_or(self.weight),
-            iterations: fields
-                .take("iterations", |item| item.number(1..=MAX_COUNT))
-                .unwrap_or(self.iterations),
-            ignored_splats: fields
-                .take(IGNORE, |item| patterns(item).map(Ignored::new))
-                .unwrap_or_else(|| self.ignored_splats.clone()),
-            ..self.overridden_by_proposal(fields)
-        }
+    /// Takes the settings from a table; `self` is what holds where it is silent, and is shared where it says nothing.
+    pub fn overridden(self: &Arc<Self>, fields: &mut Fields<'_, '_>) -> Arc<Self> {
+        let mut settings = Arc::clone(self);
+        let all = &mut settings;
+        set(all, fields.take("requires", requires), |settings| &mut settings.requires);
+        set(all, fields.take("exclusive", Item::boolean), |settings| &mut settings.exclusive);
+        set(all, fields.take("weight", weight), |settings| &mut settings.weight);
+        let iterations = fields.take("iterations", |item| item.number(1..=MAX_COUNT));
+        set(all, iterations, |settings| &mut settings.iterations);
+        let ignored_splats = fields.take(IGNORE, |item| patterns(item).map(Ignored::new));
+        set(all, ignored_splats, |settings| &mut settings.ignored_splats);
+        settings.overridden_by_proposal(fields)
     }
 
     /// The same for the two that the 2024 proposal knows.
-    pub fn overridden_by_proposal(&self, fields: &mut Fields<'_, '_>) -> Self {
-        Self {
-            timeout: fields.take("timeout_s", timeout).or(self.timeout),
-            arch: fields.take("arch", arch).or_else(|| self.arch.clone()),
-            ..self.clone()
-        }
+    pub fn overridden_by_proposal(self: &Arc<Self>, fields: &mut Fields<'_, '_>) -> Arc<Self> {
+        let mut settings = Arc::clone(self);
+        set(&mut settings, fields.take("timeout_s", timeout).map(Some), |settings| &mut settings.timeout);
+        set(&mut settings, fields.take("arch", arch).map(Some), |settings| &mut settings.arch);
+        settings
+    }
+}
+
+/// Sets what a table gives a `value`.
+fn set<T>(settings: &mut Arc<Settings>, value: Option<T>, what: impl FnOnce(&mut Settings) -> &mut T) {
+    if let Some(value) = value {
+        *what(Arc::make_mut(settings)) = value;
     }
 }
 

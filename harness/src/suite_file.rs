@@ -1,12 +1,13 @@
 //! Suites as they are written, whatever the format: what they say, with nothing of the host in it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::fields::quoted;
 use crate::placeholder::Template;
-use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::source::Source;
 
@@ -41,11 +42,25 @@ pub struct TestEntry {
     /// `precheck`: a line for the shell whose failure skips it. By default nothing.
     pub precheck: Option<Template>,
     /// What the suite may say for all of its tests.
-    pub settings: Settings,
-    /// The file it was read from.
+    pub settings: Arc<Settings>,
+    /// Where what it runs stands.
+    pub place: Place,
+}
+
+/// Where something stands in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as the user would name it.
     pub path: Arc<Path>,
-    /// The line and the column of what it runs, from 1.
+    /// The line and the column, from 1.
     pub position: (usize, usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, column) = self.position;
+        write!(f, "{}:{line}:{column}", self.path.display())
+    }
 }
 
 /// What a test runs.
@@ -70,11 +85,6 @@ pub enum What {
 }
 
 impl TestEntry {
-    /// Something wrong with what it runs.
-    pub fn problem(&self, message: impl Into<String>) -> Problem {
-        Problem { path: self.path.to_path_buf(), position: Some(self.position), message: message.into() }
-    }
-
     /// Everything in it that can have placeholders.
     pub(crate) fn templates(&self) -> impl Iterator<Item = &Template> {
         let what = match &self.what {
@@ -101,9 +111,8 @@ impl TestEntry {
             setup: line(&self.setup),
             teardown: line(&self.teardown),
             precheck: line(&self.precheck),
-            settings: self.settings.clone(),
-            path: Arc::clone(&self.path),
-            position: self.position,
+            settings: Arc::clone(&self.settings),
+            place: self.place.clone(),
         }
     }
 }
@@ -112,7 +121,7 @@ impl TestEntry {
 pub(crate) struct Names<'s, 'a> {
     source: &'s Source<'a>,
     /// The places where they stand, and what is written there where that is something else.
-    given: HashMap<String, (usize, Option<String>)>,
+    given: HashMap<Cow<'a, str>, (usize, Option<Cow<'a, str>>)>,
 }
 
 impl<'s, 'a> Names<'s, 'a> {
@@ -122,10 +131,10 @@ impl<'s, 'a> Names<'s, 'a> {
     }
 
     /// Whether no test has this `name` yet, for which `written` stands at `at`; if one has, that is noted.
-    pub(crate) fn is_new(&mut self, name: &str, written: &str, at: usize) -> bool {
-        let Some((first, as_written)) = self.given.get(name) else {
-            let as_written = (written != name).then(|| written.to_owned());
-            self.given.insert(name.to_owned(), (at, as_written));
+    pub(crate) fn is_new(&mut self, name: Cow<'a, str>, written: Cow<'a, str>, at: usize) -> bool {
+        let Some((first, as_written)) = self.given.get(&name) else {
+            let as_written = (written != name).then_some(written);
+            self.given.insert(name, (at, as_written));
             return true;
         };
         let line = self.source.line(*first);

@@ -12,7 +12,7 @@ use crate::node::{Node, Value};
 use crate::placeholder::{NCPUS, Template};
 use crate::settings::Settings;
 use crate::source::{Positions, Source};
-use crate::suite_file::{Names, SuiteFile, TestEntry, What};
+use crate::suite_file::{Names, Place, SuiteFile, TestEntry, What};
 
 /// How many tests the matrices of one file may make.
 const MAX_TESTS: usize = 100_000;
@@ -24,14 +24,15 @@ const MAX_TEXT: usize = 256 << 20;
 pub fn read(source: &Source<'_>, root: Node<'_>) -> Option<SuiteFile> {
     let path: Arc<Path> = source.path.into();
     let mut fields = Item::root(source, root).fields()?;
-    let named = fields.take("suite", |item| Some((source.positions().of(item.at), item.identifier()?)));
+    let named =
+        fields.take("suite", |item| Some((source.positions().of(item.at), item.identifier()?.into_owned())));
     let (position, name) = match named {
         Some((position, name)) => (Some(position), Some(name)),
         None => (None, name_of_file(source, &fields)),
     };
     let setup = fields.take("setup", |item| item.line(&[NCPUS]));
     let teardown = fields.take("teardown", |item| item.line(&[NCPUS]));
-    let settings = Settings::default().overridden(&mut fields);
+    let settings = Arc::new(Settings::default()).overridden(&mut fields);
     let tests = fields.require("test", |item| read_tests(item, settings, Arc::clone(&path)));
     fields.finish();
     Some(SuiteFile { path, position, name: name?, setup, teardown, tests: tests.unwrap_or_default() })
@@ -54,7 +55,7 @@ fn name_of_file(source: &Source<'_>, fields: &Fields<'_, '_>) -> Option<String> 
     short_enough(source, 0, stem.into_owned())
 }
 
-fn read_tests(item: Item<'_, '_>, defaults: Settings, path: Arc<Path>) -> Option<Vec<TestEntry>> {
+fn read_tests(item: Item<'_, '_>, defaults: Arc<Settings>, path: Arc<Path>) -> Option<Vec<TestEntry>> {
     let (source, at) = (item.source, item.at);
     let items = item.list("an array of tables, each `[[test]]`")?;
     if items.len() == 0 {
@@ -78,7 +79,7 @@ struct Reader<'s, 'a> {
     source: &'s Source<'a>,
     path: Arc<Path>,
     /// What the suite says for all of its tests.
-    defaults: Settings,
+    defaults: Arc<Settings>,
     names: Names<'s, 'a>,
     positions: Positions<'a>,
     tests: Vec<TestEntry>,
@@ -86,13 +87,13 @@ struct Reader<'s, 'a> {
     text: usize,
 }
 
-impl Reader<'_, '_> {
-    fn read(&mut self, item: Item<'_, '_>) {
+impl<'a> Reader<'_, 'a> {
+    fn read(&mut self, item: Item<'_, 'a>) {
         let Some(mut fields) = item.fields() else { return };
         let at = fields.at;
         let name = fields.require("name", |item| {
             let at = item.at;
-            item.identifier().filter(|name| self.names.is_new(name, name, at))
+            item.identifier().filter(|name| self.names.is_new(name.clone(), name.clone(), at))
         });
         let matrix = fields.take("matrix", Matrix::read).unwrap_or_default();
         let entry = self.entry(&mut fields, name, &matrix);
@@ -112,7 +113,7 @@ impl Reader<'_, '_> {
     fn entry(
         &mut self,
         fields: &mut Fields<'_, '_>,
-        name: Option<String>,
+        name: Option<Cow<'a, str>>,
         matrix: &Matrix,
     ) -> Option<TestEntry> {
         let known: Vec<&str> = matrix.names().chain([NCPUS]).collect();
@@ -122,9 +123,8 @@ impl Reader<'_, '_> {
         let precheck = fields.take("precheck", |item| item.line(&known));
         let settings = self.defaults.overridden(fields);
         let (at, what) = what?;
-        let position = self.positions.of(at);
-        let path = Arc::clone(&self.path);
-        Some(TestEntry { name: name?, what, setup, teardown, precheck, settings, path, position })
+        let place = Place { path: Arc::clone(&self.path), position: self.positions.of(at) };
+        Some(TestEntry { name: name?.into_owned(), what, setup, teardown, precheck, settings, place })
     }
 
     /// Adds a test for every combination of its matrix, within limits.

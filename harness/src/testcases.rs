@@ -4,12 +4,12 @@
 //! selftest without arguments. Blank lines and lines that start with `#` do not count.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::fields::{quoted, short_enough};
 use crate::name;
-use crate::settings::Settings;
 use crate::source::Source;
-use crate::suite_file::{TestEntry, What};
+use crate::suite_file::{Place, TestEntry, What};
 
 /// The extension of these files.
 pub const EXTENSION: &str = "test";
@@ -47,8 +47,7 @@ pub fn read(source: &Source<'_>) -> Option<TestEntry> {
         setup: None,
         teardown: None,
         precheck: None,
-        settings: Settings::default(),
-        path: source.path.into(),
-        position: source.positions().of(source.place_of(line)),
+        settings: Arc::default(),
+        place: Place { path: source.path.into(), position: source.positions().of(source.place_of(line)) },
     })
 }

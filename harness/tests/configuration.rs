@@ -26,13 +26,13 @@ fn line(test: &TestEntry) -> String {
     let values = &[("ncpus", "4")];
     let line = match &test.what {
         What::Selftest { name, args } => {
-            args.iter().fold(name.clone(), |line, arg| format!("{line} [{}]", arg.expand(values)))
+            args.iter().fold(name.clone(), |line, arg| format!("{line} [{}]", arg.clone().expand(values)))
         }
-        What::Shell(line) => format!("sh: {}", line.expand(values)),
+        What::Shell(line) => format!("sh: {}", line.clone().expand(values)),
         What::SelftestLine { selftest, rest } => format!("{selftest}: {rest}"),
     };
-    let (row, column) = test.position;
-    format!("{}:{row}:{column} {} = {line}", test.path.display(), test.name)
+    let (row, column) = test.place.position;
+    format!("{}:{row}:{column} {} = {line}", test.place.path.display(), test.name)
 }
 
 /// Every test in `configuration`, which has nothing wrong.
@@ -101,7 +101,7 @@ requires = {}
         ]
     );
     let suite = &configuration.suites[0];
-    assert_eq!(suite.setup.as_ref().unwrap().expand(&[("ncpus", "4")]), "modprobe x; echo 4 ${HOME}");
+    assert_eq!(suite.setup.clone().unwrap().expand(&[("ncpus", "4")]), "modprobe x; echo 4 ${HOME}");
     let plain = &suite.tests[0].settings;
     assert_eq!(plain.timeout, Some(Duration::from_secs(300)));
     assert_eq!(plain.arch, Some(vec![Arch::X86_64, Arch::Aarch64]));
@@ -109,7 +109,7 @@ requires = {}
     assert_eq!(plain.requires.hugepages, [(2 << 20, 64)].into());
     assert_eq!((plain.exclusive, plain.weight, plain.iterations), (true, Weight::Slots(1), 1));
     assert_eq!(
-        suite.tests[4].settings,
+        *suite.tests[4].settings,
         Settings {
             timeout: Some(Duration::from_secs(5)),
             arch: Some(vec![Arch::S390x]),
@@ -118,7 +118,7 @@ requires = {}
             ..Settings::default()
         }
     );
-    assert_eq!(suite.tests[3].setup.as_ref().unwrap().expand(&[("ncpus", "4")]), "echo 4");
+    assert_eq!(suite.tests[3].setup.clone().unwrap().expand(&[("ncpus", "4")]), "echo 4");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn the_2024_proposal_is_read_as_it_is() {
         ]
     );
     let suite = &configuration.suites[0];
-    assert_eq!(suite.setup.as_ref().unwrap().expand(&[("ncpus", "4")]), "echo {ncpus}");
+    assert_eq!(suite.setup.clone().unwrap().expand(&[("ncpus", "4")]), "echo {ncpus}");
     let tests: Vec<_> = suite.tests.iter().map(|test| (test.settings.timeout, &test.settings.arch)).collect();
     let (long, short) = (Some(Duration::from_secs(300)), Some(Duration::from_secs(5)));
     assert_eq!(tests, [(long, &Some(vec![Arch::X86_64])), (short, &Some(vec![Arch::Aarch64]))]);

@@ -39,13 +39,13 @@ impl<'s, 'a> Reader<'s, 'a> {
     fn definition(&self, root: Item<'s, 'a>) -> Option<Definition> {
         let mut fields = root.fields()?;
         let named = fields.take("environment", |item| Some((item.at, item.identifier())));
-        let (at, name) = named.unwrap_or_else(|| (0, self.name_of_file()));
+        let (at, name) = named.unwrap_or_else(|| (0, self.name_of_file().map(Cow::Owned)));
         if name.as_deref() == Some(HOST) {
             self.source
                 .problem(at, format!("`{HOST}` is the host as it is, and cannot be another environment"));
         }
         let mut definition = Definition {
-            name: name.unwrap_or_default(),
+            name: name.unwrap_or_default().into_owned(),
             description: fields.take("description", Item::text).unwrap_or_default().into_owned(),
             ..Definition::default()
         };

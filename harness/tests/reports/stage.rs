@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use harness::case::{Case, Command, Requires, Suite};
+use harness::case::{Case, Command, Requires, Suite, Variant};
 use harness::entry::{Entry, RunInfo, SCHEMA_VERSION};
 use harness::evidence;
 use harness::host::Host;
@@ -152,9 +152,8 @@ impl Run {
 }
 
 fn outcome(name: &str) -> Outcome {
-    let (suite, variant) = name.split_once("::").unwrap();
-    let case = Case {
-        name: CaseName::new(suite, variant),
+    let (suite, variant_name) = name.split_once("::").unwrap();
+    let variant = Variant {
         suite: Suite::default().into(),
         command: command(),
         directory: "/selftests".into(),
@@ -164,14 +163,13 @@ fn outcome(name: &str) -> Outcome {
         timeout: None,
         requires: Requires::default(),
         weight: 1,
-        exclusive: false,
-        ignored_splats: Ignored::default(),
-        suspect: false,
-        iterations: 1,
-        ignored: None,
-        missing: None,
         needs_kvm: false,
+        ignored_splats: Ignored::default(),
+        iterations: 1,
+        missing: None,
     };
+    let name = CaseName::new(suite, variant_name);
+    let case = Case { name, variant: variant.into(), exclusive: false, suspect: false, ignored: None };
     Outcome { duration_s: 0.25, started_ms: 1_700_000_000_000, ..Outcome::new(&case) }
 }
 
