@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
@@ -43,7 +43,8 @@ pub struct History {
     directory: PathBuf,
     host: String,
     earlier: HashMap<String, (Status, Duration)>,
-    of_this_run: Mutex<Vec<Line>>,
+    /// The lines that this run adds to the file.
+    of_this_run: Mutex<Vec<u8>>,
 }
 
 impl History {
@@ -78,7 +79,7 @@ impl History {
     /// # Errors
     /// It cannot be written.
     pub fn save(&self) -> io::Result<()> {
-        let lines = std::mem::take(&mut *self.of_this_run.lock().unwrap_or_else(PoisonError::into_inner));
+        let lines = std::mem::take(&mut *self.lock());
         if lines.is_empty() {
             return Ok(());
         }
@@ -88,8 +89,14 @@ impl History {
         let lock = File::open(&self.directory)?;
         flock(&lock, FlockOperation::LockExclusive)?;
         let mut file = no_links::private().append(true).open(&path)?;
-        file.write_all(&text_of(&lines)?)?;
+        // A line that was cut off when the disk was full must not take the next one with it.
+        file.write_all(b"\n")?;
+        file.write_all(&lines)?;
         self.compact(&path)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.of_this_run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes the file anew where it has grown far beyond what it says.
@@ -106,8 +113,9 @@ impl History {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = no_links::private().write(true).create_new(true).open(&unfinished)?;
-        file.write_all(&text_of(newest.values())?)?;
+        let mut file = BufWriter::new(no_links::private().write(true).create_new(true).open(&unfinished)?);
+        newest.values().try_for_each(|line| file.write_all(&text_of(line)))?;
+        file.flush()?;
         fs::rename(&unfinished, path)
     }
 }
@@ -116,14 +124,11 @@ fn lines_of(text: &[u8]) -> impl Iterator<Item = Line> + '_ {
     text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
 }
 
-fn text_of<'a>(lines: impl IntoIterator<Item = &'a Line>) -> io::Result<Vec<u8>> {
-    // A line that was cut off when the disk was full must not take the next one with it.
-    let mut text = vec![b'\n'];
-    for line in lines {
-        serde_json::to_writer(&mut text, line)?;
-        text.push(b'\n');
-    }
-    Ok(text)
+fn text_of(line: &Line) -> Vec<u8> {
+    // Texts and numbers always have a form in JSON.
+    let mut text = serde_json::to_vec(line).unwrap_or_default();
+    text.push(b'\n');
+    text
 }
 
 impl Observer for History {
@@ -139,7 +144,7 @@ impl Observer for History {
             status: outcome.status,
             duration_s: outcome.duration_s,
         };
-        self.of_this_run.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        self.lock().extend(text_of(&line));
     }
 }
 
@@ -150,7 +155,7 @@ mod tests {
     fn save(directory: &Path, host: &str, name: &str, duration_s: f64, status: Status) {
         let history = History::load(directory, host);
         let line = Line { host: host.to_owned(), name: name.to_owned(), status, duration_s };
-        history.of_this_run.lock().unwrap().push(line);
+        history.lock().extend(text_of(&line));
         history.save().unwrap();
     }
 

@@ -24,8 +24,6 @@ const WORTH_TELLING: Duration = Duration::from_secs(2);
 /// A case that will be run.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// Its whole name.
-    pub name: String,
     /// How many of the run's workers it keeps busy.
     pub weight: u32,
     /// How long it will take if it does what it last did.
@@ -37,6 +35,7 @@ pub struct Planned {
 /// What is known of the cases of a run, and what is left of them.
 #[derive(Debug)]
 pub struct Pace {
+    /// The cases whose time is known.
     planned: HashMap<String, Planned>,
     workers: u32,
     left: Mutex<Left>,
@@ -52,23 +51,20 @@ struct Left {
 }
 
 impl Pace {
-    /// That of a run of these cases on so many workers.
-    pub fn new(planned: impl IntoIterator<Item = Planned>, workers: usize) -> Self {
+    /// That of a run of these cases, by their whole names, on so many workers.
+    pub fn new(cases: impl IntoIterator<Item = (String, Planned)>, workers: usize) -> Self {
         let workers = u32::try_from(workers).unwrap_or(u32::MAX).max(1);
-        let planned = planned.into_iter().map(|mut one| {
-            one.weight = one.weight.clamp(1, workers);
-            (one.name.clone(), one)
-        });
-        let planned: HashMap<_, _> = planned.collect();
+        let mut planned = HashMap::new();
         let mut left = Left::default();
-        for one in planned.values() {
-            match one.expected {
-                Some(expected) => {
-                    left.known += 1;
-                    left.work = left.work.saturating_add(expected.saturating_mul(one.weight));
-                }
-                None => left.unknown += 1,
-            }
+        for (name, mut one) in cases {
+            let Some(expected) = one.expected else {
+                left.unknown += 1;
+                continue;
+            };
+            one.weight = one.weight.clamp(1, workers);
+            left.known += 1;
+            left.work = left.work.saturating_add(expected.saturating_mul(one.weight));
+            planned.insert(name, one);
         }
         Self { planned, workers, left: Mutex::new(left) }
     }
@@ -131,14 +127,13 @@ impl Pace {
 impl Observer for Pace {
     fn notify(&self, event: Event<'_>) {
         let Event::Finished(outcome) = event else { return };
-        let Some(planned) = self.planned.get(&outcome.name) else { return };
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        match planned.expected {
-            Some(expected) => {
+        match self.planned.get(&outcome.name) {
+            Some(Planned { expected: Some(expected), weight, .. }) => {
                 left.known = left.known.saturating_sub(1);
-                left.work = left.work.saturating_sub(expected.saturating_mul(planned.weight));
+                left.work = left.work.saturating_sub(expected.saturating_mul(*weight));
             }
-            None => left.unknown = left.unknown.saturating_sub(1),
+            _ => left.unknown = left.unknown.saturating_sub(1),
         }
     }
 }
@@ -166,9 +161,9 @@ mod tests {
     use super::*;
     use crate::running::Counts;
 
-    fn planned(name: &str, weight: u32, expected: Option<u64>) -> Planned {
+    fn planned(name: &str, weight: u32, expected: Option<u64>) -> (String, Planned) {
         let expected = expected.map(Duration::from_secs);
-        Planned { name: name.to_owned(), weight, expected, last: expected }
+        (name.to_owned(), Planned { weight, expected, last: expected })
     }
 
     /// What runs, with the second at which it began.

@@ -22,8 +22,9 @@ pub struct Replay {
     planned: Vec<CaseName>,
     /// Those that may have been started and have not ended, as far as is known.
     open: HashMap<String, Option<Outcome>>,
-    /// In the order of their ends; `None` where the same case has ended once more.
-    ended: Vec<Option<Outcome>>,
+    /// In the order of their ends.
+    ended: Vec<Outcome>,
+    /// Where each case is among them that has ended, the last time where it has more than once.
     places: HashMap<String, usize>,
     stays: Vec<Stay>,
     splats: Vec<Splat>,
@@ -71,6 +72,7 @@ impl Replay {
             Entry::RunStarted { run, cases } => {
                 check_version(run.schema_version)?;
                 self.run.get_or_insert(*run);
+                self.ended.reserve_exact(cases.len());
                 self.planned.extend(cases);
                 self.present += 1;
             }
@@ -118,10 +120,8 @@ impl Replay {
 
     fn finish(&mut self, outcome: Outcome) {
         self.open.remove(&outcome.name);
-        if let Some(earlier) = self.places.insert(outcome.name.clone(), self.ended.len()) {
-            self.ended[earlier] = None;
-        }
-        self.ended.push(Some(outcome));
+        self.places.insert(outcome.name.clone(), self.ended.len());
+        self.ended.push(outcome);
     }
 
     /// The whole run, with every case that has no outcome as `NO_RUN`; `begun` says how it began, where its own first line
@@ -129,31 +129,33 @@ impl Replay {
     pub fn record(mut self, begun: Option<RunInfo>) -> Option<Record> {
         let mut run = self.run.take().or(begun)?;
         let finished = self.present == 0;
-        let in_the_plan: HashSet<String> = self.planned.iter().map(ToString::to_string).collect();
-        let unplanned = self.open.extract_if(|name, _| !in_the_plan.contains(name));
-        // What nothing is known of but a name cannot be told: no suite, no variant.
-        let mut unplanned: Vec<_> = unplanned.filter_map(|(_, outcome)| outcome).collect();
-        unplanned.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut without: Vec<Outcome> = unplanned.into_iter().map(was_running).collect();
-
+        let mut planned = Vec::new();
         let mut seen = HashSet::new();
-        for case in std::mem::take(&mut self.planned) {
-            let name = case.to_string();
-            let open = self.open.remove(&name);
-            if !seen.insert(name.clone()) {
+        for case in &self.planned {
+            if !seen.insert(case) {
                 continue;
             }
-            match (open, self.places.contains_key(&name)) {
-                (Some(Some(started)), _) => without.push(was_running(started)),
-                (Some(None), _) => without.push(may_have_run(Outcome::of(&case, run.started_ms))),
-                (None, false) => without.push(has_not_run(Outcome::of(&case, run.started_ms), finished)),
+            let name = case.to_string();
+            match (self.open.remove(&name), self.places.contains_key(&name)) {
+                (Some(Some(started)), _) => planned.push(was_running(started)),
+                (Some(None), _) => planned.push(may_have_run(Outcome::of(case, run.started_ms))),
+                (None, false) => planned.push(has_not_run(Outcome::of(case, run.started_ms), finished)),
                 (None, true) => {}
             }
         }
+        // Of the others, what nothing is known of but a name cannot be told: no suite, no variant.
+        let unplanned = std::mem::take(&mut self.open).into_values().flatten();
+        let mut without: Vec<Outcome> = unplanned.map(was_running).collect();
+        without.sort_by(|a, b| a.name.cmp(&b.name));
+        without.append(&mut planned);
         // A case that was run again and did not end has lost the outcome that it had.
         let again: HashSet<&str> = without.iter().map(|outcome| outcome.name.as_str()).collect();
-        let ended = self.ended.into_iter().flatten().filter(|outcome| !again.contains(outcome.name.as_str()));
-        let mut outcomes: Vec<Outcome> = ended.collect();
+        let mut places = 0..;
+        let mut outcomes = self.ended;
+        outcomes.retain(|outcome| {
+            let is_last = places.next() == self.places.get(&outcome.name).copied();
+            is_last && !again.contains(outcome.name.as_str())
+        });
         outcomes.append(&mut without);
         self.stays.sort_by_key(|stay| stay.entering_ms);
         let End { at_ms, duration_s, interrupted_by, taint, kernel_records_lost, left_behind } = self.end;

@@ -30,10 +30,18 @@ const REPORTS: &[(&str, Writer)] =
 /// The run cannot be read, or some reports not be written; the others are.
 pub fn write_all(run: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let (record, directory) = Record::read(run)?;
+    write_all_of(&record, &directory)
+}
+
+/// The same for the run of this record.
+///
+/// # Errors
+/// Some reports cannot be written; the others are.
+pub fn write_all_of(record: &Record, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     let mut problems = Vec::new();
     for (name, writer) in REPORTS {
-        match write(&record, &directory, name, *writer) {
+        match write(record, directory, name, *writer) {
             Ok(path) => written.push(path),
             Err(error) => problems.push(format!("{error:#}")),
         }

@@ -133,10 +133,10 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
         Some(resumed) => go_on(resumed, &info, &others)?,
         None => begin(options, &results_directory, &info, &cases)?,
     };
-    let results = Arc::new(results);
+    let (results, cases) = (Arc::new(results), cases.into());
     let run =
         Run { options, selection, results, cases, others, filtered_out, info, history, notes, baseline };
-    run.go(&discovered, inquiries)
+    run.go(discovered, inquiries)
 }
 
 /// Makes the directory of a new run, in `parent` where the user did not choose, or finds that of the run of nextest;
@@ -210,7 +210,7 @@ struct Run<'a> {
     options: &'a Options,
     selection: Selection,
     results: Arc<Results>,
-    cases: Vec<Case>,
+    cases: Arc<[Case]>,
     /// The cases of a resumed run that do not run again.
     others: Others,
     filtered_out: usize,
@@ -222,7 +222,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn go(mut self, discovered: &Discovered, inquiries: Inquiries) -> anyhow::Result<ExitCode> {
+    fn go(mut self, discovered: Discovered, inquiries: Inquiries) -> anyhow::Result<ExitCode> {
         let begin = Instant::now();
         let keepers = Arc::new(Keepers::default());
         let running = Arc::new(Running::default());
@@ -239,7 +239,7 @@ impl Run<'_> {
         let root = Root::from_env();
         let ignored_splats = discovered.ignored_splats().clone();
         let kernel_log = Arc::new(KernelLog::open(&root, self.results.root(), ignored_splats));
-        let mut header = header::lines(&self.info, discovered, &kernel_log, self.results.root());
+        let mut header = header::lines(&self.info, &discovered, &kernel_log, self.results.root());
         header.extend(neighbours.describe());
         header.iter().chain(&self.notes).for_each(|line| console.say(line));
         let standing = Standing::new(
@@ -329,6 +329,10 @@ impl Run<'_> {
             kernel_records_lost: kernel.lost,
             left_behind,
         });
+        let others = self.baseline.is_some().then(|| self.not_selected(&discovered));
+        // From now on only outcomes count; they and the reports need about as much memory as the cases did.
+        drop(discovered);
+        self.cases = Arc::default();
         let reported = self.conclude();
         if let Err(error) = &reported {
             console.say(&format!("cannot write the reports: {error:#}"));
@@ -343,7 +347,9 @@ impl Run<'_> {
             self.print_at_the_end(&format!("\nTHIS HOST IS NOT AS IT WAS {problem}\n"));
         }
         let is_worse = match self.baseline.take() {
-            Some(baseline) if interrupted_by.is_none() => self.is_worse_than(baseline, discovered)?,
+            Some(baseline) if interrupted_by.is_none() => {
+                self.is_worse_than(baseline, &others.unwrap_or_default())?
+            }
             Some(_) => {
                 // What it did not get to is no news.
                 self.print_at_the_end("\nnot compared with the baseline: this run was interrupted\n");
@@ -368,11 +374,14 @@ impl Run<'_> {
     }
 
     fn pace(&self) -> Pace {
-        let planned = |case: &Case| Planned {
-            name: case.name.to_string(),
-            weight: if case.exclusive { u32::MAX } else { case.weight },
-            expected: self.history.expected(&case.name.listed()),
-            last: self.history.duration_of(&case.name.listed()),
+        let planned = |case: &Case| {
+            let listed = case.name.listed();
+            let planned = Planned {
+                weight: if case.exclusive { u32::MAX } else { case.weight },
+                expected: self.history.expected(&listed),
+                last: self.history.duration_of(&listed),
+            };
+            (case.name.to_string(), planned)
         };
         Pace::new(self.cases.iter().filter(|case| self.is_executed(case)).map(planned), self.info.workers)
     }
@@ -394,8 +403,9 @@ impl Run<'_> {
         }
         let root = self.results.root();
         self.results.make_again_if_removed()?;
-        Record::replayed(self.results.journal()?, Some(self.info.clone()))?.write(root)?;
-        report::write_all(root).map(drop)
+        let record = Record::replayed(self.results.journal()?, Some(self.info.clone()))?;
+        record.write(root)?;
+        report::write_all_of(&record, root).map(drop)
     }
 
     /// In JSON the output stands in the events.
@@ -476,10 +486,10 @@ impl Run<'_> {
 
     fn trials(&self, executor: &Arc<Executor>) -> Vec<Trial> {
         let mut executed = 0;
-        let selected = self.cases.iter().map(|case| {
+        let selected = self.cases.iter().enumerate().map(|(index, case)| {
             let place = executed;
             executed += usize::from(self.is_executed(case));
-            trial::of(place, case.clone(), executor)
+            trial::of(place, index, &self.cases, executor)
         });
         selected.chain((0..self.filtered_out).map(|_| trial::filtered_out())).collect()
     }
@@ -553,8 +563,8 @@ impl Run<'_> {
         }
     }
 
-    /// Says what changed since `baseline`, as far as it is about cases that were selected now or are no more.
-    fn is_worse_than(&self, baseline: compare::Run, discovered: &Discovered) -> anyhow::Result<bool> {
+    /// The names of the cases that are there and were not selected.
+    fn not_selected(&self, discovered: &Discovered) -> HashSet<String> {
         let mut selected: HashSet<String> = self.cases.iter().map(|case| case.name.listed()).collect();
         selected.extend(self.others.all().map(|outcome| listed(&outcome.name).to_owned()));
         let mut others = HashSet::new();
@@ -563,7 +573,13 @@ impl Run<'_> {
                 others.insert(case.name.to_owned());
             }
         });
-        let old = baseline.without(&others);
+        others
+    }
+
+    /// Says what changed since `baseline`, as far as it is about cases that were selected now or are no more: not about
+    /// `others`.
+    fn is_worse_than(&self, baseline: compare::Run, others: &HashSet<String>) -> anyhow::Result<bool> {
+        let old = baseline.without(others);
         let new = compare::Run::read(self.results.root())?;
         let comparison = Comparison::of(&old, &new, None);
         self.print_at_the_end(&format!("\n{}", comparison.render(compare::Format::Text)));

@@ -16,13 +16,13 @@ pub const FILTERED_OUT: &str = "\u{1}filtered out";
 /// The most of a failure's reason with what the kernel said that is printed, in bytes.
 const ACCOUNT: usize = 8 * 1024;
 
-/// The trial of `case`, which is at `place` among those that are executed.
-pub fn of(place: usize, case: Case, executor: &Arc<Executor>) -> Trial {
-    let name = case.name.to_string();
-    let executor = Arc::clone(executor);
-    let ignored = case.ignored.is_some();
-    Trial::ignorable_test(name, move || conclude(&executor.execute(place, &case), executor.results.root()))
-        .with_ignored_flag(ignored)
+/// The trial of the case at `index` of `cases`, which is at `place` among those that are executed.
+pub fn of(place: usize, index: usize, cases: &Arc<[Case]>, executor: &Arc<Executor>) -> Trial {
+    let (cases, executor) = (Arc::clone(cases), Arc::clone(executor));
+    let Case { name, ignored, .. } = &cases[index];
+    let (name, ignored) = (name.to_string(), ignored.is_some());
+    let run = move || conclude(&executor.execute(place, &cases[index]), executor.results.root());
+    Trial::ignorable_test(name, run).with_ignored_flag(ignored)
 }
 
 /// A trial that is only counted, as filtered out.

@@ -52,6 +52,7 @@ pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Resu
             element.set_timestamp(time);
         }
         element.set_time(suite.outcomes.iter().map(|outcome| duration(outcome.duration_s)).sum());
+        element.test_cases.reserve_exact(suite.outcomes.len());
         for outcome in &suite.outcomes {
             let mut case = TestCase::new(text(suite.name_of(outcome)), status(outcome));
             case.set_classname(text(&suite.name));
