@@ -5,7 +5,7 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
     apt-get install -qy --no-install-recommends linux-source-6.12 make gcc libc6-dev xz-utils rsync binutils \
-        python3 python3-venv shellcheck chromium
+        python3 python3-venv shellcheck chromium valgrind
     cargo nextest --version 2>/dev/null || cargo install --locked cargo-nextest
 }
 
