@@ -167,24 +167,22 @@ is 'SIGINT in a run' 130 $code
 is 'what it interrupted did not run' NO_RUN "$(status /out/interrupted shadow_mmu::slow::sleeps)"
 same 'SIGINT'
 
-kvm-tests run --selftests /selftests --config slow.toml --environment shadow_mmu --output /out/killed slow:: > out.txt 2>&1 &
-runner=$!
-begun 'sleep 1002'
-kill -KILL $runner
-wait $runner || :
-gone 'sleep 1002'
+killed_in_shadow_mmu() { # RUN: a run that is killed while a case sleeps, whose process dies with it
+    kvm-tests run --selftests /selftests --config slow.toml --environment shadow_mmu --output "$1" slow:: > out.txt 2>&1 &
+    runner=$!
+    begun 'sleep 1002'
+    kill -KILL $runner
+    wait $runner || :
+    gone 'sleep 1002'
+}
+killed_in_shadow_mmu /out/killed
 ok 'SIGKILL: the selftest dies with the runner'
 is 'SIGKILL leaves the environment' N "$(parameter npt)"
 kvm-tests restore > out.txt 2>&1 || fail 'restore'
 has 'restore says what it did' out.txt shadow_mmu
 same 'SIGKILL and restore'
 
-kvm-tests run --selftests /selftests --config slow.toml --environment shadow_mmu --output /out/killed2 slow:: > out.txt 2>&1 &
-runner=$!
-begun 'sleep 1002'
-kill -KILL $runner
-wait $runner || :
-gone 'sleep 1002'
+killed_in_shadow_mmu /out/killed2
 kvm-tests run --selftests /selftests --output /out/next cpuid_test > out.txt 2>&1 || fail 'the next run'
 has 'the next start says what happened' out.txt 'killed run'
 same 'SIGKILL and the next start'
