@@ -16,6 +16,7 @@ use definition::Definition;
 use journal::Journal;
 use lock::{Gate, Other, POLL, Use};
 use lock_file::{Place, USERS};
+use modinfo::Modinfo;
 use plan::Plan;
 use platform::Platform;
 use process::{Process, is_ancestor};
@@ -34,6 +35,7 @@ pub mod kernel_log;
 pub mod loader;
 pub mod lock;
 pub mod lock_file;
+pub mod modinfo;
 pub mod module;
 pub mod plan;
 pub mod platform;
@@ -102,23 +104,24 @@ pub fn once(mut say: impl FnMut(&str)) -> impl FnMut(&str) {
 #[derive(Debug)]
 pub struct Environments {
     root: Root,
+    modinfo: Modinfo,
     baseline: Mutex<Option<Baseline>>,
 }
 
 impl Environments {
     /// Those of the host whose files are under `root`.
     pub fn new(root: Root) -> Self {
-        Self { root, baseline: Mutex::new(None) }
+        Self { root, modinfo: Modinfo::default(), baseline: Mutex::new(None) }
     }
 
     /// This host's virtualization, as it is.
     pub fn platform(&self) -> Platform {
-        Platform::probe(&self.root)
+        Platform::probe(&self.root, &self.modinfo)
     }
 
     /// What entering an environment would do; touches nothing.
     pub fn plan(&self, definition: &Definition) -> Plan {
-        Plan::make(&self.root, definition)
+        Plan::make(&self.root, &self.modinfo, definition)
     }
 
     /// The journal of a run that changed the host and has not restored it: the environment and the runner's process ID,
@@ -215,11 +218,10 @@ impl Environments {
         if let Some(users) = &users {
             self.keep_as_it_is(users, wait)?;
         }
-        match self.plan(definition) {
-            plan if plan.is_nothing() => {
-                Ok(Entered { root: self.root.clone(), used: None, _kept: users, notes: Vec::new() })
-            }
-            plan => Err(plan.refusal.unwrap_or_else(|| Refusal::Refused(plan::ROOT_ONLY.to_owned()))),
+        let plan = (!definition.is_empty()).then(|| self.plan(definition));
+        match plan.filter(|plan| !plan.is_nothing()) {
+            None => Ok(Entered { root: self.root.clone(), used: None, _kept: users, notes: Vec::new() }),
+            Some(plan) => Err(plan.refusal.unwrap_or_else(|| Refusal::Refused(plan::ROOT_ONLY.to_owned()))),
         }
     }
 
@@ -281,6 +283,10 @@ impl Environments {
                 "restored the host, which a killed run (pid {}) left in {}",
                 journal.pid, journal.environment
             ));
+        }
+        // For the host as it is nothing needs to be found out.
+        if definition.is_empty() {
+            return Ok(notes);
         }
         // Held until the journal is there, and tells the others.
         let _alone = self.wait_for_users(definition, wait)?;

@@ -21,9 +21,10 @@ use crate::environment::{Environments, feature, once};
 pub fn show(options: &EnvironmentsOptions, embedded: &Embedded) -> anyhow::Result<ExitCode> {
     let definitions = Definitions::of_command(embedded, &options.config)?;
     let made_up = definitions.selected(&[], &options.made_up)?;
-    let mut text = format!("this host: {}\n", Environments::new(Root::from_env()).platform());
+    let environments = Environments::new(Root::from_env());
+    let mut text = format!("this host: {}\n", environments.platform());
     for definition in made_up.iter().chain(definitions.iter()) {
-        text += &described(definition);
+        text += &described(&environments, definition);
     }
     text += "\nfeatures, for --set FEATURE=VALUE and the key `features`:\n";
     text += &feature::markdown();
@@ -34,12 +35,13 @@ pub fn show(options: &EnvironmentsOptions, embedded: &Embedded) -> anyhow::Resul
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn dry_run(environments: &[Definition], cases: &[Case]) -> anyhow::Result<ExitCode> {
+pub fn dry_run(definitions: &[Definition], cases: &[Case]) -> anyhow::Result<ExitCode> {
+    let environments = Environments::new(Root::from_env());
     let mut text = String::new();
-    for definition in environments {
+    for definition in definitions {
         let is_there = |case: &&Case| case.name.environment.as_deref().unwrap_or(HOST) == definition.name;
         let count = cases.iter().filter(is_there).count();
-        text += &described(definition);
+        text += &described(&environments, definition);
         text += &format!("  run      {count} cases\n");
     }
     print(&text)
@@ -63,8 +65,8 @@ pub fn restore() -> anyhow::Result<ExitCode> {
     })
 }
 
-fn described(definition: &Definition) -> String {
-    let plan = Environments::new(Root::from_env()).plan(definition);
+fn described(environments: &Environments, definition: &Definition) -> String {
+    let plan = environments.plan(definition);
     let mut text = format!("\n{}: {}\n", definition.name, definition.description);
     for setting in definition.settings() {
         text += &format!("  wants    {setting}\n");

@@ -70,6 +70,21 @@ fn there_and_back(host: &FakeHost, definition: &Definition, look: impl FnOnce())
 }
 
 #[test]
+fn modinfo_is_asked_nothing_for_the_host_as_it_is_and_nothing_twice() {
+    let host = FakeHost::amd();
+    for user in [host.environments(), Environments::new(host.root().unprivileged())] {
+        user.enter(&Definition::host(), never).unwrap().leave().unwrap();
+    }
+    assert_eq!(host.asked(), [""; 0]);
+
+    let environments = host.environments();
+    for settings in ["tdp=off", "nested=off"] {
+        environments.enter(&define(&[settings]), never).unwrap().leave().unwrap();
+    }
+    assert_eq!(host.asked(), ["-p kvm", "-p kvm_amd"]);
+}
+
+#[test]
 fn tdp_off_reloads_the_vendor_module_alone_and_derived_values_are_not_pinned() {
     let host = FakeHost::amd();
     let definition = define(&["tdp=off"]);
@@ -479,7 +494,9 @@ fn stay(host: &FakeHost, settings: &str) -> (Child, PathBuf) {
 
 fn stay_as(host: &FakeHost, how: &[&str]) -> (Child, PathBuf) {
     let go = host.path("go");
-    let script = format!("touch '{0}.in'; until [ -e '{0}' ]; do sleep 0.01; done", go.display());
+    // It ends with the directory, too, for the tests that kill whoever started it.
+    let script =
+        format!("touch '{0}.in'; while [ -e '{0}.in' ] && ! [ -e '{0}' ]; do sleep 0.01; done", go.display());
     let child = program(host, how).args(["--", "sh", "-c", &script]).stderr(Stdio::null()).spawn().unwrap();
     wait_for(&host.path("go.in"));
     (child, go)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::program;
+use super::modinfo::Modinfo;
 use super::root::Root;
 use super::value::Kind;
 
@@ -50,14 +50,14 @@ pub struct Parameter {
 
 impl Module {
     /// Reads what is known of a module, changing nothing.
-    pub fn probe(root: &Root, name: &str) -> Self {
+    pub fn probe(root: &Root, modinfo: &Modinfo, name: &str) -> Self {
         let mut module = Self::of_sysfs(root, name);
-        let types = types(root, name);
+        let types = types(root, modinfo, name);
         if module.is_live() {
             module.parameters = read_parameters(root, name, &types);
             return module;
         }
-        module.presence = match modinfo(root, &["-F", "filename", name]).as_deref().map(str::trim) {
+        module.presence = match modinfo.ask(root, &["-F", "filename", name]).as_deref().map(str::trim) {
             Some("(builtin)") => Presence::BuiltIn,
             Some(file) if !file.is_empty() => Presence::Available,
             _ => Presence::Absent,
@@ -117,10 +117,10 @@ fn read_parameters(root: &Root, module: &str, types: &BTreeMap<String, Kind>) ->
 
 /// The types of a module's parameters, as modinfo tells them: `NAME:DESCRIPTION (TYPE)`, or `NAME:TYPE` where nobody
 /// described it; a description may go on over several lines.
-fn types(root: &Root, module: &str) -> BTreeMap<String, Kind> {
+fn types(root: &Root, modinfo: &Modinfo, module: &str) -> BTreeMap<String, Kind> {
     let mut types = BTreeMap::new();
     let mut current = None;
-    for line in modinfo(root, &["-p", module]).unwrap_or_default().lines() {
+    for line in modinfo.ask(root, &["-p", module]).unwrap_or_default().lines() {
         let is_name =
             |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         let rest = match line.split_once(':') {
@@ -137,9 +137,4 @@ fn types(root: &Root, module: &str) -> BTreeMap<String, Kind> {
         }
     }
     types
-}
-
-fn modinfo(root: &Root, args: &[&str]) -> Option<String> {
-    let ended = program::run(&root.program("modinfo")?, args, root.program_time).ok()?;
-    ended.success().then_some(ended.stdout)
 }

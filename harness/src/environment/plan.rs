@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Refusal;
 use super::definition::Definition;
+use super::modinfo::Modinfo;
 use super::module::{self, Module, Presence};
 use super::platform::Platform;
 use super::process::{self, Process};
@@ -35,12 +36,12 @@ pub struct Plan {
 
 impl Plan {
     /// Compares what is to be with what is.
-    pub fn make(root: &Root, definition: &Definition) -> Self {
+    pub fn make(root: &Root, modinfo: &Modinfo, definition: &Definition) -> Self {
         let mut plan = Self {
             environment: definition.name.clone(),
             steps: Vec::new(),
             refusal: None,
-            platform: Platform::probe(root),
+            platform: Platform::probe(root, modinfo),
             targets: Vec::new(),
             reload: None,
             unloaded: Vec::new(),

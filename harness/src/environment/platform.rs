@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::modinfo::Modinfo;
 use super::module::{Module, Presence};
 use super::root::Root;
 
@@ -109,10 +110,10 @@ impl fmt::Display for Vendor {
 
 impl Platform {
     /// Reads what the host shows, changing nothing.
-    pub fn probe(root: &Root) -> Self {
+    pub fn probe(root: &Root, modinfo: &Modinfo) -> Self {
         let cpuinfo = root.read("/proc/cpuinfo").unwrap_or_default();
         let mut vendor = Vendor::of_cpu(&cpuinfo);
-        let candidates = vendor.modules().iter().map(|name| Module::probe(root, name));
+        let candidates = vendor.modules().iter().map(|name| Module::probe(root, modinfo, name));
         let mut known: Vec<Module> = candidates.collect();
         let live = known.iter().position(Module::is_live);
         let flag = vendor.flag().filter(|flag| !cpuinfo.split_whitespace().any(|word| word == *flag));
@@ -129,9 +130,9 @@ impl Platform {
         if live.is_some() {
             lacks = None;
         } else if let Some(unknown) = unknown_vendor_module(root) {
-            (vendor, module, lacks) = (Vendor::Unknown, Some(Module::probe(root, &unknown)), None);
+            (vendor, module, lacks) = (Vendor::Unknown, Some(Module::probe(root, modinfo, &unknown)), None);
         }
-        let mut modules = vec![Module::probe(root, "kvm")];
+        let mut modules = vec![Module::probe(root, modinfo, "kvm")];
         modules.extend(module.filter(|module| module.presence != Presence::Absent));
         Self { vendor, modules, lacks, boot: root.read("/proc/cmdline").unwrap_or_default() }
     }

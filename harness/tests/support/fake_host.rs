@@ -72,6 +72,7 @@ sed -i "/^$name /d" "$root/proc/modules"
 
 const MODINFO: &str = r#"#!/bin/sh
 root=${0%/bin/*}
+echo "$*" >>"$root/asked"
 for name; do :; done
 [ -d "$root/lib/$name" ] || { echo "modinfo: ERROR: Module $name not found." >&2; exit 1; }
 case $1 in
@@ -164,6 +165,7 @@ impl FakeHost {
         host.put("proc/sys/kernel/random/boot_id", "this-boot\n");
         host.put("proc/sys/kernel/numa_balancing", "1\n");
         host.put("dev/kmsg", "");
+        host.put("asked", "");
         host.put("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
         for (node, count) in [(0, 3), (1, 1)] {
             host.put(
@@ -279,6 +281,13 @@ impl FakeHost {
         fs::write(self.path("log"), "").unwrap();
         let calls = log.lines().filter(|line| !line.contains("--show-depends"));
         calls.map(|line| line.replace("--first-time ", "")).collect()
+    }
+
+    /// What modinfo was asked, sorted.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        let mut asked: Vec<String> = self.get("asked").lines().map(str::to_owned).collect();
+        asked.sort();
+        asked
     }
 
     /// Everything that counts as the host's state: the text and the mode of every file of sysfs, procfs and /dev/kvm.
