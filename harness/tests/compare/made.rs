@@ -110,20 +110,7 @@ pub(crate) fn info(selected: usize) -> RunInfo {
 
 pub(crate) fn record(outcomes: Vec<Outcome>) -> Record {
     let run = info(outcomes.len());
-    Record {
-        schema_version: SCHEMA_VERSION,
-        run,
-        resumed: Vec::new(),
-        outcomes,
-        stays: Vec::new(),
-        splats: Vec::new(),
-        taint: None,
-        kernel_records_lost: 0,
-        finished: true,
-        duration_s: Some(9.0),
-        interrupted_by: None,
-        left_behind: Vec::new(),
-    }
+    Record { outcomes, finished: true, duration_s: Some(9.0), ..Record::begun(run) }
 }
 
 /// The record as a run keeps it and as it is read back, called `name`.

@@ -158,47 +158,35 @@ fn outcome(environment: Option<&str>, suite: &str, variant: &str) -> Outcome {
 }
 
 fn record(outcomes: Vec<Outcome>) -> Record {
-    Record {
+    let run = RunInfo {
         schema_version: SCHEMA_VERSION,
-        run: RunInfo {
-            schema_version: SCHEMA_VERSION,
-            version: "0.1.0".to_owned(),
-            command_line: vec!["kvm".to_owned(), "--selftests".to_owned(), "/inst".to_owned()],
-            options: Vec::new(),
-            directory: PathBuf::new(),
-            started_ms: 1_795_370_071_470,
-            host: Host {
-                hostname: "host".to_owned(),
-                kernel: "6.12.117".to_owned(),
-                kernel_version: "#1 SMP".to_owned(),
-                machine: "x86_64".to_owned(),
-                cpu_vendor: "GenuineIntel".to_owned(),
-                cpu_model: "A CPU @ 2 GHz".to_owned(),
-                cpus: 8,
-                memory: 32 << 30,
-                free_hugepages: BTreeMap::from([(2 << 20, 64)]),
-                kvm_problem: None,
-                modules: BTreeMap::from([(
-                    "kvm_intel".to_owned(),
-                    BTreeMap::from([("ept".to_owned(), "Y".to_owned())]),
-                )]),
-                taint: 512,
-            },
-            selftests: vec![PathBuf::from("/inst")],
-            workers: 8,
-            shuffle_seed: None,
-            selected: outcomes.len(),
-            nextest_run_id: None,
+        version: "0.1.0".to_owned(),
+        command_line: vec!["kvm".to_owned(), "--selftests".to_owned(), "/inst".to_owned()],
+        options: Vec::new(),
+        directory: PathBuf::new(),
+        started_ms: 1_795_370_071_470,
+        host: Host {
+            hostname: "host".to_owned(),
+            kernel: "6.12.117".to_owned(),
+            kernel_version: "#1 SMP".to_owned(),
+            machine: "x86_64".to_owned(),
+            cpu_vendor: "GenuineIntel".to_owned(),
+            cpu_model: "A CPU @ 2 GHz".to_owned(),
+            cpus: 8,
+            memory: 32 << 30,
+            free_hugepages: BTreeMap::from([(2 << 20, 64)]),
+            kvm_problem: None,
+            modules: BTreeMap::from([(
+                "kvm_intel".to_owned(),
+                BTreeMap::from([("ept".to_owned(), "Y".to_owned())]),
+            )]),
+            taint: 512,
         },
-        resumed: Vec::new(),
-        outcomes,
-        stays: Vec::new(),
-        splats: Vec::new(),
-        taint: None,
-        kernel_records_lost: 0,
-        finished: true,
-        duration_s: Some(10.0),
-        interrupted_by: None,
-        left_behind: Vec::new(),
-    }
+        selftests: vec![PathBuf::from("/inst")],
+        workers: 8,
+        shuffle_seed: None,
+        selected: outcomes.len(),
+        nextest_run_id: None,
+    };
+    Record { outcomes, finished: true, duration_s: Some(10.0), ..Record::begun(run) }
 }

@@ -56,20 +56,7 @@ impl Run {
             selected: 0,
             nextest_run_id: None,
         };
-        let record = Record {
-            schema_version: SCHEMA_VERSION,
-            run,
-            resumed: Vec::new(),
-            outcomes: Vec::new(),
-            stays: Vec::new(),
-            splats: Vec::new(),
-            taint: None,
-            kernel_records_lost: 0,
-            finished: true,
-            duration_s: Some(12.5),
-            interrupted_by: None,
-            left_behind: Vec::new(),
-        };
+        let record = Record { finished: true, duration_s: Some(12.5), ..Record::begun(run) };
         Self { directory: tempfile::tempdir().unwrap(), record }
     }
 
@@ -117,17 +104,7 @@ impl Run {
 
     /// Leaves what a runner leaves that was killed while its last case ran, and while it wrote a line to the journal.
     pub(crate) fn be_killed(&self) {
-        let begun = Record {
-            outcomes: Vec::new(),
-            splats: Vec::new(),
-            taint: None,
-            kernel_records_lost: 0,
-            finished: false,
-            duration_s: None,
-            interrupted_by: None,
-            left_behind: Vec::new(),
-            ..self.record.clone()
-        };
+        let begun = Record::begun(self.record.run.clone());
         fs::write(self.directory().join(RUN_JSON), serde_json::to_vec(&begun).unwrap()).unwrap();
         let mut journal = fs::File::create(self.directory().join(JOURNAL)).unwrap();
         let mut enter =
