@@ -108,7 +108,7 @@ impl Console {
 
     fn live_message(&self, snapshot: &Snapshot) -> String {
         let ended = snapshot.ended;
-        let (passed, skipped, total) = (ended.passed, ended.skipped, self.total);
+        let (passed, skipped, total) = (ended.of(Status::Passed), ended.of(Status::Skipped), self.total);
         let failures = failures(snapshot);
         let left = self.left(snapshot);
         let running =

@@ -36,50 +36,29 @@ pub struct Process {
     pub since: Instant,
 }
 
-/// How many cases have ended, by status.
+/// How many cases have ended, of every status, in the order of their declaration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// [`Status::Passed`]
-    pub passed: usize,
-    /// [`Status::Skipped`]
-    pub skipped: usize,
-    /// [`Status::Failed`]
-    pub failed: usize,
-    /// [`Status::TimedOut`]
-    pub timed_out: usize,
-    /// [`Status::NoRun`]
-    pub no_run: usize,
-}
+pub struct Counts([usize; Status::ALL.len()]);
 
 impl Counts {
     /// Counts one more.
     pub fn add(&mut self, status: Status) {
-        *self.of_mut(status) += 1;
+        self.0[status as usize] += 1;
     }
 
     /// How many of `status`.
-    pub fn of(mut self, status: Status) -> usize {
-        *self.of_mut(status)
+    pub fn of(self, status: Status) -> usize {
+        self.0[status as usize]
     }
 
     /// Those that failed in one way or another.
-    pub fn failures(&self) -> usize {
-        self.failed + self.timed_out + self.no_run
+    pub fn failures(self) -> usize {
+        Status::ALL.into_iter().filter(|status| status.is_failure()).map(|status| self.of(status)).sum()
     }
 
     /// All of them.
-    pub fn total(&self) -> usize {
-        self.passed + self.skipped + self.failed + self.timed_out + self.no_run
-    }
-
-    fn of_mut(&mut self, status: Status) -> &mut usize {
-        match status {
-            Status::Passed => &mut self.passed,
-            Status::Skipped => &mut self.skipped,
-            Status::Failed => &mut self.failed,
-            Status::TimedOut => &mut self.timed_out,
-            Status::NoRun => &mut self.no_run,
-        }
+    pub fn total(self) -> usize {
+        self.0.iter().sum()
     }
 }
 

@@ -35,30 +35,23 @@ impl Level {
     }
 }
 
-/// The level of every status.
+/// The level of every status, in the order of their declaration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shown {
-    passed: Level,
-    skipped: Level,
-    failed: Level,
-    timed_out: Level,
-    no_run: Level,
-}
+pub struct Shown([Level; Status::ALL.len()]);
 
 impl Shown {
     /// What `rules` make of the default, a line for every case: of two for the same status the later one holds.
     pub fn new<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> Self {
-        let line = Level::Status;
-        let mut shown = Self { passed: line, skipped: line, failed: line, timed_out: line, no_run: line };
+        let mut levels = [Level::Status; Status::ALL.len()];
         for rule in rules {
-            rule.statuses.iter().for_each(|status| *shown.of_mut(*status) = rule.level);
+            rule.statuses.iter().for_each(|&status| levels[status as usize] = rule.level);
         }
-        shown
+        Self(levels)
     }
 
     /// The level of `status`.
-    pub fn of(mut self, status: Status) -> Level {
-        *self.of_mut(status)
+    pub fn of(self, status: Status) -> Level {
+        self.0[status as usize]
     }
 
     /// Whether a case of `status` is not shown at all.
@@ -69,16 +62,6 @@ impl Shown {
     /// Whether there is a status whose cases are not shown at all.
     pub fn hides_any(self) -> bool {
         Status::ALL.iter().any(|status| self.hides(*status))
-    }
-
-    fn of_mut(&mut self, status: Status) -> &mut Level {
-        match status {
-            Status::Passed => &mut self.passed,
-            Status::Skipped => &mut self.skipped,
-            Status::Failed => &mut self.failed,
-            Status::TimedOut => &mut self.timed_out,
-            Status::NoRun => &mut self.no_run,
-        }
     }
 }
 
