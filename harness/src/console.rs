@@ -53,9 +53,11 @@ impl Console {
 
     /// Prints a line to the standard error.
     pub fn say(&self, line: &str) {
+        // In one write(2), so that no other process writes into the line, and its reader is woken once.
+        let line = format!("{line}\n");
         self.above_the_live_line(|| {
             // Where nobody reads any more there is nothing left to say it to; the results directory has it all.
-            drop(writeln!(io::stderr(), "{line}"));
+            drop(io::stderr().write_all(line.as_bytes()));
         });
     }
 
