@@ -29,7 +29,7 @@ pub fn printable_within(bytes: &[u8], limit: usize) -> String {
         for chunk in rest[..plain].utf8_chunks() {
             let mut valid = chunk.valid();
             while !valid.is_empty() {
-                let plain = valid.bytes().take_while(|&byte| is_plain(byte)).count();
+                let plain = valid.as_bytes().iter().position(|&byte| !is_plain(byte)).unwrap_or(valid.len());
                 let fitting = plain.min(limit - text.len());
                 text.push_str(&valid[..fitting]);
                 if fitting < plain {

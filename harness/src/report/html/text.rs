@@ -14,7 +14,7 @@ pub(super) fn text(untrusted: &str) -> String {
 /// Untrusted bytes, as a page may hold them.
 pub(super) fn bytes(untrusted: &[u8]) -> String {
     let text = printable_within(untrusted, usize::MAX);
-    if !text.contains(is_noncharacter) {
+    if text.is_ascii() || !text.contains(is_noncharacter) {
         return text;
     }
     let spelled = |c: char| if is_noncharacter(c) { c.escape_unicode().to_string() } else { c.to_string() };
