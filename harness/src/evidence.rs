@@ -6,7 +6,7 @@ use memchr::memmem::{self, Finder};
 
 use crate::assertion;
 use crate::ktap::{self, Ktap};
-use crate::line::each_line;
+use crate::line::{each_block, lines};
 use crate::outcome::Assertion;
 use crate::printable::printable_within;
 
@@ -37,13 +37,9 @@ pub struct Evidence {
 pub fn read(stdout: impl Read, stderr: impl Read) -> io::Result<Evidence> {
     let mut ktap = ktap::Reader::default();
     let mut out = Text::new();
-    each_line(stdout, |line| {
-        if !ktap.line(line) {
-            out.line(line);
-        }
-    })?;
+    each_block(stdout, |block| out.block(block, |line| ktap.line(line)))?;
     let mut err = Text::new();
-    each_line(stderr, |line| err.line(line))?;
+    each_block(stderr, |block| err.block(block, |_| false))?;
     Ok(Evidence {
         assertion: err.assertion.finish().or(out.assertion.finish()),
         ktap: ktap.finish(),
@@ -76,21 +72,37 @@ impl Text {
         }
     }
 
-    fn line(&mut self, line: &[u8]) {
+    /// Takes the next lines, but for those that `is_ktap` takes.
+    fn block(&mut self, block: &[u8], mut is_ktap: impl FnMut(&[u8]) -> bool) {
+        // Once for all of them: it is in hardly any, and looking for it costs more than all else.
+        let may_complain = self.complaint.is_none() && self.option.find(block).is_some();
+        let mut last = None;
+        for line in lines(block) {
+            if !is_ktap(line) && self.says_something(line, may_complain) {
+                last = Some(line);
+            }
+        }
+        if let Some(last) = last {
+            self.last.clear();
+            self.last.extend_from_slice(last);
+        }
+    }
+
+    /// Takes a line, and returns whether it says something.
+    fn says_something(&mut self, line: &[u8], may_complain: bool) -> bool {
         self.assertion.line(line);
         if !says_something(line) {
-            return;
+            return false;
         }
         match line[0] {
             b'u' | b'U' if self.usage.is_none() && is_usage(line) => self.usage = Some(quote(line)),
             b'#' if self.diagnostics.len() < DIAGNOSTICS => self.diagnostics.extend(diagnostic(line)),
             _ => {}
         }
-        if self.complaint.is_none() && is_complaint(line, &self.option) {
+        if may_complain && self.complaint.is_none() && is_complaint(line, &self.option) {
             self.complaint = Some(quote(line));
         }
-        self.last.clear();
-        self.last.extend_from_slice(line);
+        true
     }
 }
 

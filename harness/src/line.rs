@@ -8,9 +8,9 @@ pub const LIMIT: usize = 4096;
 /// How much is read at once, in bytes: enough to make a system call cheap, little enough for the second-level cache.
 const BUFFER: usize = 128 * 1024;
 
-/// Calls `visit` for every line of `input`, without its newline and cut to [`LIMIT`] bytes. The last one may lack a
-/// newline.
-pub fn each_line(mut input: impl Read, mut visit: impl FnMut(&[u8])) -> Result<()> {
+/// Calls `visit` for all of `input`, some whole lines at a time, without the newline of the last of them. The last line of
+/// all may lack one.
+pub fn each_block(mut input: impl Read, mut visit: impl FnMut(&[u8])) -> Result<()> {
     let mut buffer = vec![0; BUFFER];
     // The beginning of a line whose end has not been read yet, at the front of the buffer.
     let mut begun = 0;
@@ -23,10 +23,9 @@ pub fn each_line(mut input: impl Read, mut visit: impl FnMut(&[u8])) -> Result<(
         };
         let end = begun + read;
         let mut start = 0;
-        for newline in memchr::memchr_iter(b'\n', &buffer[begun..end]) {
-            let newline = begun + newline;
-            visit(&buffer[start..newline.min(start + LIMIT)]);
-            start = newline + 1;
+        if let Some(newline) = memchr::memrchr(b'\n', &buffer[begun..end]) {
+            visit(&buffer[..begun + newline]);
+            start = begun + newline + 1;
         }
         let kept = (end - start).min(LIMIT);
         buffer.copy_within(start..start + kept, 0);
@@ -36,6 +35,16 @@ pub fn each_line(mut input: impl Read, mut visit: impl FnMut(&[u8])) -> Result<(
         visit(&buffer[..begun]);
     }
     Ok(())
+}
+
+/// The lines of such a block, without their newlines, and cut to [`LIMIT`] bytes.
+pub fn lines(block: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', block).chain([block.len()]).map(move |end| {
+        let line = &block[start..end.min(start + LIMIT)];
+        start = end + 1;
+        line
+    })
 }
 
 #[cfg(test)]
@@ -66,18 +75,19 @@ mod tests {
         let expected: Vec<Vec<u8>> =
             text.split(|&byte| byte == b'\n').map(|line| line[..line.len().min(LIMIT)].to_vec()).collect();
         for step in [1, 2, 7, LIMIT, BUFFER, usize::MAX] {
-            let mut lines = Vec::new();
-            each_line(Drip(&text, step, false), |line| lines.push(line.to_vec())).unwrap();
-            assert!(lines == expected, "read by {step}");
+            let mut found = Vec::new();
+            each_block(Drip(&text, step, false), |block| found.extend(lines(block).map(<[u8]>::to_vec)))
+                .unwrap();
+            assert!(found == expected, "read by {step}");
         }
     }
 
     #[test]
     fn an_empty_file_has_no_line_and_a_final_newline_adds_none() {
         for (text, expected) in [("", 0), ("\n", 1), ("a\n", 1), ("a\nb", 2)] {
-            let mut lines = 0;
-            each_line(text.as_bytes(), |_| lines += 1).unwrap();
-            assert_eq!(lines, expected, "{text:?}");
+            let mut count = 0;
+            each_block(text.as_bytes(), |block| count += lines(block).count()).unwrap();
+            assert_eq!(count, expected, "{text:?}");
         }
     }
 }
