@@ -3,9 +3,6 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long anybody may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-
 /// What timeout(1) exits with where it had to end its command.
 const TIMED_OUT: i32 = 124;
 
@@ -16,8 +13,10 @@ pub(crate) struct Figures {
     pub(crate) wall: Duration,
     /// CPU time of all its processes.
     pub(crate) cpu: Duration,
-    /// The largest resident set of any one of them, in KiB.
-    pub(crate) peak_kib: i64,
+    /// The largest resident set of any one of them, in bytes.
+    pub(crate) peak: u64,
+    /// What it exited with.
+    pub(crate) code: i32,
 }
 
 impl Figures {
@@ -27,13 +26,19 @@ impl Figures {
     }
 }
 
-/// Runs `command`, which must succeed; `None` if it takes longer than [`LIMIT`].
-pub(crate) fn run(command: &Command) -> Option<Figures> {
+/// Runs `command`; `None` if it takes longer than `limit`.
+pub(crate) fn run_within(command: &Command, limit: Duration) -> Option<Figures> {
     let mut limited = Command::new("timeout");
-    limited.arg(LIMIT.as_secs().to_string()).arg(command.get_program()).args(command.get_args());
+    limited.args(["--kill-after=5", &limit.as_secs_f64().to_string()]);
+    limited.arg(command.get_program()).args(command.get_args());
     limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     limited.current_dir(command.get_current_dir().unwrap());
-    let command = limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Some(run(&mut limited)).filter(|figures| figures.code != TIMED_OUT)
+}
+
+/// Runs `command`, which must end by itself.
+pub(crate) fn run(command: &mut Command) -> Figures {
     let begin = Instant::now();
     #[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -43,12 +48,15 @@ pub(crate) fn run(command: &Command) -> Option<Figures> {
     // SAFETY: both pointers are to live variables of the right types; nobody else waits for this child.
     let waited = unsafe { libc::wait4(child.id().cast_signed(), &raw mut status, 0, &raw mut usage) };
     let wall = begin.elapsed();
-    if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == TIMED_OUT {
-        return None;
-    }
-    assert!(waited > 0 && status == 0, "{command:?}: wait status {status:#x}");
+    assert!(waited > 0 && libc::WIFEXITED(status), "{command:?}: wait status {status:#x}");
     let time = |time: libc::timeval| {
         Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_usec).unwrap() * 1000)
     };
-    Some(Figures { wall, cpu: time(usage.ru_utime) + time(usage.ru_stime), peak_kib: usage.ru_maxrss })
+    Figures {
+        wall,
+        cpu: time(usage.ru_utime) + time(usage.ru_stime),
+        // getrusage(2): in kilobytes.
+        peak: usage.ru_maxrss.cast_unsigned() * 1024,
+        code: libc::WEXITSTATUS(status),
+    }
 }

@@ -1,0 +1,121 @@
+//! A program that prints 1 GiB, into a file by itself and as a case.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::Options;
+use crate::measure;
+use crate::roles;
+use crate::table;
+
+const SIZE: u64 = 1 << 30;
+
+/// Measures and prints it: where temporary files are, and in memory, where no disk can disturb.
+pub(crate) fn measure(options: &Options) {
+    on(&std::env::temp_dir(), options);
+    on(Path::new("/dev/shm"), options);
+}
+
+fn on(place: &Path, options: &Options) {
+    let Ok(directory) = TempDir::new_in(place) else {
+        println!("\nNot measured on {}: it cannot be written to.", place.display());
+        return;
+    };
+    prepare(directory.path());
+    let mut bare = Duration::MAX;
+    let (mut loud, mut quiet) = (Case::WORST, Case::WORST);
+    for round in 0..options.rounds {
+        bare = bare.min(into_file(directory.path()));
+        loud = loud.better(case(directory.path(), "loud", round));
+        quiet = quiet.better(case(directory.path(), "quiet", round));
+    }
+    let row = |what: &str, told: Duration, wall: Duration, peak: String| {
+        [what.to_owned(), table::seconds(told), table::ratio(told, bare), table::seconds(wall), peak]
+    };
+    let rows = [
+        row("`prog > file`", bare, bare, String::new()),
+        row("a case that prints as much", loud.told, loud.wall, table::megabytes(loud.peak)),
+        row("a case that prints nothing", quiet.told, quiet.wall, table::megabytes(quiet.peak)),
+    ];
+    let title = format!(
+        "**A program that prints 1 GiB**, results in {}, the best of {}:",
+        place.display(),
+        options.rounds
+    );
+    table::print(&title, ["", "until its end is told", "ratio", "the whole run", "peak memory"], &rows);
+}
+
+fn prepare(directory: &Path) {
+    fs::create_dir_all(directory.join("selftests")).unwrap();
+    fs::copy(std::env::current_exe().unwrap(), directory.join("selftests/print_test")).unwrap();
+    let variant = |name: &str, size: u64| {
+        format!(
+            "[[test]]\nname = \"{name}\"\nselftest = \"print_test\"\nargs = [\"{}\", \"{size}\"]\n",
+            roles::PRINT
+        )
+    };
+    fs::write(directory.join("output.toml"), variant("loud", SIZE) + &variant("quiet", 0)).unwrap();
+    fs::create_dir_all(directory.join("root/dev")).unwrap();
+    fs::write(directory.join("root/dev/kvm"), "").unwrap();
+}
+
+/// Runs the program by itself.
+fn into_file(directory: &Path) -> Duration {
+    let path = directory.join("file");
+    let mut command = Command::new(directory.join("selftests/print_test"));
+    command.args([roles::PRINT, &SIZE.to_string()]).stdout(File::create(&path).unwrap());
+    let figures = measure::run(&mut command);
+    assert_eq!((figures.code, fs::metadata(&path).unwrap().len()), (0, SIZE));
+    fs::remove_file(path).unwrap();
+    figures.wall
+}
+
+/// What a case took.
+#[derive(Clone, Copy)]
+struct Case {
+    /// From the runner's start until it tells how the case ended.
+    told: Duration,
+    /// Until the runner's end.
+    wall: Duration,
+    /// The most memory of the runner, in bytes.
+    peak: u64,
+}
+
+impl Case {
+    const WORST: Self = Self { told: Duration::MAX, wall: Duration::MAX, peak: u64::MAX };
+
+    fn better(self, other: Self) -> Self {
+        if other.told < self.told { other } else { self }
+    }
+}
+
+/// Runs the program as the only case of a run.
+fn case(directory: &Path, name: &str, round: usize) -> Case {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
+    let output = format!("{name}-{round}");
+    command.args(["run", "--selftests", "selftests", "--config", "output.toml", "--output", &output]);
+    command.args([&format!("output::{name}"), "--exact"]).current_dir(directory);
+    command.env("KVM_TESTS_ROOT", directory.join("root"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
+    let begin = Instant::now();
+    let told = std::thread::spawn(move || {
+        let is_result = |line: &String| line.starts_with("test output::") && line.ends_with(" ok");
+        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+        lines.find(is_result).expect("a result");
+        let told = begin.elapsed();
+        lines.for_each(drop);
+        told
+    });
+    let figures = measure::run(&mut command);
+    // It holds the pipe open.
+    drop(command);
+    assert_eq!(figures.code, 0);
+    fs::remove_dir_all(directory.join(output)).unwrap();
+    Case { told: told.join().unwrap(), wall: figures.wall, peak: figures.peak }
+}
