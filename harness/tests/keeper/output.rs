@@ -18,10 +18,10 @@ fn lines(from: usize, to: usize) -> String {
 fn of_long_output_the_start_and_the_end_are_kept() {
     let mut stage = Stage::new();
     let mut task = stage.fixture(&["flood", "1600"]);
-    task.output_cap = 320;
+    task.output_cap = 640;
     let ended = stage.run(&task);
     assert_eq!((ended.exit, ended.output), (Exit::Code(0), Output::Cut));
-    let expected = [lines(0, 10), "\n[1280 bytes of output left out here]\n".into(), lines(90, 100)].concat();
+    let expected = [lines(0, 35), "\n[960 bytes of output left out here]\n".into(), lines(95, 100)].concat();
     assert_eq!(stage.stdout(), expected);
 }
 
@@ -48,9 +48,9 @@ fn a_flood_does_not_fill_the_disk_while_it_goes_on() {
     };
     let ended = stage.run_until(&task, is_freed, || handle.interrupt());
     assert_eq!(ended.output, Output::Cut);
-    let [half, all] = [CAP / 2, FLOOD].map(|bytes| usize::try_from(bytes / 16).unwrap());
+    let [start, end, all] = [CAP - CAP / 8, CAP / 8, FLOOD].map(|bytes| usize::try_from(bytes / 16).unwrap());
     let line = format!("\n[{} bytes of output left out here]\n", FLOOD - CAP);
-    let expected = [lines(0, half), line, lines(all - half, all)].concat();
+    let expected = [lines(0, start), line, lines(all - end, all)].concat();
     assert!(stage.stdout() == expected, "it is something else");
 }
 
