@@ -16,7 +16,7 @@ pub(crate) struct Comparison {
     limit: Duration,
     /// With the round that took the least time, and its figures.
     contenders: Vec<(Contender, Option<(usize, Figures)>)>,
-    absent: Vec<&'static str>,
+    absent: Vec<String>,
 }
 
 impl Comparison {
@@ -72,7 +72,7 @@ impl Comparison {
         let rows: Vec<_> = self.contenders.iter().map(row).collect();
         table::print(title, ["", "wall", of, "own CPU", "peak memory"], &rows);
         if !self.absent.is_empty() {
-            println!("\nNot here: {}.", self.absent.join(", "));
+            println!("\nLeft out: {}.", self.absent.join(", "));
         }
     }
 }

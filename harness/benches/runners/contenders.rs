@@ -37,13 +37,13 @@ impl Contender {
     }
 }
 
-/// Those who are here, the floor first and this project second, and the names of those who are not.
-pub(crate) fn all(workload: &Workload, workers: usize) -> (Vec<Contender>, Vec<&'static str>) {
+/// Those who are here, the floor first and this project second, and the names of those who are not, with the reason.
+pub(crate) fn all(workload: &Workload, workers: usize) -> (Vec<Contender>, Vec<String>) {
     let (mut here, mut absent) = (Vec::new(), Vec::new());
     for (name, prepare) in CONTENDERS {
         match prepare(workload, workers) {
-            Some(command) => here.push(Contender { name, command }),
-            None => absent.push(*name),
+            Ok(command) => here.push(Contender { name, command }),
+            Err(reason) => absent.push(format!("{name} ({reason})")),
         }
     }
     (here, absent)
@@ -55,8 +55,8 @@ pub(crate) const FLOOR: &str = "bare posix_spawn loop";
 /// This project's name, where it knows the durations.
 pub(crate) const OURS: &str = "**kvm-tests**";
 
-/// What gets one ready, once; `None` where it is not installed, or cannot run this many side by side.
-type Prepare = fn(&Workload, usize) -> Option<MakeCommand>;
+/// What gets one ready, once, or the reason why that cannot be.
+type Prepare = fn(&Workload, usize) -> Result<MakeCommand, &'static str>;
 
 const CONTENDERS: &[(&str, Prepare)] = &[
     (FLOOR, ours::bare),
@@ -73,7 +73,8 @@ const CONTENDERS: &[(&str, Prepare)] = &[
     ("LTP's kirk", frameworks::kirk),
 ];
 
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file())
+fn find(name: &str) -> Result<PathBuf, &'static str> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|directory| directory.join(name));
+    places.find(|path| path.is_file()).ok_or("not installed")
 }

@@ -6,20 +6,20 @@ use std::process::Command;
 use super::{MakeCommand, find};
 use crate::workload::Workload;
 
-pub(super) fn ctest(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn ctest(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let program = find("ctest")?;
     workload.write("ctest/CTestTestfile.cmake", "", |name, path| {
         format!("add_test({name} \"{}\")", path.display())
     });
     let directory = workload.directory().join("ctest");
-    Some(Box::new(move |_| {
+    Ok(Box::new(move |_| {
         let mut command = Command::new(&program);
         command.arg("--test-dir").arg(&directory).args(["-Q", "-j", &workers.to_string()]);
         command
     }))
 }
 
-pub(super) fn meson(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn meson(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let program = find("meson")?;
     workload.write("meson/meson.build", "project('programs')\n", |name, path| {
         format!("test('{name}', find_program('{}'))", path.display())
@@ -28,7 +28,7 @@ pub(super) fn meson(workload: &Workload, workers: usize) -> Option<MakeCommand> 
     if !build.exists() {
         succeed(Command::new(&program).arg("setup").arg(&build).arg(&source));
     }
-    Some(Box::new(move |_| {
+    Ok(Box::new(move |_| {
         let mut command = Command::new(&program);
         command.arg("test").arg("-C").arg(&build);
         command.args(["--no-rebuild", "--num-processes", &workers.to_string()]);
@@ -37,7 +37,7 @@ pub(super) fn meson(workload: &Workload, workers: usize) -> Option<MakeCommand> 
 }
 
 /// A test binary that becomes the program whose name it is asked for.
-pub(super) fn nextest(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn nextest(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let cargo = find("cargo-nextest").and(find("cargo"))?;
     let package = workload.directory().join("package");
     workload.write("package/list", "", |name, _| format!("{name}: test"));
@@ -52,7 +52,7 @@ pub(super) fn nextest(workload: &Workload, workers: usize) -> Option<MakeCommand
     build.args(["test", "--no-run", "--release", "--offline", "--manifest-path"]).arg(&manifest);
     succeed(build.env("CARGO_TARGET_DIR", &target));
     let selftests = workload.selftests().to_owned();
-    Some(Box::new(move |_| {
+    Ok(Box::new(move |_| {
         let mut command = Command::new(&cargo);
         command.args(["nextest", "run", "--release", "--offline", "--no-fail-fast", "--manifest-path"]);
         command.arg(&manifest).args(["--test-threads", &workers.to_string()]);

@@ -7,12 +7,12 @@ use super::{MakeCommand, find};
 use crate::workload::Workload;
 
 /// It wants TAP, which a shell prints for each program.
-pub(super) fn prove(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn prove(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let program = find("prove")?;
     let tap = workload.directory().join("tap.sh");
     fs::write(&tap, "\"$1\" && echo 1..1 && echo ok\n").unwrap();
     let programs = workload.programs.clone();
-    Some(Box::new(move |_| {
+    Ok(Box::new(move |_| {
         let mut command = Command::new(&program);
         command.args(["-Q", "-j", &workers.to_string(), "-e"]).arg(format!("/bin/sh {}", tap.display()));
         command.args(&programs);
@@ -20,10 +20,10 @@ pub(super) fn prove(workload: &Workload, workers: usize) -> Option<MakeCommand> 
     }))
 }
 
-pub(super) fn avocado(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn avocado(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let program = find("avocado")?;
     let (programs, directory) = (workload.programs.clone(), workload.directory().to_owned());
-    Some(Box::new(move |round| {
+    Ok(Box::new(move |round| {
         let mut command = Command::new(&program);
         command.args(["run", &format!("--max-parallel-tasks={workers}"), "--disable-sysinfo"]);
         command.arg("--job-results-dir").arg(directory.join(format!("avocado-{workers}-{round}")));
@@ -32,12 +32,12 @@ pub(super) fn avocado(workload: &Workload, workers: usize) -> Option<MakeCommand
     }))
 }
 
-pub(super) fn kirk(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn kirk(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let program = find("kirk")?;
     workload.write("ltp/runtest/programs", "", |name, path| format!("{name} {}", path.display()));
     let directory = workload.directory().to_owned();
     fs::create_dir_all(directory.join("ltp/testcases/bin")).unwrap();
-    Some(Box::new(move |round| {
+    Ok(Box::new(move |round| {
         let scratch = directory.join(format!("kirk-{workers}-{round}"));
         fs::create_dir(&scratch).unwrap();
         let mut command = Command::new(&program);

@@ -12,9 +12,9 @@ use crate::workload::Workload;
 const AGAIN: &str = "kvm-tests-again";
 
 /// This very program in its other role: see `roles.rs`.
-pub(super) fn bare(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn bare(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let list = workload.list.clone();
-    Some(Box::new(move |_| {
+    Ok(Box::new(move |_| {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg(roles::SPAWN_ALL).arg(&list).arg(workers.to_string());
         command
@@ -22,7 +22,7 @@ pub(super) fn bare(workload: &Workload, workers: usize) -> Option<MakeCommand> {
 }
 
 /// A run that knows from an earlier one how long everything takes.
-pub(super) fn again(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn again(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let runner = Runner::new(workload, workers);
     let place = workload.directory().join(AGAIN);
     if !place.exists() {
@@ -31,7 +31,7 @@ pub(super) fn again(workload: &Workload, workers: usize) -> Option<MakeCommand> 
         let status = first.status().unwrap();
         assert!(status.success() || workload.may_fail, "{first:?}: {status}");
     }
-    Some(Box::new(move |round| runner.command(&place, &output(workers, round))))
+    Ok(Box::new(move |round| runner.command(&place, &output(workers, round))))
 }
 
 /// Where those of a round are.
@@ -44,10 +44,10 @@ fn output(workers: usize, round: usize) -> String {
 }
 
 /// One that knows nothing.
-pub(super) fn first(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn first(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let runner = Runner::new(workload, workers);
     let place = workload.directory().join("kvm-tests-first");
-    Some(Box::new(move |round| runner.command(&place.join(format!("{workers}-{round}")), "run")))
+    Ok(Box::new(move |round| runner.command(&place.join(format!("{workers}-{round}")), "run")))
 }
 
 /// This project's program.

@@ -8,10 +8,10 @@ use std::process::Command;
 use super::{MakeCommand, find};
 use crate::workload::Workload;
 
-pub(super) fn xargs(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn xargs(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let program = find("xargs")?;
     let list = workload.list.clone();
-    Some(Box::new(move |_| {
+    Ok(Box::new(move |_| {
         let mut command = Command::new(&program);
         // It wants a command to add to; env(1) becomes the program itself.
         command.arg("-a").arg(&list).args(["-n1", &format!("-P{workers}"), "env"]);
@@ -19,10 +19,10 @@ pub(super) fn xargs(workload: &Workload, workers: usize) -> Option<MakeCommand> 
     }))
 }
 
-pub(super) fn parallel(workload: &Workload, workers: usize) -> Option<MakeCommand> {
+pub(super) fn parallel(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let program = find("parallel")?;
     let list = workload.list.clone();
-    Some(Box::new(move |_| {
+    Ok(Box::new(move |_| {
         let mut command = Command::new(&program);
         command.args([&format!("-j{workers}"), "--will-cite", "-a"]).arg(&list);
         command
@@ -30,8 +30,11 @@ pub(super) fn parallel(workload: &Workload, workers: usize) -> Option<MakeComman
 }
 
 /// It runs one after another only.
-pub(super) fn kselftest(workload: &Workload, workers: usize) -> Option<MakeCommand> {
-    let installed = PathBuf::from(std::env::var_os("KSELFTEST_INSTALL").filter(|_| workers == 1)?);
+pub(super) fn kselftest(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
+    if workers > 1 {
+        return Err("runs one after another only");
+    }
+    let installed = PathBuf::from(std::env::var_os("KSELFTEST_INSTALL").ok_or("no KSELFTEST_INSTALL")?);
     let tree = workload.directory().join("kselftest-tree");
     if !tree.exists() {
         fs::create_dir_all(tree.join("kselftest")).unwrap();
@@ -42,5 +45,5 @@ pub(super) fn kselftest(workload: &Workload, workers: usize) -> Option<MakeComma
         symlink(workload.selftests(), tree.join("kvm")).unwrap();
         workload.write("kselftest-tree/kselftest-list.txt", "", |name, _| format!("kvm:{name}"));
     }
-    Some(Box::new(move |_| Command::new(tree.join("run_kselftest.sh"))))
+    Ok(Box::new(move |_| Command::new(tree.join("run_kselftest.sh"))))
 }
