@@ -53,6 +53,7 @@ fn run(keeper: &mut Keeper, directory: &Path) {
         timeout: Some(Duration::from_secs(120)),
         grace: Duration::from_secs(5),
         output_cap: 64 << 20,
+        removes_shared_memory: false,
     };
     keeper.run(&task, |_| ()).unwrap();
 }

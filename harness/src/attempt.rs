@@ -17,9 +17,8 @@ use crate::keeper::{Ended, Output, RunError, Task};
 use crate::keepers::{Haste, Worker};
 use crate::kernel_log::cases::CaseId;
 use crate::kernel_log::splat::Splat;
-use crate::left_behind;
 use crate::no_links;
-use crate::outcome::{Exit, Outcome, Status, milliseconds, now_ms};
+use crate::outcome::{Exit, LeftBehind, Outcome, Status, milliseconds, now_ms};
 use crate::results::{Results, put_aside};
 use crate::slots::Taken;
 use crate::suite_run::SuiteRun;
@@ -30,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// The most that is kept of a case's standard output, and of its standard error, in bytes: the start and the end.
 const OUTPUT_CAP: u64 = 64 << 20;
+
+/// The step that is the selftest itself.
+const SELFTEST: &str = "command";
 
 /// A case that took less than this is followed at once by the next one on the same worker, which is told of it while the
 /// present one runs. To slower ones the time between two cases is nothing; and were the host to die of such a case, the
@@ -129,7 +131,7 @@ impl<'a> Attempt<'a> {
 
     /// The selftest itself.
     fn selftest(&mut self, place: &Path) -> Result<(), Verdict> {
-        let task = self.task("command", &self.case.command, place, self.timeout());
+        let task = self.task(SELFTEST, &self.case.command, place, self.timeout());
         let task = task.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
         self.outcome.output = Some(place.to_owned());
         let ended = loop {
@@ -224,7 +226,9 @@ impl<'a> Attempt<'a> {
         outcome.user_s = ended.user_time.as_secs_f64();
         outcome.system_s = ended.system_time.as_secs_f64();
         outcome.max_rss = ended.max_rss;
-        outcome.left_behind = left_behind::of_process(&outcome.name, ended.pid, ended.started);
+        let name = &outcome.name;
+        let of_case = |left: LeftBehind| LeftBehind { cases: vec![name.clone()], ..left };
+        outcome.left_behind = ended.left_behind.into_iter().map(of_case).collect();
         outcome.leaks = ended.leaks;
         outcome.assertion = evidence.assertion;
         outcome.subtests = evidence.ktap.subtests;
@@ -309,6 +313,8 @@ impl<'a> Attempt<'a> {
             timeout: Some(timeout),
             grace: GRACE,
             output_cap: OUTPUT_CAP,
+            // What a set-up makes is for the selftest.
+            removes_shared_memory: step == SELFTEST,
         })
     }
 

@@ -18,14 +18,14 @@ use crate::traces::{Segment, Trace, Traces};
 /// How many cases are named that may have left something.
 const NAMED: usize = 4;
 
-/// Removes the shared memory that the process `pid` of `case`, which began at `started` and has just ended, made and left, and
-/// returns it; what another process has attached is left alone.
-pub fn of_process(case: &str, pid: i32, started: SystemTime) -> Vec<LeftBehind> {
+/// Removes the shared memory that the process `pid`, which began at `started` and has just ended, made and left, and returns
+/// it, without a case; what another process has attached is left alone.
+pub fn of_process(pid: i32, started: SystemTime) -> Vec<LeftBehind> {
     let of_case = Segment::all().filter(|segment| segment.is_of(pid, started));
     let left = of_case.map(|segment| LeftBehind {
         what: segment.trace().what,
         made_ms: segment.trace().made_ms.map(|(from, _)| from),
-        cases: vec![case.to_owned()],
+        cases: Vec::new(),
         removed: segment.attached == 0
             && i32::try_from(segment.id).is_ok_and(|id| remove_shared_memory(id).is_ok()),
     });

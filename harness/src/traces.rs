@@ -12,6 +12,9 @@ use rustix::process::geteuid;
 use crate::host::size;
 use crate::outcome::milliseconds;
 
+/// By how much the kernel's seconds may be late: it counts them at its ticks, which a host of many guests may miss.
+const LATE: Duration = Duration::from_millis(100);
+
 /// The directory of shm_open(3).
 const DEV_SHM: &str = "/dev/shm";
 
@@ -109,7 +112,8 @@ impl Segment {
     /// Whether the process `pid`, which was started at this time, made it: its ID is not given to another one before it has
     /// ended.
     pub fn is_of(&self, pid: i32, started: SystemTime) -> bool {
-        let started_s = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let started = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let started_s = started.saturating_sub(LATE).as_secs();
         self.creator == i64::from(pid) && u64::try_from(self.made_s).is_ok_and(|made_s| made_s >= started_s)
     }
 

@@ -92,3 +92,13 @@ fn a_run_that_leaves_nothing_says_nothing() {
     assert_eq!((ran.code, of_run(&fixture).len()), (Some(0), 0), "{}{}", ran.stdout, ran.stderr);
     assert!(!ran.stdout.contains("LEFT BEHIND"), "{}", ran.stdout);
 }
+
+#[test]
+fn shared_memory_of_a_case_is_gone_before_the_next_begins() {
+    // As long as this, the kernel's clock begins a new second meanwhile.
+    let make = "! grep -q ' 8192 ' /proc/sysvipc/shm || exit 1; exec ipcmk -M 8192";
+    let names = (0..300).map(|number| format!("t{number:03}_test"));
+    let fixture = names.fold(Fixture::new(), |fixture, name| fixture.selftest(&name, make));
+    let ran = run_apart(&fixture, ":", &["--test-threads", "1"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+}

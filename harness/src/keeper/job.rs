@@ -17,6 +17,7 @@ use super::start::Ready;
 use super::system::{self, Reaped, Usage};
 use super::task::{Ended, Output, Task};
 use super::tree;
+use crate::left_behind;
 use crate::outcome::{Exit, Leak};
 
 /// For how long a process may outlive the main process without being called left behind: it may be about to notice,
@@ -315,6 +316,10 @@ impl Job<'_> {
                 Some(Cause::Flood) => Output::Flooded,
                 _ if stdout || stderr => Output::Cut,
                 _ => Output::Whole,
+            },
+            left_behind: match self.task.removes_shared_memory {
+                true => left_behind::of_process(self.pid, started),
+                false => Vec::new(),
             },
         }
     }

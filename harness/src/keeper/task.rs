@@ -7,7 +7,7 @@ use std::{fmt, io, path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{Exit, Leak};
+use crate::outcome::{Exit, Leak, LeftBehind};
 
 /// One program to run, in the environment that its keeper was started with. Relative paths start at the runner's current directory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct Task {
     /// How many bytes are kept of each of its outputs: of a longer one the start and the end, half of it each.
     /// While it runs, a file may take some thirty times as much of the disk.
     pub output_cap: u64,
+    /// Whether System V shared memory that its main process made and left is removed, before the next task is started.
+    pub removes_shared_memory: bool,
 }
 
 impl Task {
@@ -66,6 +68,8 @@ pub struct Ended {
     pub max_rss: u64,
     /// What became of its output.
     pub output: Output,
+    /// The shared memory that its main process made and left, where that was to be removed.
+    pub left_behind: Vec<LeftBehind>,
 }
 
 /// What became of a task's output.

@@ -55,6 +55,7 @@ impl Stage {
             timeout: Some(HOPELESS),
             grace: HOPELESS,
             output_cap: 1 << 20,
+            removes_shared_memory: false,
         }
     }
 

@@ -184,6 +184,7 @@ fn run(directory: &Path, args: &[&str]) {
         timeout: None,
         grace: Duration::from_secs(1),
         output_cap: 64 << 10,
+        removes_shared_memory: false,
     };
     let ended = Keeper::start().unwrap().run(&task, |_| ()).unwrap();
     println!("{}", serde_json::to_string(&ended).unwrap());
