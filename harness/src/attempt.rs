@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -32,11 +31,6 @@ const OUTPUT_CAP: u64 = 64 << 20;
 
 /// The step that is the selftest itself.
 const SELFTEST: &str = "command";
-
-/// A case that took less than this is followed at once by the next one on the same worker, which is told of it while the
-/// present one runs. To slower ones the time between two cases is nothing; and were the host to die of such a case, the
-/// next one would be suspected without need.
-pub(crate) const FAST: Duration = Duration::from_millis(20);
 
 /// What a case may share with the next one.
 pub(crate) struct Share {
@@ -141,7 +135,6 @@ impl<'a> Attempt<'a> {
             }
         };
         let ended = ended.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
-        self.executor.is_fast.store(ended.duration < FAST, Ordering::Relaxed);
         let evidence = read_evidence(&task).map_err(|error| (Status::Failed, format!("{error:#}")))?;
         self.conclude(ended, evidence);
         if disk_is_full(&task.stdout) {
@@ -156,8 +149,7 @@ impl<'a> Attempt<'a> {
         let (executor, outcome, logged) = (self.executor, &mut *self.outcome, self.logged);
         let Some(mut worker) = self.worker.take() else { return Err(RunError::Returned) };
         let (share, before) = (&mut self.share, self.before);
-        let place =
-            share.as_ref().filter(|_| executor.is_fast.load(Ordering::Relaxed)).map(|share| share.place);
+        let place = share.as_ref().map(|share| share.place);
         let (next, passing) = place.map(|_| worker.next()).unzip();
         let started = |pid| {
             (outcome.pid, outcome.started_ms) = (Some(pid), now_ms());
@@ -197,6 +189,10 @@ impl<'a> Attempt<'a> {
         executor.check_interruption()?;
         let no_run = |error: anyhow::Error| (Status::NoRun, format!("{error:#}"));
         for path in [&task.stdout, &task.stderr] {
+            // All but certainly it has not run.
+            if path.metadata().is_ok_and(|file| file.len() == 0) {
+                no_links::remove(path).ok();
+            }
             put_aside(path).with_context(|| format!("put aside {}", path.display())).map_err(no_run)?;
         }
         let worker = executor.take_worker()?;

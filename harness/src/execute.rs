@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use crate::attempt::{Attempt, Share, directory_of_suite};
 use crate::case::{Case, Suite};
 use crate::event::{Event, Observer};
 use crate::gate::Gate;
+use crate::history::History;
 use crate::keepers::{Haste, Keepers, Worker};
 use crate::kernel_log::KernelLog;
 use crate::neighbours::Neighbours;
@@ -21,6 +21,11 @@ use crate::outcome::{Outcome, Status};
 use crate::results::Results;
 use crate::slots::{Demand, Slots, Taken, Turn};
 use crate::suite_run::SuiteRun;
+
+/// A case that took less than this in the last run is followed at once by the next one on the same worker, which is told of
+/// that while the present one runs. To slower ones the time between two cases is nothing, another worker may be free long
+/// before, and were the host to die of such a case, the next one would be suspected without need.
+const FAST: Duration = Duration::from_millis(20);
 
 /// What all cases of a run are run with.
 pub struct Executor {
@@ -32,8 +37,8 @@ pub struct Executor {
     pub gate: Gate,
     /// What the cases that run side by side share.
     pub slots: Arc<Slots<Offer>>,
-    /// Whether the last case that ended was [`FAST`](crate::attempt::FAST).
-    pub is_fast: AtomicBool,
+    /// How long the cases took in earlier runs.
+    pub history: Arc<History>,
     /// The host, which is shared with other runs.
     pub host: Neighbours,
     /// The suites of this run.
@@ -64,9 +69,13 @@ pub struct Offer {
     pub(crate) end: End,
 }
 
-/// Whether there is nothing to run for `case` but its selftest, beside whatever else: so it may use what another one
-/// offers, and offer that itself.
-pub fn is_plain(case: &Case) -> bool {
+/// Whether the next case is made ready while `case` runs.
+pub fn is_followed(case: &Case, history: &History) -> bool {
+    is_plain(case) && history.expected(&case.name.listed()).is_some_and(|expected| expected < FAST)
+}
+
+/// Whether there is nothing to run for `case` but its selftest, beside whatever else: so it may follow another one at once.
+fn is_plain(case: &Case) -> bool {
     let commands = [&case.precheck, &case.setup, &case.teardown, &case.suite.setup, &case.suite.teardown];
     commands.iter().all(|command| command.is_none())
         && !(case.exclusive || case.suspect || Demand::of(case).is_special())
@@ -107,7 +116,7 @@ impl Executor {
                         (Some(worker), taken)
                     }
                 };
-                let share = is_plain(case).then_some((place, end));
+                let share = is_followed(case, &self.history).then_some((place, end));
                 self.run(case, suite, lent, before.as_ref(), share, &mut outcome)
             }
             Err(verdict) => {

@@ -8,7 +8,6 @@ use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
@@ -27,7 +26,7 @@ use crate::entry::{Entry, RunInfo, SCHEMA_VERSION};
 use crate::environment::root::Root;
 use crate::environment_commands;
 use crate::event::{Event, Observer};
-use crate::execute::{Executor, is_plain, suites_of};
+use crate::execute::{Executor, is_followed, suites_of};
 use crate::forward::Forward;
 use crate::gate::Gate;
 use crate::header;
@@ -293,7 +292,7 @@ impl Run<'_> {
                 slots: u32::try_from(self.info.workers).unwrap_or(u32::MAX),
                 memory: Host::available_memory(),
             })),
-            is_fast: AtomicBool::new(false),
+            history: Arc::clone(&self.history),
             host: neighbours,
             suites: suites_of(executed()),
             timeout: self.options.timeout(),
@@ -494,13 +493,13 @@ impl Run<'_> {
         selected.chain((0..self.filtered_out).map(|_| trial::filtered_out())).collect()
     }
 
-    /// libtest-mimic's threads: one for each worker, one for the case that follows each, and one for each case that may
+    /// libtest-mimic's threads: one for each worker, one for what follows each fast case, and one for each case that may
     /// have to wait while others can run.
     fn threads(&self) -> usize {
         let workers = self.info.workers;
-        let following = self.cases.iter().filter(|case| is_plain(case)).count().saturating_sub(workers);
+        let followed = self.cases.iter().filter(|case| is_followed(case, &self.history)).count();
         let special = self.cases.iter().filter(|case| workers > 1 && Demand::of(case).is_special()).count();
-        workers + following.min(workers) + special.min(MOST_WAITING)
+        workers + followed.min(workers) + special.min(MOST_WAITING)
     }
 
     /// Has libtest-mimic run all `trials`. It panics where it cannot start a thread, after those that it could start have
