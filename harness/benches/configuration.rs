@@ -1,5 +1,6 @@
 //! What 10,000 tests in files cost: to read them, and to list them with the real program, which nextest starts anew for
-//! each case. Fails where that needs twice what is promised: `cargo bench -p harness --bench configuration`.
+//! each case. Fails where that needs more memory than is promised; what it takes is counted in instructions elsewhere:
+//! `cargo bench -p harness --bench configuration`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up is of no use")]
 
@@ -40,7 +41,7 @@ fn main() {
     let directory = tempfile::tempdir().unwrap();
     let is_kept = list(directory.path(), &toml, rounds);
     println!("promised: {} ms, {:.1} MB", LISTED_IN.as_millis(), megabytes(MEMORY));
-    assert!(is_kept || !is_measured, "more than twice what is promised");
+    assert!(is_kept || !is_measured, "more memory than is promised");
 }
 
 fn read(toml: &str, rounds: usize) {
@@ -73,7 +74,7 @@ fn read(toml: &str, rounds: usize) {
     }
 }
 
-/// Lists the tests in every form, and finds one of them; returns whether that took no more than twice what is promised.
+/// Lists the tests in every form, and finds one of them; returns whether that took no more memory than is promised.
 fn list(directory: &Path, toml: &str, rounds: usize) -> bool {
     fs::create_dir_all(directory.join("root/dev")).unwrap();
     fs::write(directory.join("root/dev/kvm"), "").unwrap();
@@ -95,7 +96,7 @@ fn list(directory: &Path, toml: &str, rounds: usize) -> bool {
         let Figures { wall, cpu, peak, code } = figures.reduce(Figures::better).flatten().unwrap();
         assert_eq!(code, 0, "{command:?}");
         println!("  {:34} {wall:.1?}, {cpu:.1?} of CPU, {:.1} MB", args.join(" "), megabytes(peak));
-        is_kept &= wall <= 2 * LISTED_IN && peak <= 2 * MEMORY;
+        is_kept &= peak <= MEMORY;
     }
     is_kept
 }
