@@ -30,7 +30,7 @@ pub struct Task {
     pub timeout: Option<Duration>,
     /// The time between asking it to end (SIGTERM) and killing it.
     pub grace: Duration,
-    /// How many bytes are kept of each of its outputs: of a longer one the start and the end, half of it each.
+    /// How many bytes are kept of each of its outputs: of a longer one the start, and of its end an eighth of it.
     /// While it runs, a file may take some thirty times as much of the disk.
     pub output_cap: u64,
     /// Whether System V shared memory that its main process made and left is removed, before the next task is started.
