@@ -163,8 +163,7 @@ impl<'a> Attempt<'a> {
             executor.tell(Event::Started(outcome));
         };
         let ended = executor.keepers.run(&mut worker, task, Haste::Interruptible, started);
-        let is_over = ended.as_ref().is_ok_and(|ended| ended.leaks.iter().all(|leak| !leak.unkillable));
-        if place.is_some() && is_over {
+        if place.is_some() && ended.as_ref().is_ok_and(|ended| !ended.leaves_unkillable()) {
             executor.kernel_log.over(logged);
         }
         // What was not offered was not accepted either; then nobody waits for it to be passed on.

@@ -109,15 +109,16 @@ impl Executor {
         let result = match self.admit(case).and_then(|()| self.take_suite(case)) {
             Ok(taken) => {
                 of_suite = taken;
-                let lent = match self.slots.take(place, Demand::of(case), is_plain(case)) {
+                let (worker, taken) = match self.slots.take(place, Demand::of(case), is_plain(case)) {
                     Turn::Now(taken) => (None, taken),
                     Turn::Next(Offer { worker, taken, end }) => {
                         before = Some(end);
                         (Some(worker), taken)
                     }
                 };
-                let share = is_followed(case, &self.history).then_some((place, end));
-                self.run(case, suite, lent, before.as_ref(), share, &mut outcome)
+                let share = || Share { place, taken: taken.clone(), end };
+                let share = is_followed(case, &self.history).then(share);
+                self.run(case, suite, worker, before.as_ref(), share, &mut outcome)
             }
             Err(verdict) => {
                 self.slots.pass(place);
@@ -165,9 +166,9 @@ impl Executor {
         &self,
         case: &Case,
         suite: &SuiteRun,
-        (lent, taken): (Option<Worker>, Taken<Offer>),
+        worker: Option<Worker>,
         before: Option<&End>,
-        share: Option<(usize, End)>,
+        share: Option<Share>,
         outcome: &mut Outcome,
     ) -> Result<(), Verdict> {
         // Given back before the slot: who gets that next may need the host alone, or have had to wait for this one.
@@ -175,11 +176,11 @@ impl Executor {
         // It may have waited long for its environment, its slots and the host.
         self.check_interruption()?;
         self.tell(Event::Starting(outcome));
-        let worker = lent.map_or_else(|| self.take_worker(), Ok)?;
+        let worker = worker.map_or_else(|| self.take_worker(), Ok)?;
         outcome.worker = worker.number();
         let mut attempt = Attempt::new(self, case, worker, outcome);
         attempt.before = before;
-        attempt.share = share.map(|(place, end)| Share { place, taken: taken.clone(), end });
+        attempt.share = share;
         attempt.run(suite);
         attempt.finish();
         Ok(())

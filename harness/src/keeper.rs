@@ -144,7 +144,7 @@ impl Keeper {
     ) -> Result<Ended, RunError> {
         match exchange(self) {
             Ok(Ok(ended)) => {
-                self.used_up = ended.leaks.iter().any(|leak| leak.unkillable);
+                self.used_up = ended.leaves_unkillable();
                 Ok(ended)
             }
             Ok(Err(reason)) => Err(reason),

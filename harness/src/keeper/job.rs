@@ -78,9 +78,11 @@ pub(super) fn run(server: &mut Server, ready: Ready) -> Result<(Reply, Then), Jo
     };
     match job.supervise() {
         Ok(leaks) => {
-            job.server.is_used_up = leaks.iter().any(|leak| leak.unkillable);
-            let then = job.then();
-            Ok((Reply::Ended(Box::new(job.end(started, leaks))), then))
+            let is_disturbed = job.is_disturbed();
+            let ended = job.end(started, leaks);
+            server.is_used_up = ended.leaves_unkillable();
+            let then = if is_disturbed || server.is_used_up { Then::ReturnNext } else { Then::GoOn };
+            Ok((Reply::Ended(Box::new(ended)), then))
         }
         Err(error) => {
             // Nothing may survive the runner, nor what we did not expect.
@@ -176,12 +178,9 @@ impl Job<'_> {
         }
     }
 
-    fn then(&self) -> Then {
-        let is_interrupted = matches!(self.ending, Some(Ending { cause: Cause::Interrupt, .. }));
-        match self.server.is_used_up || is_interrupted || self.clock.is_stopped() {
-            true => Then::ReturnNext,
-            false => Then::GoOn,
-        }
+    /// Whether the runner has interrupted it, or stopped it without letting it go on.
+    fn is_disturbed(&self) -> bool {
+        matches!(self.ending, Some(Ending { cause: Cause::Interrupt, .. })) || self.clock.is_stopped()
     }
 
     fn resume(&mut self) {

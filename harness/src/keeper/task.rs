@@ -72,6 +72,13 @@ pub struct Ended {
     pub left_behind: Vec<LeftBehind>,
 }
 
+impl Ended {
+    /// Whether one of its processes is left that cannot be killed: its keeper runs nothing any more.
+    pub fn leaves_unkillable(&self) -> bool {
+        self.leaks.iter().any(|leak| leak.unkillable)
+    }
+}
+
 /// What became of a task's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
