@@ -6,6 +6,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What the last segment of an iteration's name begins with, before its number.
+const ITERATION: &str = "iteration_";
+
 /// The name of a case: `suite::variant`, with `environment::` before it for any environment but the host as it is.
 ///
 /// A variant of a matrix has one more segment in `variant` (`sweep::vcpus_4`).
@@ -40,7 +43,7 @@ impl CaseName {
         let environment = self.environment.iter().map(String::as_str);
         let named =
             environment.chain([self.suite.as_str()]).chain(self.variant.split("::")).map(Cow::Borrowed);
-        named.chain(self.iteration.map(|iteration| Cow::Owned(format!("iteration_{iteration}"))))
+        named.chain(self.iteration.map(|iteration| Cow::Owned(format!("{ITERATION}{iteration}"))))
     }
 }
 
@@ -50,21 +53,20 @@ impl fmt::Display for CaseName {
             write!(f, "{environment}::")?;
         }
         write!(f, "{}::{}", self.suite, self.variant)?;
-        self.iteration.map_or(Ok(()), |iteration| write!(f, "::iteration_{iteration}"))
+        self.iteration.map_or(Ok(()), |iteration| write!(f, "::{ITERATION}{iteration}"))
     }
 }
 
 /// The name of one iteration of the case that is `listed` so.
 pub fn of_iteration(listed: &str, number: u32) -> String {
-    format!("{listed}::iteration_{number}")
+    format!("{listed}::{ITERATION}{number}")
 }
 
 /// The name of a case without its iteration.
 pub fn listed(name: &str) -> &str {
-    match name.rsplit_once("::iteration_") {
-        Some((listed, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => {
-            listed
-        }
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match name.rsplit_once("::") {
+        Some((listed, last)) if last.strip_prefix(ITERATION).is_some_and(is_number) => listed,
         _ => name,
     }
 }

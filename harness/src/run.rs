@@ -497,9 +497,9 @@ impl Run<'_> {
     /// have to wait while others can run.
     fn threads(&self) -> usize {
         let workers = self.info.workers;
-        let followed = self.cases.iter().filter(|case| is_followed(case, &self.history)).count();
-        let special = self.cases.iter().filter(|case| workers > 1 && Demand::of(case).is_special()).count();
-        workers + followed.min(workers) + special.min(MOST_WAITING)
+        let followed = self.cases.iter().filter(|case| is_followed(case, &self.history));
+        let special = self.cases.iter().filter(|case| workers > 1 && Demand::of(case).is_special());
+        workers + followed.take(workers).count() + special.take(MOST_WAITING).count()
     }
 
     /// Has libtest-mimic run all `trials`. It panics where it cannot start a thread, after those that it could start have

@@ -34,7 +34,6 @@ pub struct Stay {
 impl Stay {
     /// Whether `other` tells of the same stay.
     pub fn is(&self, other: &Self) -> bool {
-        let key = |stay: &Self| (stay.pid, stay.entering_ms, stay.environment.clone());
-        key(self) == key(other)
+        (self.pid, self.entering_ms, &self.environment) == (other.pid, other.entering_ms, &other.environment)
     }
 }
