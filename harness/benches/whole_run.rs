@@ -2,7 +2,12 @@
 //! memory are measured. Fails where they need twice what is promised: `cargo bench -p harness --bench whole_run`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up is of no use")]
-#![expect(clippy::zombie_processes, reason = "wait4(2) waits for it")]
+
+#[expect(dead_code, reason = "only memory counts here, and there is no time limit")]
+#[path = "runners/measure.rs"]
+mod measure;
+#[path = "runners/stand_in.rs"]
+mod stand_in;
 
 use std::fmt::Write;
 use std::fs;
@@ -59,8 +64,6 @@ fn main() {
 
 fn prepare(directory: &Path, cases: usize) {
     let line = "Iteration 31 clear dirty log time: 0.000021953s & <vCPU 3> halted 13110 times\n";
-    fs::create_dir_all(directory.join("root/dev")).unwrap();
-    fs::write(directory.join("root/dev/kvm"), "").unwrap();
     fs::create_dir(directory.join("selftests")).unwrap();
     fs::write(directory.join("selftests/output"), line.repeat(OUTPUT / 2 / line.len() + 1)).unwrap();
     let selftest = directory.join("selftests/printing_test");
@@ -91,18 +94,10 @@ fn run(directory: &Path, format: &str) -> u64 {
         "run",
         "--overwrite",
     ]);
-    command.args(["--format", format, "big::"]).current_dir(directory);
-    command.env("KVM_TESTS_ROOT", directory.join("root")).stdout(Stdio::null()).stderr(Stdio::null());
-    let runner = command.spawn().unwrap();
-    let pid = libc::pid_t::try_from(runner.id()).unwrap();
-    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::uninit());
-    // SAFETY: both places are valid for what wait4(2) writes, which is all of `usage` where it succeeds.
-    let usage = unsafe {
-        assert_eq!(libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()), pid);
-        usage.assume_init()
-    };
-    assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 101, "wait status {status}");
-    u64::try_from(usage.ru_maxrss).unwrap() * 1024
+    command.args(["--format", format, "big::"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let figures = measure::run(stand_in::use_host_in(directory, &mut command));
+    assert_eq!(figures.code, 101);
+    figures.peak
 }
 
 /// How long it was from the end of the last case until all reports were there.

@@ -14,6 +14,7 @@ mod programs;
 mod real;
 mod roles;
 mod skewed;
+mod stand_in;
 mod table;
 mod workload;
 

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::Options;
 use crate::measure;
 use crate::roles;
+use crate::stand_in;
 use crate::table;
 
 const SIZE: u64 = 1 << 30;
@@ -60,8 +61,6 @@ fn prepare(directory: &Path) {
         )
     };
     fs::write(directory.join("output.toml"), variant("loud", SIZE) + &variant("quiet", 0)).unwrap();
-    fs::create_dir_all(directory.join("root/dev")).unwrap();
-    fs::write(directory.join("root/dev/kvm"), "").unwrap();
 }
 
 /// Runs the program by itself.
@@ -99,8 +98,8 @@ fn case(directory: &Path, name: &str, round: usize) -> Case {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
     let output = format!("{name}-{round}");
     command.args(["run", "--selftests", "selftests", "--config", "output.toml", "--output", &output]);
-    command.args([&format!("output::{name}"), "--exact"]).current_dir(directory);
-    command.env("KVM_TESTS_ROOT", directory.join("root"));
+    command.args([&format!("output::{name}"), "--exact"]);
+    stand_in::use_host_in(directory, &mut command);
     let (reader, writer) = std::io::pipe().unwrap();
     command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
     let begin = Instant::now();

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::MakeCommand;
 use crate::roles;
+use crate::stand_in;
 use crate::workload::Workload;
 
 /// Where the durations of earlier runs are, and the results beside them.
@@ -74,13 +75,11 @@ impl Runner {
 
     /// Keeps the durations in `place`, and the results in `output` there.
     fn command(&self, place: &Path, output: &str) -> Command {
-        fs::create_dir_all(place.join("root/dev")).unwrap();
+        fs::create_dir_all(place).unwrap();
         let mut command = Command::new(&self.program);
         command.args(&self.args).args(["--output", output]).current_dir(place);
         if !self.is_real {
-            // A stand-in for the host, since these programs need no KVM.
-            fs::write(place.join("root/dev/kvm"), "").unwrap();
-            command.env("KVM_TESTS_ROOT", place.join("root"));
+            stand_in::use_host_in(place, &mut command);
         }
         command
     }
