@@ -14,10 +14,15 @@ fn with_second(script: &str) -> Fixture {
     Fixture::new().selftest("a_test", "exit 0").selftest("b_test", script).selftest("c_test", "exit 0")
 }
 
+fn run_with_second(script: &str) -> (Fixture, Ran) {
+    let fixture = with_second(script);
+    let ran = fixture.run(&["--test-threads", "1"]);
+    (fixture, ran)
+}
+
 #[test]
 fn a_results_directory_removed_during_the_run_is_there_again_with_every_outcome() {
-    let fixture = with_second("rm -r ../run");
-    let ran = fixture.run(&["--test-threads", "1"]);
+    let (fixture, ran) = run_with_second("rm -r ../run");
     check_that_nothing_is_lost(&fixture, &ran);
     assert_eq!(ran.code, Some(101));
     assert_eq!(
@@ -36,8 +41,7 @@ fn a_results_directory_removed_during_the_run_is_there_again_with_every_outcome(
 
 #[test]
 fn a_results_directory_replaced_by_something_else_is_left_to_its_owner_and_said() {
-    let fixture = with_second("rm -r ../run; echo years > ../run");
-    let ran = fixture.run(&["--test-threads", "1"]);
+    let (fixture, ran) = run_with_second("rm -r ../run; echo years > ../run");
     assert_eq!(ran.code, Some(101));
     assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
     assert_eq!(fs::read_to_string(fixture.results()).unwrap(), "years\n");
@@ -47,8 +51,7 @@ fn a_results_directory_replaced_by_something_else_is_left_to_its_owner_and_said(
 
 #[test]
 fn the_output_of_a_case_removed_during_the_run_fails_that_case_alone() {
-    let fixture = with_second("rm -r ../run/b_test");
-    let ran = fixture.run(&["--test-threads", "1"]);
+    let (fixture, ran) = run_with_second("rm -r ../run/b_test");
     check_that_nothing_is_lost(&fixture, &ran);
     assert_eq!(ran.code, Some(101));
     assert_eq!(fixture.verdict("b_test::default").0, Status::Failed);
