@@ -13,15 +13,15 @@ use crate::event::{Event, Observer};
 use crate::keeper::remove_shared_memory;
 use crate::outcome::{LeftBehind, Outcome};
 use crate::printable::printable;
-use crate::traces::{Segment, Trace, Traces};
+use crate::traces::{Segments, Trace, Traces};
 
 /// How many cases are named that may have left something.
 const NAMED: usize = 4;
 
 /// Removes the shared memory that the process `pid`, which began at `started` and has just ended, made and left, and returns
-/// it, without a case; what another process has attached is left alone.
-pub fn of_process(pid: i32, started: SystemTime) -> Vec<LeftBehind> {
-    let of_case = Segment::all().filter(|segment| segment.is_of(pid, started));
+/// it, without a case; what another process has attached is left alone. `segments` are the host's.
+pub fn of_process(pid: i32, started: SystemTime, segments: &Segments) -> Vec<LeftBehind> {
+    let of_case = segments.read().filter(|segment| segment.is_of(pid, started));
     let left = of_case.map(|segment| LeftBehind {
         what: segment.trace().what,
         made_ms: segment.trace().made_ms.map(|(from, _)| from),

@@ -2,7 +2,8 @@
 //! and hugepages in use.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -39,7 +40,7 @@ impl Traces {
     /// Those of now. What cannot be read is taken for nothing.
     pub fn read() -> Self {
         let mut things = BTreeMap::new();
-        for segment in Segment::all() {
+        for segment in Segments::open().read() {
             things.insert(format!("shm {}", segment.id), segment.trace());
         }
         // Their creators' IDs are not told. The columns of the creator's user and of the time (ipc/sem.c, ipc/msg.c).
@@ -96,19 +97,35 @@ pub struct Segment {
     pub made_s: i64,
 }
 
-impl Segment {
-    /// All that there are. This is one read of a file that is all but empty on most hosts.
-    pub fn all() -> impl Iterator<Item = Self> {
+/// All segments of System V shared memory: an open file, as they are looked for after each case.
+#[derive(Debug)]
+pub struct Segments(Option<File>);
+
+impl Segments {
+    /// Those of this host; none without CONFIG_SYSVIPC.
+    pub fn open() -> Self {
+        Self(File::open("/proc/sysvipc/shm").ok())
+    }
+
+    /// This user's that there are now. The file is all but empty on most hosts.
+    pub fn read(&self) -> impl Iterator<Item = Segment> {
+        let mut text = Vec::with_capacity(1024);
+        if let Some(mut file) = self.0.as_ref() {
+            // From its start, where the file is made anew (fs/seq_file.c).
+            file.rewind().and_then(|()| file.read_to_end(&mut text)).ok();
+        }
         let own = i64::from(geteuid().as_raw());
         // key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime (ipc/shm.c)
-        sysvipc("shm").into_iter().filter_map(move |line| match line[..] {
+        numbers(&String::from_utf8_lossy(&text)).into_iter().filter_map(move |line| match line[..] {
             [_, id, _, size, creator, _, attached, _, _, made_by, _, _, _, made_s, ..] if made_by == own => {
-                Some(Self { id, size: u64::try_from(size).ok()?, creator, attached, made_s })
+                Some(Segment { id, size: u64::try_from(size).ok()?, creator, attached, made_s })
             }
             _ => None,
         })
     }
+}
 
+impl Segment {
     /// Whether the process `pid`, which was started at this time, made it: its ID is not given to another one before it has
     /// ended.
     pub fn is_of(&self, pid: i32, started: SystemTime) -> bool {
@@ -127,7 +144,11 @@ impl Segment {
 /// The numbers in the lines of a file in /proc/sysvipc.
 fn sysvipc(name: &str) -> Vec<Vec<i64>> {
     // Without CONFIG_SYSVIPC there is none.
-    let text = fs::read_to_string(format!("/proc/sysvipc/{name}")).unwrap_or_default();
+    numbers(&fs::read_to_string(format!("/proc/sysvipc/{name}")).unwrap_or_default())
+}
+
+/// The numbers in all lines of `text` but the first.
+fn numbers(text: &str) -> Vec<Vec<i64>> {
     let numbers = |line: &str| line.split_whitespace().map(|number| number.parse().ok()).collect();
     text.lines().skip(1).filter_map(numbers).collect()
 }

@@ -317,7 +317,7 @@ impl Job<'_> {
                 _ => Output::Whole,
             },
             left_behind: match self.task.removes_shared_memory {
-                true => left_behind::of_process(self.pid, started),
+                true => left_behind::of_process(self.pid, started, &self.server.segments),
                 false => Vec::new(),
             },
         }

@@ -21,6 +21,7 @@ use super::protocol::{self, Reply, Request};
 use super::start::{self, Ready};
 use super::task::{NotStarted, Task};
 use super::{NAME, system};
+use crate::traces::Segments;
 
 /// Serves the runner, which is at the other end of the socket that is our standard input, until it is gone.
 pub(super) fn serve() -> anyhow::Result<()> {
@@ -40,6 +41,7 @@ pub(super) fn serve() -> anyhow::Result<()> {
         nothing: File::open("/dev/null").context("open /dev/null")?,
         env: environment().context("read the environment")?,
         oom_score: OomScore::open(),
+        segments: Segments::open(),
         next: None,
         is_used_up: false,
     };
@@ -50,6 +52,7 @@ pub(super) fn serve() -> anyhow::Result<()> {
             Ok(Err(JobError::Failed(error))) => return Err(error),
             Err(reason) => (Reply::NotStarted(reason), Then::GoOn),
         };
+        // Before the next one starts: it might kill us.
         server.answer(&reply)?;
         if then == Then::ReturnNext {
             server.return_next()?;
@@ -79,6 +82,8 @@ pub(super) struct Server {
     pub(super) env: Vec<CString>,
     /// The likelihood of being killed when memory is short.
     pub(super) oom_score: Option<OomScore>,
+    /// The host's System V shared memory.
+    pub(super) segments: Segments,
     /// What is to be run after the present task.
     next: Option<Result<Ready, NotStarted>>,
     /// A process of an earlier task is left that cannot be killed: nothing is started any more.
