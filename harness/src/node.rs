@@ -1,7 +1,8 @@
 //! TOML and JSON as one kind of tree that knows where everything stands.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::ops::Range;
+use std::{fmt, thread};
 
 use memchr::memmem;
 use serde::Deserialize;
@@ -16,7 +17,10 @@ use crate::source::Source;
 const MAX_DEPTH: usize = 16;
 
 /// How much of a long TOML file is parsed at a time, in bytes: the parser takes forty times as much memory for it.
-const PART: usize = 64 << 10;
+const PART: usize = 32 << 10;
+
+/// The most parts that are parsed at a time.
+const MOST_PARSERS: usize = 2;
 
 /// The end of a part of it, and how the next one begins.
 const NEXT_TEST: &[u8] = b"\n[[test]]";
@@ -84,24 +88,55 @@ pub fn from_toml<'a>(source: &Source<'a>) -> Node<'a> {
     Node { at: 0, value: Value::Table(fields) }
 }
 
-/// Parses a long text in parts of at least `size` bytes, which begin where a test does. `None` where that may be another
-/// text than the whole: where a part has an error, as one that ends amid a string, or holds anything but tests.
+/// Parses a long text in parts of at least `size` bytes, which begin where a test does, on several CPUs. `None` where that
+/// may be another text than the whole: where a part has an error, as one that ends amid a string, or holds anything but
+/// tests.
 fn toml_in_parts(text: &str, size: usize) -> Option<Vec<Field<'_>>> {
-    let mut root = Vec::new();
+    let mut ends = Vec::new();
     let mut begin = 0;
     while begin < text.len() {
         let ahead = text.as_bytes().get(begin + size..).unwrap_or_default();
         let end = memmem::find(ahead, NEXT_TEST).map_or(text.len(), |at| begin + size + at + 1);
-        let part = toml_fields(DeTable::parse(&text[begin..end]).ok()?.into_inner(), begin);
-        if begin == 0 {
-            root = part;
-        } else {
-            let [tests] = <[_; 1]>::try_from(part).ok()?;
-            add_tests(&mut root, tests, text)?;
-        }
+        ends.push(begin..end);
         begin = end;
     }
+    let parse = |parts: &[Range<usize>]| -> Option<Vec<Vec<Field<'_>>>> {
+        let part = |part: &Range<usize>| {
+            Some(toml_fields(DeTable::parse(&text[part.clone()]).ok()?.into_inner(), part.start))
+        };
+        parts.iter().map(part).collect()
+    };
+    let mut parsed = in_parallel(&ends, parse)?.into_iter();
+    let mut root = parsed.next().unwrap_or_default();
+    for part in parsed {
+        let [tests] = <[_; 1]>::try_from(part).ok()?;
+        add_tests(&mut root, tests, text)?;
+    }
     Some(root)
+}
+
+/// What `work` makes of all `parts`, in their order, on as many CPUs as there are, up to [`MOST_PARSERS`].
+fn in_parallel<P: Sync, R: Send>(
+    parts: &[P],
+    work: impl Fn(&[P]) -> Option<Vec<R>> + Sync,
+) -> Option<Vec<R>> {
+    let workers = if parts.len() > 1 { num_cpus::get().min(MOST_PARSERS) } else { 1 };
+    let shares: Vec<&[P]> = parts.chunks(parts.len().div_ceil(workers).max(1)).collect();
+    let Some((own, others)) = shares.split_first() else { return Some(Vec::new()) };
+    thread::scope(|scope| {
+        let work = &work;
+        let others: Vec<_> = others
+            .iter()
+            .map(|&share| (share, thread::Builder::new().spawn_scoped(scope, move || work(share))))
+            .collect();
+        let mut done = work(own)?;
+        for (share, thread) in others {
+            // One that could not be started, or has panicked, is made up for here.
+            let joined = thread.ok().and_then(|thread| thread.join().ok());
+            done.extend(joined.unwrap_or_else(|| work(share))?);
+        }
+        Some(done)
+    })
 }
 
 fn add_tests<'a>(root: &mut Vec<Field<'a>>, added: Field<'a>, text: &str) -> Option<()> {
