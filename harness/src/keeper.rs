@@ -126,8 +126,11 @@ impl Keeper {
         if self.used_up {
             return Err(RunError::Broken(anyhow!("this keeper is used up")));
         }
-        let asked = self.handle.ask(task);
-        self.conclude(|keeper| asked.and_then(|()| keeper.answer(on_start)))
+        match self.handle.ask(task) {
+            Err(RunError::Broken(error)) => self.conclude(|_| Err(error)),
+            Err(reason) => Err(reason),
+            Ok(()) => self.follow(on_start),
+        }
     }
 
     /// Like [`Keeper::run`], for a task that was [asked](Handle::ask) for, next of all that were.
@@ -267,11 +270,17 @@ impl Handle {
     /// it. Of these there can be one at a time.
     ///
     /// # Errors
-    /// The keeper is gone, or there is no current directory.
-    pub fn ask(&self, task: &Task) -> anyhow::Result<()> {
-        let task = task.clone().absolute().context("find the current directory")?;
+    /// [`RunError::NotStarted`]: its output files cannot be created. [`RunError::Broken`]: the keeper is gone, or there is
+    /// no current directory. Either way the task may be asked for again.
+    pub fn ask(&self, task: &Task) -> Result<(), RunError> {
+        let task = task.clone().absolute().context("find the current directory").map_err(RunError::Broken)?;
+        let outputs = start::create_outputs(&task).map_err(RunError::NotStarted)?;
         let mut state = self.wait_while_stopped();
-        protocol::send(&self.socket, &Request::Run(Box::new(task))).context("ask the keeper")?;
+        let sent = protocol::send_with(&self.socket, &Request::Run(Box::new(task.clone())), &outputs);
+        sent.context("ask the keeper").map_err(|error| {
+            start::remove_outputs(&task);
+            RunError::Broken(error)
+        })?;
         state.asked += 1;
         Ok(())
     }

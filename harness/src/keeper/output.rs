@@ -4,13 +4,10 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_setfl};
-
-use crate::no_links;
 
 /// The middle of a file is freed once there are that many times the cap to free. What that spares all but the endless
 /// outputs is not little: while the pages of a gigabyte are freed, its writer waits for a tenth of a second or more.
@@ -38,11 +35,10 @@ pub(super) struct OutputFile {
 }
 
 impl OutputFile {
-    /// Creates the file, which must not exist; no symbolic link on the way is followed. `cap` is in bytes.
-    pub(super) fn create(path: &Path, cap: u64) -> io::Result<Self> {
-        // Appending, as its program may hand it to others who would overwrite each other's output. Readable, as
-        // cutting it moves its end.
-        Ok(Self { file: no_links::create_new(path)?, start: cap - cap / END, end: cap / END, freed: 0 })
+    /// Of `file`, up to `cap` bytes are kept. It must be open for appending, as its program may hand it to others who would
+    /// overwrite each other's output, and for reading, as cutting it moves its end.
+    pub(super) fn new(file: File, cap: u64) -> Self {
+        Self { file, start: cap - cap / END, end: cap / END, freed: 0 }
     }
 
     /// Frees the disk space of the middle of a file that is far too long, and goes on growing meanwhile. Returns

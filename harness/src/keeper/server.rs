@@ -17,7 +17,7 @@ use rustix::process::{getpid, set_child_subreaper, setsid};
 use rustix::thread::set_name;
 
 use super::job::{self, JobError, Then};
-use super::protocol::{self, Reply, Request};
+use super::protocol::{self, Incoming, Reply, Request};
 use super::start::{self, Ready};
 use super::task::{NotStarted, Task};
 use super::{NAME, system};
@@ -35,7 +35,7 @@ pub(super) fn serve() -> anyhow::Result<()> {
 
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned().context("use the socket")?);
     let mut server = Server {
-        requests: BufReader::new(socket.try_clone().context("clone the socket")?),
+        requests: BufReader::new(Incoming::new(socket.try_clone().context("clone the socket")?)),
         replies: socket,
         children,
         nothing: File::open("/dev/null").context("open /dev/null")?,
@@ -73,7 +73,7 @@ fn environment() -> Result<Vec<CString>, NulError> {
 
 /// What lasts longer than one task.
 pub(super) struct Server {
-    requests: BufReader<UnixStream>,
+    requests: BufReader<Incoming>,
     replies: UnixStream,
     children: OwnedFd,
     /// `/dev/null`, the standard input of every task.
@@ -108,7 +108,11 @@ impl Server {
                 return Ok(Some(next));
             }
             match protocol::receive(&mut self.requests).context("hear from the runner")? {
-                Some(Request::Run(_)) if self.is_used_up => self.answer(&Reply::Returned)?,
+                Some(Request::Run(task)) if self.is_used_up => {
+                    drop(self.requests.get_mut().take_files());
+                    start::remove_outputs(&task);
+                    self.answer(&Reply::Returned)?;
+                }
                 Some(Request::Run(task)) => self.prepare(*task),
                 // It was for a task that has ended meanwhile.
                 Some(_) => {}
@@ -119,7 +123,7 @@ impl Server {
 
     /// `task` is to be run next.
     pub(super) fn prepare(&mut self, task: Task) {
-        self.next = Some(start::prepare(task));
+        self.next = Some(start::prepare(task, self.requests.get_mut().take_files()));
     }
 
     fn answer(&self, reply: &Reply) -> anyhow::Result<()> {
@@ -130,7 +134,7 @@ impl Server {
     fn return_next(&mut self) -> anyhow::Result<()> {
         let Some(next) = self.next.take() else { return Ok(()) };
         if let Ok(next) = next {
-            next.give_up();
+            start::remove_outputs(&next.task);
         }
         self.answer(&Reply::Returned)
     }

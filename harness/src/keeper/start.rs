@@ -1,11 +1,14 @@
 //! How a task is started.
 
 use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::SystemTime;
+
+use rustix::io::Errno;
 
 use super::output::OutputFile;
 use super::server::Server;
@@ -22,19 +25,39 @@ pub(super) struct Ready {
     directory: CString,
 }
 
-/// Does for a task what can be done while another one runs: above all, creates its output files.
-pub(super) fn prepare(task: Task) -> Result<Ready, NotStarted> {
+/// Creates the output files of a task. This is for the runner to do, which has time while the task before runs: on some
+/// disks it takes longer than a fast task does.
+pub(super) fn create_outputs(task: &Task) -> Result<[File; 2], NotStarted> {
+    let create = |path: &Path| {
+        no_links::create_new(path).map_err(|error| not_started(format!("create {}", path.display()), &error))
+    };
+    let stdout = create(&task.stdout)?;
+    let stderr = create(&task.stderr).inspect_err(|_| remove(&task.stdout))?;
+    Ok([stdout, stderr])
+}
+
+/// Removes the output files of a task that will not be started here, so that another keeper can be asked for it.
+pub(super) fn remove_outputs(task: &Task) {
+    remove(&task.stdout);
+    remove(&task.stderr);
+}
+
+fn remove(path: &Path) {
+    // Where it stays, who creates it the next time tells of it.
+    no_links::remove(path).ok();
+}
+
+/// Does for a task what can be done while another one runs. `outputs` are the files that came with it.
+pub(super) fn prepare(task: Task, outputs: Option<[File; 2]>) -> Result<Ready, NotStarted> {
     let strings = || -> io::Result<_> {
         let string = |text: &OsStr| CString::new(text.as_bytes());
         let args = [task.program.as_os_str()].into_iter().chain(task.args.iter().map(AsRef::as_ref));
         Ok((args.map(string).collect::<Result<_, _>>()?, string(task.directory.as_os_str())?))
     };
     let (args, directory) = strings().map_err(|error| cannot_execute(&task, &error))?;
-    let create = |path: &Path| {
-        OutputFile::create(path, task.output_cap)
-            .map_err(|error| not_started(format!("create {}", path.display()), &error))
-    };
-    let outputs = [create(&task.stdout)?, create(&task.stderr)?];
+    // unix(7): those beyond the limit of open files are left out.
+    let too_many = || not_started("take its output files".to_owned(), &Errno::MFILE.into());
+    let outputs = outputs.ok_or_else(too_many)?.map(|file| OutputFile::new(file, task.output_cap));
     Ok(Ready { task, outputs, args, directory })
 }
 
@@ -55,14 +78,6 @@ impl Ready {
         server.oom_score.as_ref().inspect(|score| score.reset());
         let pid = spawned.map_err(|error| cannot_execute(&self.task, &error))?;
         Ok((pid, started))
-    }
-
-    /// Leaves it to another keeper, which will create its output files anew.
-    pub(super) fn give_up(self) {
-        for path in [&self.task.stdout, &self.task.stderr] {
-            // Where it stays, the other keeper tells of it.
-            no_links::remove(path).ok();
-        }
     }
 }
 
