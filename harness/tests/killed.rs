@@ -108,9 +108,10 @@ impl Killed {
 
     fn check(&mut self, output: &str, was_killed: bool) {
         wait_until(|| inhabitants(self.fixture.path()).is_empty());
+        // A name is printed before its result: the last line may be torn.
         let printed: BTreeMap<&str, &str> = output
-            .lines()
-            .filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "))
+            .split_inclusive('\n')
+            .filter_map(|line| line.strip_suffix('\n')?.strip_prefix("test ")?.split_once(" ... "))
             .map(|(name, result)| (name.trim(), result.split(' ').next().unwrap()))
             .filter(|(name, _)| self.selected.contains(*name))
             .collect();
