@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::Conclusion;
@@ -26,7 +26,7 @@ const MEMBERS: usize = 512;
 /// The writer of libtest's JSON.
 pub struct LibtestJson {
     out: Mutex<Box<dyn Write + Send>>,
-    results: PathBuf,
+    results: OwnedFd,
     shows_passed: bool,
     closed: Box<dyn Fn(&io::Error) + Send + Sync>,
 }
@@ -36,11 +36,11 @@ impl LibtestJson {
     /// A reader that goes away is told to `closed`.
     pub fn new(
         out: Box<dyn Write + Send>,
-        results: &Path,
+        results: OwnedFd,
         shows_passed: bool,
         closed: impl Fn(&io::Error) + Send + Sync + 'static,
     ) -> Self {
-        Self { out: Mutex::new(out), results: results.to_owned(), shows_passed, closed: Box::new(closed) }
+        Self { out: Mutex::new(out), results, shows_passed, closed: Box::new(closed) }
     }
 
     /// The run begins, with this many cases.

@@ -47,19 +47,26 @@ pub fn append(path: &Path) -> io::Result<File> {
 /// # Errors
 /// It cannot be opened, is no regular file, or there is a link on the way.
 pub fn open(path: &Path) -> io::Result<File> {
-    regular(open_at(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()))
+    regular(open_at(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())).map(|(file, _)| file)
 }
 
-/// Opens the regular file at `place` in the directory `root` for reading; `root` may be a link, or have links in its path.
+/// Opens the directory at `path`, which may be a link or have links in it, for [`open_beneath`].
+///
+/// # Errors
+/// As open(2) has them.
+pub fn directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Opens the regular file at `place` in the [`directory`] `root` for reading; returns it with its length in bytes.
 ///
 /// # Errors
 /// It cannot be opened, is no regular file, there is a link in `place`, or `place` leads out of `root`.
-pub fn open_beneath(root: &Path, place: &Path) -> io::Result<File> {
-    let root = openat(CWD, root, DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+pub fn open_beneath(root: impl AsFd, place: &Path) -> io::Result<(File, u64)> {
     if place.is_absolute() {
         return Err(Errno::XDEV.into());
     }
-    regular(open_at(&root, place, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()))
+    regular(open_at(root, place, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()))
 }
 
 /// Makes the directory `place` in the absolute `root`, and those on the way to it.
@@ -132,9 +139,10 @@ pub fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-fn regular(opened: Result<OwnedFd, Errno>) -> io::Result<File> {
+fn regular(opened: Result<OwnedFd, Errno>) -> io::Result<(File, u64)> {
     let file = File::from(opened.map_err(explained)?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+    let found = file.metadata()?;
+    if found.is_file() { Ok((file, found.len())) } else { Err(io::Error::other("it is no regular file")) }
 }
 
 /// The kernel's words for it are about loops.

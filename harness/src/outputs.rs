@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::console::Console;
@@ -18,15 +18,15 @@ const LONGEST_LINE: u64 = 4096;
 /// The observer that shows outputs on the standard output.
 #[derive(Debug)]
 pub struct Outputs {
-    results: PathBuf,
+    results: OwnedFd,
     console: Arc<Console>,
     shown: Shown,
 }
 
 impl Outputs {
     /// Shows what `shown` wants of what is kept in `results`.
-    pub fn new(results: &Path, console: Arc<Console>, shown: Shown) -> Self {
-        Self { results: results.to_owned(), console, shown }
+    pub fn new(results: OwnedFd, console: Arc<Console>, shown: Shown) -> Self {
+        Self { results, console, shown }
     }
 
     fn show(&self, outcome: &Outcome) -> io::Result<()> {
@@ -36,7 +36,7 @@ impl Outputs {
             let mut out = io::stdout().lock();
             for (stream, file) in streams {
                 match no_links::open_beneath(&self.results, &place.join(file)) {
-                    Ok(file) => copy(&format!("---- {} {stream} ----", outcome.name), file, &mut out)?,
+                    Ok((file, _)) => copy(&format!("---- {} {stream} ----", outcome.name), file, &mut out)?,
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(error) => return Err(error),
                 }

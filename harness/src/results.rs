@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -159,6 +159,14 @@ impl Results {
     /// The directory's absolute path.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The directory itself, for what is read in it.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn directory(&self) -> anyhow::Result<OwnedFd> {
+        no_links::directory(&self.root).with_context(|| format!("open {}", self.root.display()))
     }
 
     /// Where the output of `case` belongs, relative to the root: every segment of its name is a directory.

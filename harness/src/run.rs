@@ -245,7 +245,7 @@ impl Run<'_> {
             Arc::clone(&running),
             Arc::clone(&summary),
             Arc::clone(&pace),
-            self.results.root(),
+            self.results.directory()?,
             self.cases.len(),
         );
         let answering = inquiries.answer(standing, Arc::clone(&console))?;
@@ -262,7 +262,7 @@ impl Run<'_> {
             forward.clone(),
         ];
         observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
-        observers.extend(self.outputs(&console).map(|outputs| Arc::new(outputs) as Arc<dyn Observer>));
+        observers.extend(self.outputs(&console)?.map(|outputs| Arc::new(outputs) as Arc<dyn Observer>));
 
         // Where processes of nextest run side by side, what appears may be any one's.
         let watch = (!self.results.is_shared()).then(|| Arc::new(Watch::start()));
@@ -408,9 +408,11 @@ impl Run<'_> {
     }
 
     /// In JSON the output stands in the events.
-    fn outputs(&self, console: &Arc<Console>) -> Option<Outputs> {
-        let is_json = self.options.format() == Format::Json;
-        (!is_json).then(|| Outputs::new(self.results.root(), Arc::clone(console), self.options.shown()))
+    fn outputs(&self, console: &Arc<Console>) -> anyhow::Result<Option<Outputs>> {
+        if self.options.format() == Format::Json {
+            return Ok(None);
+        }
+        Ok(Some(Outputs::new(self.results.directory()?, Arc::clone(console), self.options.shown())))
     }
 
     fn libtest_json(&self, keepers: &Arc<Keepers>) -> anyhow::Result<Option<Arc<LibtestJson>>> {
@@ -423,7 +425,7 @@ impl Run<'_> {
         let closed = move |error: &io::Error| {
             keepers.interrupt(interruption::signal_for(error));
         };
-        Ok(Some(Arc::new(LibtestJson::new(out, self.results.root(), shows_passed, closed))))
+        Ok(Some(Arc::new(LibtestJson::new(out, self.results.directory()?, shows_passed, closed))))
     }
 
     /// libtest-mimic runs; what it prints goes nowhere, and ours is printed as it happens.

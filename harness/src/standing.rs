@@ -2,7 +2,7 @@
 
 use std::fmt::{Result, Write};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,21 +33,21 @@ pub struct Standing {
     running: Arc<Running>,
     summary: Arc<Summary>,
     pace: Arc<Pace>,
-    results: PathBuf,
+    results: OwnedFd,
     total: usize,
     begin: Instant,
 }
 
 impl Standing {
-    /// That of a run of `total` cases, which begins now and keeps its results in `results`.
+    /// That of a run of `total` cases, which begins now and keeps its results in the directory `results`.
     pub fn new(
         running: Arc<Running>,
         summary: Arc<Summary>,
         pace: Arc<Pace>,
-        results: &Path,
+        results: OwnedFd,
         total: usize,
     ) -> Self {
-        Self { running, summary, pace, results: results.to_owned(), total, begin: Instant::now() }
+        Self { running, summary, pace, results, total, begin: Instant::now() }
     }
 
     /// It as text, of several lines.

@@ -1,6 +1,7 @@
 //! The end of an output file, as text that may be shown anywhere.
 
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::no_links;
@@ -15,7 +16,7 @@ pub const STDERR: &str = "command.stderr";
 
 /// The printable end of the file `name` of `outcome`'s output, in the run's directory: see [`tail`]. Empty where there is
 /// no such file; where it cannot be read, the text says so.
-pub fn tail_of(outcome: &Outcome, run: &Path, name: &str, limit: usize) -> String {
+pub fn tail_of(outcome: &Outcome, run: impl AsFd, name: &str, limit: usize) -> String {
     let Some(place) = &outcome.output else { return String::new() };
     match tail(run, &place.join(name), limit) {
         Ok(text) => text,
@@ -29,15 +30,26 @@ pub fn tail_of(outcome: &Outcome, run: &Path, name: &str, limit: usize) -> Strin
 ///
 /// # Errors
 /// It cannot be read, is no regular file, or is reached through a link in `place`.
-pub fn tail(run: &Path, place: &Path, limit: usize) -> io::Result<String> {
-    let mut file = no_links::open_beneath(run, place)?;
-    let length = file.metadata()?.len();
+pub fn tail(run: impl AsFd, place: &Path, limit: usize) -> io::Result<String> {
+    let (bytes, skipped) = last_bytes(run, place, limit)?;
+    Ok(end_of(&bytes, skipped > 0, limit))
+}
+
+/// The last bytes of that file, at most `limit`, and how many there are before them.
+///
+/// # Errors
+/// As [`tail`] has them.
+pub fn last_bytes(run: impl AsFd, place: &Path, limit: usize) -> io::Result<(Vec<u8>, u64)> {
+    let (mut file, length) = no_links::open_beneath(run, place)?;
+    if length == 0 {
+        return Ok((Vec::new(), 0));
+    }
     // A file that is being written may have grown meanwhile.
     let skipped = length.saturating_sub(limit as u64);
     file.seek(SeekFrom::Start(skipped))?;
     let mut bytes = Vec::with_capacity(limit.min(usize::try_from(length).unwrap_or(limit)));
     file.take(limit as u64).read_to_end(&mut bytes)?;
-    Ok(end_of(&bytes, skipped > 0, limit))
+    Ok((bytes, skipped))
 }
 
 fn end_of(bytes: &[u8], is_cut: bool, limit: usize) -> String {
@@ -59,7 +71,8 @@ mod tests {
     fn tail_of_bytes(bytes: &[u8], limit: usize) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        tail(Path::new("/"), file.path().strip_prefix("/").unwrap(), limit).unwrap()
+        let root = no_links::directory(Path::new("/")).unwrap();
+        tail(root, file.path().strip_prefix("/").unwrap(), limit).unwrap()
     }
 
     #[test]
@@ -80,8 +93,8 @@ mod tests {
 
     #[test]
     fn what_is_no_regular_file_is_not_read() {
-        let dev = Path::new("/dev");
-        assert!(tail(dev, Path::new("zero"), 8).is_err());
-        assert!(tail(dev, Path::new("."), 8).is_err());
+        let dev = no_links::directory(Path::new("/dev")).unwrap();
+        assert!(tail(&dev, Path::new("zero"), 8).is_err());
+        assert!(tail(&dev, Path::new("."), 8).is_err());
     }
 }

@@ -20,6 +20,9 @@ use harness::record::Record;
 use harness::report::html;
 use records::{HOSTILE, hostile, large, small};
 
+/// A directory that has none of these cases' outputs.
+const WITHOUT_OUTPUTS: &str = "/";
+
 fn report(record: &Record, directory: &Path, previous: Option<&Record>) -> String {
     let mut page = Vec::new();
     html::write(record, directory, previous, &mut page).unwrap();
@@ -51,7 +54,7 @@ fn counts_of_record(record: &Record) -> BTreeMap<&'static str, usize> {
 #[test]
 fn the_matrix_counts_what_the_run_counts() {
     for record in [small(), large(), hostile()] {
-        let page = report(&record, Path::new("/nowhere"), None);
+        let page = report(&record, Path::new(WITHOUT_OUTPUTS), None);
         assert_eq!(counts_of_matrix(&page), counts_of_record(&record));
     }
 }
@@ -91,11 +94,11 @@ fn durations_and_failures_are_held_against_the_run_before() {
             outcome.status = Status::Passed;
         }
     }
-    let page = report(&record, Path::new("/nowhere"), Some(&previous));
+    let page = report(&record, Path::new(WITHOUT_OUTPUTS), Some(&previous));
     assert!(page.contains("× 2.00 slower"));
     assert_eq!(page.matches(">NEW<").count(), 1);
     assert!(page.contains("PASSED in the run before"));
-    assert!(!report(&record, Path::new("/nowhere"), None).contains(">NEW<"));
+    assert!(!report(&record, Path::new(WITHOUT_OUTPUTS), None).contains(">NEW<"));
 }
 
 #[test]
@@ -122,7 +125,7 @@ fn nothing_untrusted_becomes_markup() {
 #[test]
 fn the_page_refers_to_nothing_but_itself() {
     for record in [small(), large()] {
-        let page = report(&record, Path::new("/nowhere"), None);
+        let page = report(&record, Path::new(WITHOUT_OUTPUTS), None);
         for attribute in [" src=", " srcset=", "url(", "@import", "<script", "<link", "<iframe"] {
             assert!(!page.contains(attribute), "{attribute}");
         }
@@ -137,7 +140,7 @@ fn the_page_refers_to_nothing_but_itself() {
 #[test]
 fn the_time_line_has_a_bar_for_each_case_that_can_be_seen() {
     let bars = |record: &Record| {
-        let page = report(record, Path::new("/nowhere"), None);
+        let page = report(record, Path::new(WITHOUT_OUTPUTS), None);
         page.matches("style=\"left:").count()
     };
     let mut record = small();
@@ -153,14 +156,14 @@ fn the_time_line_has_a_bar_for_each_case_that_can_be_seen() {
 
 #[test]
 fn five_thousand_cases_make_a_page_of_modest_size() {
-    let page = report(&large(), Path::new("/nowhere"), None);
+    let page = report(&large(), Path::new(WITHOUT_OUTPUTS), None);
     assert!(page.len() < 2_500_000, "{} bytes", page.len());
 }
 
 #[test]
 fn a_run_without_cases_is_said_to_have_tested_nothing() {
     let record = Record { outcomes: Vec::new(), finished: false, duration_s: None, ..small() };
-    let page = report(&record, Path::new("/nowhere"), None);
+    let page = report(&record, Path::new(WITHOUT_OUTPUTS), None);
     assert!(page.contains("Nothing was tested"));
     assert!(page.contains("did not come to its end"));
 }
@@ -171,7 +174,7 @@ fn a_run_that_took_no_time_is_drawn_too() {
     for outcome in &mut record.outcomes {
         (outcome.started_ms, outcome.duration_s) = (record.run.started_ms, 0.0);
     }
-    let page = report(&record, Path::new("/nowhere"), Some(&record));
+    let page = report(&record, Path::new(WITHOUT_OUTPUTS), Some(&record));
     assert!(page.contains("left:0.000%;width:0.000%"));
     assert!(!page.contains("NaN") && !page.contains("inf"));
 }
@@ -179,8 +182,9 @@ fn a_run_that_took_no_time_is_drawn_too() {
 #[test]
 #[ignore = "needs chromium"]
 fn a_browser_shows_it_in_light_and_dark_without_complaint() {
-    let mut pages = vec![("small", small(), "/nowhere".into()), ("large", large(), "/nowhere".into())];
-    pages.push(("hostile", hostile(), "/nowhere".into()));
+    let mut pages =
+        vec![("small", small(), WITHOUT_OUTPUTS.into()), ("large", large(), WITHOUT_OUTPUTS.into())];
+    pages.push(("hostile", hostile(), WITHOUT_OUTPUTS.into()));
     if let Some(run) = std::env::var_os("KVM_TESTS_RUN") {
         let (record, directory) = Record::read(Path::new(&run)).unwrap();
         pages.push(("real", record, directory));
@@ -201,7 +205,7 @@ fn a_browser_shows_it_in_light_and_dark_without_complaint() {
 #[test]
 #[ignore = "needs chromium"]
 fn the_browser_complains_of_what_a_page_must_not_do() {
-    let page = report(&small(), Path::new("/nowhere"), None);
+    let page = report(&small(), Path::new(WITHOUT_OUTPUTS), None);
     let browser = Browser::new("bad");
     let fetching = page.replace("<main>", "<main><img src=\"http://127.0.0.1:9/x.png\">");
     assert_ne!(browser.open(&fetching, Scripts::On).complaints, Vec::<String>::new());

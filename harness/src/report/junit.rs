@@ -11,6 +11,7 @@ use signal_hook::low_level::signal_name;
 use super::{Suite, facts_in, first_line};
 use crate::kernel_log::end::when;
 use crate::kernel_log::splat::Splat;
+use crate::no_links;
 use crate::outcome::{Exit, Outcome, Status};
 use crate::printable::{printable, printable_within};
 use crate::record::Record;
@@ -35,6 +36,7 @@ const TAILS: usize = 4 << 20;
 /// It cannot be written.
 pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Result<()> {
     let limits = Limits::new(record);
+    let run = no_links::directory(directory)?;
     let mut report = Report::new("kvm-tests");
     if let Some(time) = timestamp(record.run.started_ms) {
         report.set_timestamp(time);
@@ -58,7 +60,7 @@ pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Resu
             case.set_classname(text(&suite.name));
             case.set_time(duration(outcome.duration_s));
             let limit = limits.of(outcome.status);
-            let end = |name| Some(tail_of(outcome, directory, name, limit)).filter(|text| !text.is_empty());
+            let end = |name| Some(tail_of(outcome, &run, name, limit)).filter(|text| !text.is_empty());
             case.system_out = end(STDOUT).map(Into::into);
             case.system_err = end(STDERR).map(Into::into);
             element.add_test_case(case);

@@ -10,6 +10,7 @@ use super::output;
 use super::page::Page;
 use super::text::{duration, moment, plural, text};
 use crate::host::size;
+use crate::no_links;
 use crate::outcome::{Exit, Leak, Outcome, Subtest, SubtestResult};
 
 /// Up to so many failures are open at once; of more, the list is what one wants to see first.
@@ -25,14 +26,15 @@ pub(super) fn write(page: &Page<'_>, put: &mut impl FnMut(Markup) -> io::Result<
         h2 { "Failures " span.soft { (page.failures.len()) } }
         @if page.failures.is_empty() { p { "Nothing failed." } }
     })?;
+    let run = no_links::directory(page.directory)?;
     let quoted = output::share(page.failures.len());
     for outcome in &page.failures {
-        put(failure(page, outcome, quoted))?;
+        put(failure(page, outcome, &output::quote(&run, outcome, quoted)))?;
     }
     put(PreEscaped("</section>".to_owned()))
 }
 
-fn failure(page: &Page<'_>, outcome: &Outcome, quoted: usize) -> Markup {
+fn failure(page: &Page<'_>, outcome: &Outcome, output: &Markup) -> Markup {
     let reason = outcome.reason.as_deref().unwrap_or("no reason given");
     let (first, rest) = reason.split_once('\n').unwrap_or((reason, ""));
     html! {
@@ -56,7 +58,7 @@ fn failure(page: &Page<'_>, outcome: &Outcome, quoted: usize) -> Markup {
                 p.facts { (facts(page, outcome)) }
                 h3 { "Reproduce" }
                 pre.command { code { (text(&outcome.reproduce)) } }
-                (output::quote(page.directory, outcome, quoted))
+                (output)
             }
         }
     }

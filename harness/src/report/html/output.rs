@@ -1,14 +1,15 @@
 //! The end of what a case printed.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Component, Path};
 
 use maud::{Markup, html};
 
 use super::text::{bytes, text};
 use crate::host::size;
-use crate::no_links;
 use crate::outcome::Outcome;
+use crate::tail::{STDERR, STDOUT, last_bytes};
 
 /// How much of all outputs together a page quotes, in bytes before escaping.
 const QUOTED: usize = 4 << 20;
@@ -18,7 +19,7 @@ const MOST: usize = 8 << 10;
 const LEAST: usize = 512;
 
 /// A case's files, in the order in which they tell why it failed.
-const FILES: [&str; 4] = ["command.stderr", "command.stdout", "setup.stderr", "setup.stdout"];
+const FILES: [&str; 4] = [STDERR, STDOUT, "setup.stderr", "setup.stdout"];
 
 /// How much of a file is quoted where there are so many `failures`: the page must open however many they are.
 pub(super) fn share(failures: usize) -> usize {
@@ -26,13 +27,13 @@ pub(super) fn share(failures: usize) -> usize {
 }
 
 /// The ends of the files of `outcome` in the run's `directory`, at most `limit` bytes of each.
-pub(super) fn quote(directory: &Path, outcome: &Outcome, limit: usize) -> Markup {
+pub(super) fn quote(directory: impl AsFd, outcome: &Outcome, limit: usize) -> Markup {
     // A run.json may come from anybody: it must not make a page of this user's other files.
     let Some(place) = outcome.output.as_deref().filter(|place| is_inside(place)) else { return html! {} };
     html! {
         @for file in FILES {
             @let place = place.join(file);
-            @match tail(directory, &place, limit) {
+            @match tail(&directory, &place, limit) {
                 Ok(tail) if tail.whole == 0 => {}
                 Ok(tail) => {
                     h3 {
@@ -61,13 +62,9 @@ struct Tail {
 }
 
 /// The end of a file: at most `limit` bytes, from the start of a line where one starts in their first half.
-fn tail(run: &Path, place: &Path, limit: usize) -> io::Result<Tail> {
-    let mut file = no_links::open_beneath(run, place)?;
-    let whole = file.metadata()?.len();
-    let skipped = whole.saturating_sub(limit as u64);
-    file.seek(SeekFrom::Start(skipped))?;
-    let mut text = Vec::new();
-    file.take(limit as u64).read_to_end(&mut text)?;
+fn tail(run: impl AsFd, place: &Path, limit: usize) -> io::Result<Tail> {
+    let (mut text, skipped) = last_bytes(run, place, limit)?;
+    let whole = skipped + text.len() as u64;
     if skipped > 0
         && let Some(newline) = memchr::memchr(b'\n', &text[..text.len() / 2])
     {
@@ -79,6 +76,7 @@ fn tail(run: &Path, place: &Path, limit: usize) -> io::Result<Tail> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::no_links;
 
     #[test]
     fn a_tail_starts_with_a_line_where_it_can() {
@@ -90,7 +88,8 @@ mod tests {
             ("0123456789abc", "3456789abc"),
         ] {
             std::fs::write(directory.path().join("file"), content).unwrap();
-            let tail = tail(directory.path(), Path::new("file"), 10).unwrap();
+            let run = no_links::directory(directory.path()).unwrap();
+            let tail = tail(run, Path::new("file"), 10).unwrap();
             assert_eq!((tail.text.as_slice(), tail.whole), (shown.as_bytes(), content.len() as u64));
         }
     }
@@ -100,8 +99,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("file"), "x").unwrap();
         std::os::unix::fs::symlink("file", directory.path().join("link")).unwrap();
-        assert!(tail(directory.path(), Path::new("link"), 10).is_err());
-        assert!(tail(directory.path(), Path::new("."), 10).is_err());
+        let run = no_links::directory(directory.path()).unwrap();
+        assert!(tail(&run, Path::new("link"), 10).is_err());
+        assert!(tail(&run, Path::new("."), 10).is_err());
         assert!(is_inside(Path::new("a/b")));
         assert!(!is_inside(Path::new("a/../../b")));
         assert!(!is_inside(Path::new("/etc")));
