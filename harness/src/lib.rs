@@ -49,6 +49,7 @@ pub mod libtest_json;
 pub mod line;
 pub mod list;
 pub mod matrix;
+pub mod memory;
 pub mod name;
 pub mod neighbours;
 pub mod nextest;

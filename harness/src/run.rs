@@ -41,6 +41,7 @@ use crate::kernel_log::end::Taint;
 use crate::left_behind::Watch;
 use crate::libtest_json::LibtestJson;
 use crate::list::List;
+use crate::memory;
 use crate::name::{CaseName, listed};
 use crate::neighbours::Neighbours;
 use crate::nextest::Nextest;
@@ -332,6 +333,7 @@ impl Run<'_> {
         // From now on only outcomes count; they and the reports need about as much memory as the cases did.
         drop(discovered);
         self.cases = Arc::default();
+        memory::give_back();
         let reported = self.conclude();
         if let Err(error) = &reported {
             console.say(&format!("cannot write the reports: {error:#}"));

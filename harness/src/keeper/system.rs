@@ -1,4 +1,5 @@
-//! The system calls that no safe crate offers in the form that a keeper needs: all `unsafe` code there is.
+//! The system calls that no safe crate offers in the form that a keeper needs: all `unsafe` code there is, but for one line of
+//! [`memory`](crate::memory).
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
