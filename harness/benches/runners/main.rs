@@ -65,7 +65,7 @@ enum Kind {
 }
 
 fn main() {
-    if roles::play(std::env::args().skip(1)) {
+    if roles::play(std::env::args()) {
         return;
     }
     let mut options = Options::parse();

@@ -1,9 +1,10 @@
 //! Lists of programs that everybody can run.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use crate::roles;
 
 /// A list of programs to run.
 pub(crate) struct Workload {
@@ -24,14 +25,13 @@ impl Workload {
         let selftests = directory.join("selftests");
         fs::create_dir_all(&selftests).unwrap();
         let program = |(number, duration): (usize, &Duration)| {
-            let path = selftests.join(format!("prog_{number:05}"));
-            if duration.is_zero() {
-                fs::copy("/bin/true", &path).unwrap();
-            } else {
-                let script = format!("#!/bin/sh\nexec sleep {}\n", duration.as_secs_f64());
-                fs::write(&path, script).unwrap();
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            }
+            let name = format!("prog_{number:05}");
+            let (name, executable) = match duration.is_zero() {
+                true => (name, PathBuf::from("/bin/true")),
+                false => (roles::name_sleeping(&name, *duration), std::env::current_exe().unwrap()),
+            };
+            let path = selftests.join(name);
+            fs::copy(executable, &path).unwrap();
             path
         };
         let programs = durations.iter().enumerate().map(program).collect();
