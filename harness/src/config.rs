@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fields::{Item, short_enough};
+use crate::long_suite::{self, PART};
 use crate::node::{self, Node, Value};
 use crate::problem::Problem;
 use crate::settings::{self, IGNORE};
@@ -175,30 +176,38 @@ impl Reader {
 
     fn text(&mut self, path: &Path, format: Format, text: String) {
         let source = Source::new(path, &text);
-        let suites = &mut self.configuration.suites;
         match format {
-            Format::Toml => {
-                let root = node::from_toml(&source);
-                if is_environment(&root) {
-                    drop((root, source));
-                    self.configuration.environments.push(EnvironmentSource { path: path.to_owned(), text });
-                    return;
-                }
-                if is_for_the_kernel_log(&root) {
-                    let patterns = Item::root(&source, root).fields().and_then(|mut fields| {
-                        let patterns = fields.take(IGNORE, settings::patterns);
-                        fields.finish();
-                        patterns
-                    });
-                    self.configuration.ignored_splats.extend(patterns.unwrap_or_default());
-                } else {
-                    suites.extend(suite_toml::read(&source, root));
-                }
-            }
-            Format::Json => suites.extend(proposal::read(&source)),
+            Format::Toml => return self.toml(path, text),
+            Format::Json => self.configuration.suites.extend(proposal::read(&source)),
             Format::Test => self.testcase(&source),
         }
         self.configuration.problems.extend(source.into_problems());
+    }
+
+    fn toml(&mut self, path: &Path, text: String) {
+        let Configuration { suites, environments, ignored_splats, problems } = &mut self.configuration;
+        if let Some(suite) = long_suite::read(path, &text, PART) {
+            suites.push(suite);
+            return;
+        }
+        let source = Source::new(path, &text);
+        let root = node::from_toml(&source);
+        if is_environment(&root) {
+            drop((root, source));
+            environments.push(EnvironmentSource { path: path.to_owned(), text });
+            return;
+        }
+        if is_for_the_kernel_log(&root) {
+            let patterns = Item::root(&source, root).fields().and_then(|mut fields| {
+                let patterns = fields.take(IGNORE, settings::patterns);
+                fields.finish();
+                patterns
+            });
+            ignored_splats.extend(patterns.unwrap_or_default());
+        } else {
+            suites.extend(suite_toml::read(&source, root));
+        }
+        problems.extend(source.into_problems());
     }
 
     /// Adds the test of a `.test` file to the suite of its directory.

@@ -48,6 +48,7 @@ pub mod left_behind;
 pub mod libtest_json;
 pub mod line;
 pub mod list;
+pub mod long_suite;
 pub mod matrix;
 pub mod memory;
 pub mod name;

@@ -1,10 +1,8 @@
 //! TOML and JSON as one kind of tree that knows where everything stands.
 
 use std::borrow::Cow;
-use std::ops::Range;
-use std::{fmt, thread};
+use std::fmt;
 
-use memchr::memmem;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -15,15 +13,6 @@ use crate::source::Source;
 
 /// How deep JSON may be nested: the proposal needs four levels, and every level is one more pass over the text.
 const MAX_DEPTH: usize = 16;
-
-/// How much of a long TOML file is parsed at a time, in bytes: the parser takes forty times as much memory for it.
-const PART: usize = 32 << 10;
-
-/// The most parts that are parsed at a time.
-const MOST_PARSERS: usize = 2;
-
-/// The end of a part of it, and how the next one begins.
-const NEXT_TEST: &[u8] = b"\n[[test]]";
 
 /// A value and where it stands.
 #[derive(Debug)]
@@ -78,82 +67,15 @@ impl Value<'_> {
 
 /// Parses TOML; what is wrong is noted, and what can be made out all the same is returned.
 pub fn from_toml<'a>(source: &Source<'a>) -> Node<'a> {
-    let fields = toml_in_parts(source.text, PART).unwrap_or_else(|| {
-        let (table, errors) = DeTable::parse_recoverable(source.text);
-        for error in errors {
-            source.syntax_error(error.span().map_or(0, |span| span.start), error.message());
-        }
-        toml_fields(table.into_inner(), 0)
-    });
-    Node { at: 0, value: Value::Table(fields) }
-}
-
-/// Parses a long text in parts of at least `size` bytes, which begin where a test does, on several CPUs. `None` where that
-/// may be another text than the whole: where a part has an error, as one that ends amid a string, or holds anything but
-/// tests.
-fn toml_in_parts(text: &str, size: usize) -> Option<Vec<Field<'_>>> {
-    let mut ends = Vec::new();
-    let mut begin = 0;
-    while begin < text.len() {
-        let ahead = text.as_bytes().get(begin + size..).unwrap_or_default();
-        let end = memmem::find(ahead, NEXT_TEST).map_or(text.len(), |at| begin + size + at + 1);
-        ends.push(begin..end);
-        begin = end;
+    let (table, errors) = DeTable::parse_recoverable(source.text);
+    for error in errors {
+        source.syntax_error(error.span().map_or(0, |span| span.start), error.message());
     }
-    let parse = |parts: &[Range<usize>]| -> Option<Vec<Vec<Field<'_>>>> {
-        let part = |part: &Range<usize>| {
-            Some(toml_fields(DeTable::parse(&text[part.clone()]).ok()?.into_inner(), part.start))
-        };
-        parts.iter().map(part).collect()
-    };
-    let mut parsed = in_parallel(&ends, parse)?.into_iter();
-    let mut root = parsed.next().unwrap_or_default();
-    for part in parsed {
-        let [tests] = <[_; 1]>::try_from(part).ok()?;
-        add_tests(&mut root, tests, text)?;
-    }
-    Some(root)
+    Node { at: 0, value: Value::Table(toml_fields(table.into_inner(), 0)) }
 }
 
-/// What `work` makes of all `parts`, in their order, on as many CPUs as there are, up to [`MOST_PARSERS`].
-fn in_parallel<P: Sync, R: Send>(
-    parts: &[P],
-    work: impl Fn(&[P]) -> Option<Vec<R>> + Sync,
-) -> Option<Vec<R>> {
-    let workers = if parts.len() > 1 { num_cpus::get().min(MOST_PARSERS) } else { 1 };
-    let shares: Vec<&[P]> = parts.chunks(parts.len().div_ceil(workers).max(1)).collect();
-    let Some((own, others)) = shares.split_first() else { return Some(Vec::new()) };
-    thread::scope(|scope| {
-        let work = &work;
-        let others: Vec<_> = others
-            .iter()
-            .map(|&share| (share, thread::Builder::new().spawn_scoped(scope, move || work(share))))
-            .collect();
-        let mut done = work(own)?;
-        for (share, thread) in others {
-            // One that could not be started, or has panicked, is made up for here.
-            let joined = thread.ok().and_then(|thread| thread.join().ok());
-            done.extend(joined.unwrap_or_else(|| work(share))?);
-        }
-        Some(done)
-    })
-}
-
-fn add_tests<'a>(root: &mut Vec<Field<'a>>, added: Field<'a>, text: &str) -> Option<()> {
-    let Some(tests) = root.iter_mut().find(|field| field.key == added.key) else {
-        root.push(added);
-        return Some(());
-    };
-    // To an array that stands in the text as one nothing may be added.
-    let may_be_added_to = text.as_bytes()[tests.node.at..].starts_with(&NEXT_TEST[1..]);
-    match (&mut tests.node.value, added.node.value) {
-        (Value::Array(tests), Value::Array(added)) if may_be_added_to => tests.extend(added),
-        _ => return None,
-    }
-    Some(())
-}
-
-fn toml_fields<'a>(table: DeTable<'a>, offset: usize) -> Vec<Field<'a>> {
+/// The fields of a table of TOML that was parsed from `offset` on.
+pub(crate) fn toml_fields<'a>(table: DeTable<'a>, offset: usize) -> Vec<Field<'a>> {
     let field = |(key, value): (Spanned<Cow<'a, str>>, _)| Field {
         at: offset + key.span().start,
         key: key.into_inner(),
@@ -289,33 +211,6 @@ mod tests {
         let json = Source::new(Path::new("f"), r#" { "b": [1, "x\n"], "a": {"\u0063": true} } "#);
         let tree = r#"{b@3=[1@9 "x\n"@12]@8 a@20={c@36=true@36}@25}@1"#;
         assert_eq!(show(&from_json(&json).unwrap()), tree);
-    }
-
-    #[test]
-    fn toml_in_parts_is_what_it_is_as_a_whole() {
-        let parts = |text: &str, size| {
-            toml_in_parts(text, size).map(|fields| show(&Node { at: 0, value: Value::Table(fields) }))
-        };
-        let test = |name: &str| format!("[[test]]\nname = \"{name}\"\n[test.requires]\ncpus = 2\n");
-        let several: String = ["a", "b", "c", "d"].map(test).concat();
-        let with_head = format!("arch = 3\n{several}");
-        for text in [&several, &with_head] {
-            let whole = parts(text, text.len()).unwrap();
-            for size in 0..text.len() {
-                assert_eq!(parts(text, size).as_ref(), Some(&whole), "{size}");
-            }
-        }
-        for cannot_be_split in [
-            // A second table of the same name, in what would be another part.
-            format!("[requires]\n{several}[requires]\n"),
-            // Text of a string.
-            "a = \"\"\"\n[[test]]\n[[test]]\n\"\"\"\n".to_owned(),
-            // An array that may not be added to.
-            format!("test = [{{ name = \"x\" }}]\n{several}"),
-            format!("b = [\n[[test]]\n]\n{several}"),
-        ] {
-            assert_eq!(parts(&cannot_be_split, 0), None, "{cannot_be_split}");
-        }
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl<'a> Source<'a> {
         self.note(at, Kind::Syntax, message.into());
     }
 
+    /// Whether nothing wrong has been found.
+    pub fn is_faultless(&self) -> bool {
+        self.found.borrow().is_empty()
+    }
+
     fn note(&self, at: usize, kind: Kind, message: String) {
         self.found.borrow_mut().push(Found { at, kind, message });
     }

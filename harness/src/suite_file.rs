@@ -130,6 +130,11 @@ impl<'s, 'a> Names<'s, 'a> {
         Self { source, given: HashMap::with_capacity(expected) }
     }
 
+    /// All of them.
+    pub(crate) fn into_names(self) -> impl Iterator<Item = Cow<'a, str>> {
+        self.given.into_keys()
+    }
+
     /// Whether no test has this `name` yet, for which `written` stands at `at`; if one has, that is noted.
     pub(crate) fn is_new(&mut self, name: Cow<'a, str>, written: Cow<'a, str>, at: usize) -> bool {
         let Some((first, as_written)) = self.given.get(&name) else {

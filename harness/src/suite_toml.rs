@@ -15,13 +15,22 @@ use crate::source::{Positions, Source};
 use crate::suite_file::{Names, Place, SuiteFile, TestEntry, What};
 
 /// How many tests the matrices of one file may make.
-const MAX_TESTS: usize = 100_000;
+pub(crate) const MAX_TESTS: usize = 100_000;
 
 /// How many bytes of command lines the matrices of one file may make.
-const MAX_TEXT: usize = 256 << 20;
+pub(crate) const MAX_TEXT: usize = 256 << 20;
 
 /// Reads a suite from the tree of a TOML file; `None`, with the problems noted, where it has not even a name.
 pub fn read(source: &Source<'_>, root: Node<'_>) -> Option<SuiteFile> {
+    let (suite, reader) = read_with_reader(source, root)?;
+    Some(SuiteFile { tests: reader.map(|reader| reader.tests).unwrap_or_default(), ..suite })
+}
+
+/// The same, with the tests still where they were read.
+pub(crate) fn read_with_reader<'s, 'a>(
+    source: &'s Source<'a>,
+    root: Node<'a>,
+) -> Option<(SuiteFile, Option<Reader<'s, 'a>>)> {
     let path: Arc<Path> = source.path.into();
     let mut fields = Item::root(source, root).fields()?;
     let named =
@@ -33,9 +42,9 @@ pub fn read(source: &Source<'_>, root: Node<'_>) -> Option<SuiteFile> {
     let setup = fields.take("setup", |item| item.line(&[NCPUS]));
     let teardown = fields.take("teardown", |item| item.line(&[NCPUS]));
     let settings = Arc::new(Settings::default()).overridden(&mut fields);
-    let tests = fields.require("test", |item| read_tests(item, settings, Arc::clone(&path)));
+    let reader = fields.require("test", |item| read_tests(item, settings, Arc::clone(&path)));
     fields.finish();
-    Some(SuiteFile { path, position, name: name?, setup, teardown, tests: tests.unwrap_or_default() })
+    Some((SuiteFile { path, position, name: name?, setup, teardown, tests: Vec::new() }, reader))
 }
 
 /// The name of a suite that does not say it: the stem of its file.
@@ -55,40 +64,54 @@ fn name_of_file(source: &Source<'_>, fields: &Fields<'_, '_>) -> Option<String> 
     short_enough(source, 0, stem.into_owned())
 }
 
-fn read_tests(item: Item<'_, '_>, defaults: Arc<Settings>, path: Arc<Path>) -> Option<Vec<TestEntry>> {
+fn read_tests<'s, 'a>(
+    item: Item<'s, 'a>,
+    defaults: Arc<Settings>,
+    path: Arc<Path>,
+) -> Option<Reader<'s, 'a>> {
     let (source, at) = (item.source, item.at);
     let items = item.list("an array of tables, each `[[test]]`")?;
     if items.len() == 0 {
         source.lacking(at, "a suite without a test");
     }
-    let mut reader = Reader {
-        source,
-        path,
-        defaults,
-        names: Names::new(source, items.len()),
-        positions: source.positions(),
-        tests: Vec::with_capacity(items.len()),
-        text: 0,
-    };
+    let mut reader = Reader::new(source, path, defaults, items.len());
     items.for_each(|item| reader.read(item));
-    Some(reader.tests)
+    Some(reader)
 }
 
 /// Reads the tests of a suite.
-struct Reader<'s, 'a> {
+pub(crate) struct Reader<'s, 'a> {
     source: &'s Source<'a>,
     path: Arc<Path>,
     /// What the suite says for all of its tests.
-    defaults: Arc<Settings>,
-    names: Names<'s, 'a>,
+    pub(crate) defaults: Arc<Settings>,
+    pub(crate) names: Names<'s, 'a>,
     positions: Positions<'a>,
-    tests: Vec<TestEntry>,
+    pub(crate) tests: Vec<TestEntry>,
     /// The bytes of the command lines that matrices have made so far.
-    text: usize,
+    pub(crate) text: usize,
 }
 
-impl<'a> Reader<'_, 'a> {
-    fn read(&mut self, item: Item<'_, 'a>) {
+impl<'s, 'a> Reader<'s, 'a> {
+    /// One that has read nothing yet, of some `expected` tests.
+    pub(crate) fn new(
+        source: &'s Source<'a>,
+        path: Arc<Path>,
+        defaults: Arc<Settings>,
+        expected: usize,
+    ) -> Self {
+        Self {
+            source,
+            path,
+            defaults,
+            names: Names::new(source, expected),
+            positions: source.positions(),
+            tests: Vec::with_capacity(expected),
+            text: 0,
+        }
+    }
+
+    pub(crate) fn read(&mut self, item: Item<'_, 'a>) {
         let Some(mut fields) = item.fields() else { return };
         let at = fields.at;
         let name = fields.require("name", |item| {
