@@ -210,7 +210,7 @@ impl<'a> Attempt<'a> {
             reason.insert_str(0, &format!("timeout of {} s: ", timeout.as_secs()));
         }
         if let Exit::Signal { signal, core_dumped } = ended.exit {
-            let (pid, directory, started) = (ended.pid, self.case.directory.as_path(), ended.started);
+            let (pid, directory, started) = (ended.pid, &*self.case.directory, ended.started);
             core_dump::describe(Crash { pid, signal, core_dumped, directory, started })
                 .into_iter()
                 .for_each(|line| outcome.worsen(line));
@@ -294,7 +294,7 @@ impl<'a> Attempt<'a> {
             aside.with_context(|| format!("put aside what is in {}", directory.display()))?;
         }
         let (program, args) = match command {
-            Command::Program { path, args } => (path.clone(), args.clone()),
+            Command::Program { path, args } => (path.to_path_buf(), args.clone()),
             Command::Shell(line) => {
                 (PathBuf::from("/bin/sh"), vec![OsString::from("-c"), OsString::from(line)])
             }
@@ -302,7 +302,7 @@ impl<'a> Attempt<'a> {
         Ok(Task {
             program,
             args,
-            directory: self.case.directory.clone(),
+            directory: self.case.directory.to_path_buf(),
             stdout,
             stderr,
             timeout: Some(timeout),

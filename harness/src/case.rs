@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub struct Variant {
     /// What is run.
     pub command: Command,
     /// Where it is run: the directory of its selftest.
-    pub directory: PathBuf,
+    pub directory: Arc<Path>,
     /// A shell command run before it; if it fails the case is `NO_RUN`.
     pub setup: Option<String>,
     /// A shell command run after it, whatever came of it.
@@ -114,7 +114,7 @@ pub enum Command {
     /// A program with its arguments: no shell.
     Program {
         /// The executable.
-        path: PathBuf,
+        path: Arc<Path>,
         /// Its arguments, after the program's name.
         args: Vec<OsString>,
     },

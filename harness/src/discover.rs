@@ -404,7 +404,7 @@ struct Assembly<'a> {
 /// How a test is started.
 struct Start<'a> {
     command: Command,
-    directory: PathBuf,
+    directory: Arc<Path>,
     selftest: Option<&'a Selftest>,
     missing: Option<String>,
 }
@@ -430,6 +430,7 @@ impl<'a> Assembly<'a> {
                 teardown: file.teardown.map(|line| self.expand(line)),
             });
             self.suites.insert(suite.name.clone(), Arc::clone(&suite));
+            self.cases.reserve(file.tests.len());
             for test in file.tests {
                 if test.name == DEFAULT_VARIANT {
                     self.has_default.insert(suite.name.clone());
@@ -499,7 +500,7 @@ impl<'a> Assembly<'a> {
                 match self.selftests.get(&name) {
                     Some(selftest) => start_of(selftest, args),
                     None => {
-                        let command = Command::Program { path: PathBuf::from(&name), args };
+                        let command = Command::Program { path: Path::new(&name).into(), args };
                         self.start_of_missing(place, &name, command)
                     }
                 }
@@ -523,7 +524,7 @@ impl<'a> Assembly<'a> {
         let first = line.split_whitespace().next().unwrap_or_default();
         let named = first.strip_prefix("./").filter(|name| !name.contains('/'));
         let selftest = named.and_then(|name| self.selftests.get(name));
-        if let Some(selftest) = selftest.filter(|selftest| matches!(selftest.program, Program::File(_))) {
+        if let Some(selftest) = selftest.filter(|selftest| matches!(selftest.program, Program::File { .. })) {
             let start = start_of(selftest, Vec::new());
             return Start { command: Command::Shell(line), ..start };
         }
@@ -544,13 +545,13 @@ impl<'a> Assembly<'a> {
     }
 
     /// Where a command runs that is no selftest's: where the selftests are, else beside the file that has it.
-    fn directory(&self, place: &Place) -> PathBuf {
+    fn directory(&self, place: &Place) -> Arc<Path> {
         let of_selftest = |selftest: &Selftest| match &selftest.program {
-            Program::File(path) => path.parent().map(Path::to_owned),
+            Program::File { directory, .. } => Some(Arc::clone(directory)),
             Program::Embedded => None,
         };
-        let beside = || std::path::absolute(&place.path).ok()?.parent()?.canonicalize().ok();
-        self.selftests.iter().find_map(of_selftest).or_else(beside).unwrap_or_else(|| PathBuf::from("/"))
+        let beside = || std::path::absolute(&place.path).ok()?.parent()?.canonicalize().ok().map(Into::into);
+        self.selftests.iter().find_map(of_selftest).or_else(beside).unwrap_or_else(|| Path::new("/").into())
     }
 
     /// Why it is ignored whatever the environment.
@@ -577,11 +578,11 @@ impl<'a> Assembly<'a> {
 
 fn start_of(selftest: &Selftest, args: Vec<OsString>) -> Start<'_> {
     let (path, args, directory) = match &selftest.program {
-        Program::File(path) => (path.clone(), args, path.parent().unwrap_or(Path::new("/")).to_owned()),
+        Program::File { path, directory } => (Arc::clone(path), args, Arc::clone(directory)),
         Program::Embedded => {
             let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
             let hidden = [SMOKE_SELFTEST, selftest.name.as_str()].map(OsString::from);
-            (exe, hidden.into_iter().chain(args).collect(), PathBuf::from("/"))
+            (exe.into(), hidden.into_iter().chain(args).collect(), Path::new("/").into())
         }
     };
     Start {

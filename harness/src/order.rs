@@ -47,7 +47,7 @@ mod tests {
             variant: Arc::new(Variant {
                 suite: Arc::default(),
                 command: Command::Shell("true".to_owned()),
-                directory: "/".into(),
+                directory: std::path::Path::new("/").into(),
                 setup: None,
                 teardown: None,
                 precheck: None,

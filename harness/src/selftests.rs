@@ -5,6 +5,7 @@ use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{Access, access};
 
@@ -40,8 +41,13 @@ pub struct Selftest {
 /// The executable of a selftest.
 #[derive(Debug, Clone)]
 pub enum Program {
-    /// A file, by absolute path.
-    File(PathBuf),
+    /// A file, by absolute path, and the directory that it is in.
+    File {
+        /// The file.
+        path: Arc<Path>,
+        /// Its directory.
+        directory: Arc<Path>,
+    },
     /// One that is embedded in this program.
     Embedded,
 }
@@ -200,12 +206,18 @@ fn selftest_at(path: &Path, file_name: &str, arch: Option<Arch>) -> Selftest {
         }
         Ok(_) => None,
     };
-    Selftest { name, program: Program::File(path.to_owned()), missing, arch }
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    Selftest {
+        name,
+        program: Program::File { path: path.into(), directory: directory.into() },
+        missing,
+        arch,
+    }
 }
 
 /// A script that stands beside the selftest that it runs, and runs instead of it.
 fn is_wrapper(selftest: &Selftest) -> bool {
-    matches!(&selftest.program, Program::File(path) if path.extension().is_some_and(|extension| extension == "sh"))
+    matches!(&selftest.program, Program::File { path, .. } if path.extension().is_some_and(|extension| extension == "sh"))
 }
 
 /// An executable regular file that starts as an ELF program or as a script does.
@@ -239,7 +251,7 @@ mod tests {
         let selftests = Selftests::find(&[root.to_owned()]).unwrap();
         let root = root.canonicalize().unwrap();
         let show = |selftest: &Selftest| {
-            let Program::File(path) = &selftest.program else { panic!("not embedded") };
+            let Program::File { path, .. } = &selftest.program else { panic!("not embedded") };
             let missing = if selftest.missing.is_some() { " missing" } else { "" };
             format!("{}={}{missing}", selftest.name, path.strip_prefix(&root).unwrap().display())
         };

@@ -79,7 +79,7 @@ fn recorded(name: &str, stream: &str) -> Vec<u8> {
 }
 
 fn program() -> Command {
-    Command::Program { path: "/x".into(), args: Vec::new() }
+    Command::Program { path: std::path::Path::new("/x").into(), args: Vec::new() }
 }
 
 fn judge(exit: Exit, stdout: impl Read, stderr: impl Read) -> (Evidence, Verdict) {

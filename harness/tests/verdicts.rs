@@ -30,7 +30,7 @@ const GETOPT: &str = "./x: invalid option -- 'Z'\n";
 const SEED: &str = "Random seed: 0x6b8b4567\n";
 
 fn program() -> Command {
-    Command::Program { path: "/x".into(), args: Vec::new() }
+    Command::Program { path: std::path::Path::new("/x").into(), args: Vec::new() }
 }
 
 fn judge(exit: Exit, stdout: &str, stderr: &str, command: &Command) -> (Status, String) {

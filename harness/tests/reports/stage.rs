@@ -133,7 +133,7 @@ fn outcome(name: &str) -> Outcome {
     let variant = Variant {
         suite: Suite::default().into(),
         command: command(),
-        directory: "/selftests".into(),
+        directory: Path::new("/selftests").into(),
         setup: None,
         teardown: None,
         precheck: None,
@@ -151,5 +151,5 @@ fn outcome(name: &str) -> Outcome {
 }
 
 fn command() -> Command {
-    Command::Program { path: "/selftests/a_test".into(), args: Vec::new() }
+    Command::Program { path: Path::new("/selftests/a_test").into(), args: Vec::new() }
 }
