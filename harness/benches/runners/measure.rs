@@ -13,7 +13,8 @@ pub(crate) struct Figures {
     pub(crate) wall: Duration,
     /// CPU time of all its processes.
     pub(crate) cpu: Duration,
-    /// The largest resident set of any one of them, in bytes.
+    /// The largest resident set of any one of them, in bytes; never less than that which the benchmark itself has had:
+    /// of a process that it shares its memory with until exec(2), the kernel remembers that (`exec_mmap` in fs/exec.c).
     pub(crate) peak: u64,
     /// What it exited with.
     pub(crate) code: i32,
