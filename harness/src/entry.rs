@@ -1,5 +1,6 @@
 //! The lines of a run's journal.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -128,21 +129,31 @@ impl Entry {
     /// # Errors
     /// It is not one.
     pub fn parse(line: &[u8]) -> serde_json::Result<Self> {
-        /// What serde cannot read as a variant of an enum that is told by a tag: keys of maps that are numbers.
         #[derive(Deserialize)]
-        struct Begin {
-            event: String,
+        struct Tag<'a> {
+            #[serde(borrow)]
+            event: Cow<'a, str>,
+        }
+        /// Keys of maps that are numbers serde cannot read in a variant of an enum that is told by a tag.
+        #[derive(Deserialize)]
+        struct OfRun {
             run: Box<RunInfo>,
             #[serde(default)]
             cases: Vec<CaseName>,
         }
-        serde_json::from_slice(line).or_else(|error| {
-            let Begin { event, run, cases } = serde_json::from_slice(line)?;
-            match event.as_str() {
-                "run_started" => Ok(Self::RunStarted { run, cases }),
-                "run_resumed" => Ok(Self::RunResumed { run }),
-                _ => Err(error),
-            }
-        })
+        /// Nearly all that is long; as a variant it would be read twice.
+        #[derive(Deserialize)]
+        struct OfCase {
+            outcome: Box<Outcome>,
+        }
+        let of_run = || serde_json::from_slice(line);
+        let of_case = || serde_json::from_slice(line).map(|OfCase { outcome }| outcome);
+        match serde_json::from_slice(line).map(|Tag { event }| event)?.as_ref() {
+            "run_started" => of_run().map(|OfRun { run, cases }| Self::RunStarted { run, cases }),
+            "run_resumed" => of_run().map(|OfRun { run, .. }| Self::RunResumed { run }),
+            "started" => of_case().map(|outcome| Self::Started { outcome }),
+            "finished" => of_case().map(|outcome| Self::Finished { outcome }),
+            _ => serde_json::from_slice(line),
+        }
     }
 }
