@@ -146,7 +146,7 @@ fn listed(root: &Path, list: &Path, text: &str) -> Result<BTreeMap<String, Selft
             continue;
         }
         let path = root.join("kvm").join(file_name);
-        let selftest = selftest_at(&path, file_name, None);
+        let selftest = selftest_at(&path, file_name, None, what_is_missing(&path));
         if let Some(twin) = found.get(&selftest.name)
             && !file_name.ends_with(".sh")
             && !is_wrapper(twin)
@@ -182,7 +182,7 @@ fn built(directory: &Path) -> Result<BTreeMap<String, Selftest>, (PathBuf, io::E
             if !is_program(&path) {
                 continue;
             }
-            let selftest = selftest_at(&path, file_name, arch);
+            let selftest = selftest_at(&path, file_name, arch, None);
             let replaces = found.get(&selftest.name).is_none_or(|twin| {
                 let is_for_this_host = |selftest: &Selftest| selftest.arch.is_none_or(Arch::is_host);
                 if selftest.arch == twin.arch { is_wrapper(&selftest) } else { is_for_this_host(&selftest) }
@@ -195,17 +195,21 @@ fn built(directory: &Path) -> Result<BTreeMap<String, Selftest>, (PathBuf, io::E
     Ok(found)
 }
 
-fn selftest_at(path: &Path, file_name: &str, arch: Option<Arch>) -> Selftest {
-    let stem = file_name.strip_suffix(".sh").unwrap_or(file_name);
-    let name = if is_identifier(stem) { stem.to_owned() } else { to_identifier(stem) };
-    let missing = match fs::metadata(path) {
+/// Why the file, which should be a selftest, cannot be run.
+fn what_is_missing(path: &Path) -> Option<String> {
+    match fs::metadata(path) {
         Err(error) => Some(format!("{}: {error}", path.display())),
         Ok(metadata) if !metadata.is_file() => Some(format!("{}: not a regular file", path.display())),
         Ok(_) if access(path, Access::EXEC_OK).is_err() => {
             Some(format!("{}: not executable", path.display()))
         }
         Ok(_) => None,
-    };
+    }
+}
+
+fn selftest_at(path: &Path, file_name: &str, arch: Option<Arch>, missing: Option<String>) -> Selftest {
+    let stem = file_name.strip_suffix(".sh").unwrap_or(file_name);
+    let name = if is_identifier(stem) { stem.to_owned() } else { to_identifier(stem) };
     let directory = path.parent().unwrap_or(Path::new("/"));
     Selftest {
         name,
