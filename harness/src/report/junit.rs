@@ -1,5 +1,6 @@
 //! `junit.xml`: a run as continuous integration reads it.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -44,11 +45,13 @@ pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Resu
     if let Some(seconds) = record.duration_s {
         report.set_time(duration(seconds));
     }
+    let mut properties = HashMap::new();
     for suite in Suite::all(record) {
         let mut element = TestSuite::new(text(&suite.name));
         element.extra.insert("hostname".into(), text(&record.run.host.hostname).into());
-        let facts = facts_in(record, suite.environment);
-        element.add_properties(facts.iter().map(|(name, value)| Property::new(text(name), text(value))));
+        let properties =
+            properties.entry(suite.environment).or_insert_with(|| properties_in(record, suite.environment));
+        element.add_properties(properties.iter().cloned());
         if let Some(time) = suite.outcomes.iter().map(|outcome| outcome.started_ms).min().and_then(timestamp)
         {
             element.set_timestamp(time);
@@ -71,6 +74,11 @@ pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Resu
         report.add_test_suite(kernel(&record.splats));
     }
     report.serialize(out).map_err(io::Error::other)
+}
+
+fn properties_in(record: &Record, environment: Option<&str>) -> Vec<Property> {
+    let facts = facts_in(record, environment);
+    facts.iter().map(|(name, value)| Property::new(text(name), text(value))).collect()
 }
 
 /// The splats that are no case's own, each as a failed case: what reads JUnit knows no other failures.
