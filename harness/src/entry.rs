@@ -129,10 +129,12 @@ impl Entry {
     /// # Errors
     /// It is not one.
     pub fn parse(line: &[u8]) -> serde_json::Result<Self> {
+        /// Nearly all lines are of cases: as a variant of an enum each would be kept in pieces before it is read.
         #[derive(Deserialize)]
-        struct Tag<'a> {
+        struct Any<'a> {
             #[serde(borrow)]
             event: Cow<'a, str>,
+            outcome: Option<Box<Outcome>>,
         }
         /// Keys of maps that are numbers serde cannot read in a variant of an enum that is told by a tag.
         #[derive(Deserialize)]
@@ -141,18 +143,13 @@ impl Entry {
             #[serde(default)]
             cases: Vec<CaseName>,
         }
-        /// Nearly all that is long; as a variant it would be read twice.
-        #[derive(Deserialize)]
-        struct OfCase {
-            outcome: Box<Outcome>,
-        }
         let of_run = || serde_json::from_slice(line);
-        let of_case = || serde_json::from_slice(line).map(|OfCase { outcome }| outcome);
-        match serde_json::from_slice(line).map(|Tag { event }| event)?.as_ref() {
-            "run_started" => of_run().map(|OfRun { run, cases }| Self::RunStarted { run, cases }),
-            "run_resumed" => of_run().map(|OfRun { run, .. }| Self::RunResumed { run }),
-            "started" => of_case().map(|outcome| Self::Started { outcome }),
-            "finished" => of_case().map(|outcome| Self::Finished { outcome }),
+        let Any { event, outcome } = serde_json::from_slice(line)?;
+        match (event.as_ref(), outcome) {
+            ("started", Some(outcome)) => Ok(Self::Started { outcome }),
+            ("finished", Some(outcome)) => Ok(Self::Finished { outcome }),
+            ("run_started", _) => of_run().map(|OfRun { run, cases }| Self::RunStarted { run, cases }),
+            ("run_resumed", _) => of_run().map(|OfRun { run, .. }| Self::RunResumed { run }),
             _ => serde_json::from_slice(line),
         }
     }
