@@ -1,7 +1,7 @@
 //! One case on one worker: its suite's set-up, precheck, set-up, the selftest itself, tear-down; and what became of it.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -135,7 +135,8 @@ impl<'a> Attempt<'a> {
             }
         };
         let ended = ended.map_err(|error| (Status::NoRun, format!("{error:#}")))?;
-        let evidence = read_evidence(&task).map_err(|error| (Status::Failed, format!("{error:#}")))?;
+        let evidence =
+            read_evidence(&task, ended.sizes).map_err(|error| (Status::Failed, format!("{error:#}")))?;
         self.conclude(ended, evidence);
         if disk_is_full(&task.stdout) {
             self.outcome
@@ -221,6 +222,9 @@ impl<'a> Attempt<'a> {
         outcome.user_s = ended.user_time.as_secs_f64();
         outcome.system_s = ended.system_time.as_secs_f64();
         outcome.max_rss = ended.max_rss;
+        if !ended.leaves_unkillable() {
+            [outcome.stdout_bytes, outcome.stderr_bytes] = ended.sizes;
+        }
         let name = &outcome.name;
         let of_case = |left: LeftBehind| LeftBehind { cases: vec![name.clone()], ..left };
         outcome.left_behind = ended.left_behind.into_iter().map(of_case).collect();
@@ -281,7 +285,7 @@ impl<'a> Attempt<'a> {
         let task = self.task(step, &Command::Shell(command.to_owned()), place, self.timeout())?;
         let worker = self.worker.as_mut().context("it has no worker")?;
         let ended = self.executor.keepers.run(worker, &task, haste, |_| ())?;
-        Ok((ended.exit, read_evidence(&task)?))
+        Ok((ended.exit, read_evidence(&task, ended.sizes)?))
     }
 
     fn task(&self, step: &str, command: &Command, place: &Path, timeout: Duration) -> anyhow::Result<Task> {
@@ -331,9 +335,15 @@ pub(crate) fn directory_of_suite(case: &Case) -> PathBuf {
     case.name.environment.iter().chain([&case.name.suite]).collect()
 }
 
-fn read_evidence(task: &Task) -> anyhow::Result<Evidence> {
-    let open = |path: &Path| no_links::open(path).with_context(|| format!("open {}", path.display()));
-    let (stdout, stderr) = (open(&task.stdout)?, open(&task.stderr)?);
+/// Reads what a task printed into files of these sizes.
+fn read_evidence(task: &Task, sizes: [Option<u64>; 2]) -> anyhow::Result<Evidence> {
+    let open = |path: &Path, size| -> anyhow::Result<Box<dyn Read>> {
+        if size == Some(0) {
+            return Ok(Box::new(io::empty()));
+        }
+        Ok(Box::new(no_links::open(path).with_context(|| format!("open {}", path.display()))?))
+    };
+    let (stdout, stderr) = (open(&task.stdout, sizes[0])?, open(&task.stderr, sizes[1])?);
     let read: io::Result<Evidence> = evidence::read(stdout, stderr);
     read.with_context(|| format!("read the output beside {}", task.stdout.display()))
 }

@@ -173,6 +173,13 @@ pub struct Outcome {
     pub worker: usize,
     /// The directory of its output, relative to the run's; `None` where it has none.
     pub output: Option<PathBuf>,
+    /// The size of its standard output there, in bytes; `None` where that is not known, as where something of it that
+    /// cannot be killed may still write.
+    #[serde(default)]
+    pub stdout_bytes: Option<u64>,
+    /// The same, of its standard error.
+    #[serde(default)]
+    pub stderr_bytes: Option<u64>,
     /// A shell command that repeats it by hand.
     pub reproduce: String,
     /// Its first failed assertion.
@@ -216,6 +223,8 @@ impl Outcome {
             max_rss: 0,
             worker: 0,
             output: None,
+            stdout_bytes: None,
+            stderr_bytes: None,
             reproduce: String::new(),
             assertion: None,
             subtests: Vec::new(),

@@ -18,6 +18,14 @@ pub const STDERR: &str = "command.stderr";
 /// no such file; where it cannot be read, the text says so.
 pub fn tail_of(outcome: &Outcome, run: impl AsFd, name: &str, limit: usize) -> String {
     let Some(place) = &outcome.output else { return String::new() };
+    let size = match name {
+        STDOUT => outcome.stdout_bytes,
+        STDERR => outcome.stderr_bytes,
+        _ => None,
+    };
+    if size == Some(0) {
+        return String::new();
+    }
     match tail(run, &place.join(name), limit) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),

@@ -291,7 +291,7 @@ impl Job<'_> {
     /// What is to be told when nothing is left of the task but the unkillable among the `leaks`.
     fn end(self, started: SystemTime, leaks: Vec<Leak>) -> Ended {
         // Where cutting fails (on a full disk, it may), there is still a hole in the middle.
-        let [stdout, stderr] = self.outputs.map(|output| output.cut().unwrap_or(true));
+        let kept = self.outputs.map(|output| output.cut().ok());
         let cause = self.ending.map(|ending| ending.cause);
         let exit = match (cause, self.main) {
             (Some(Cause::Timeout), _) => Exit::Timeout,
@@ -313,9 +313,10 @@ impl Job<'_> {
             max_rss: self.usage.max_rss,
             output: match cause {
                 Some(Cause::Flood) => Output::Flooded,
-                _ if stdout || stderr => Output::Cut,
+                _ if kept.iter().any(|kept| kept.as_ref().is_none_or(|kept| kept.is_cut)) => Output::Cut,
                 _ => Output::Whole,
             },
+            sizes: kept.map(|kept| kept.and_then(|kept| kept.bytes)),
             left_behind: match self.task.removes_shared_memory {
                 true => left_behind::of_process(self.pid, started, &self.server.segments),
                 false => Vec::new(),

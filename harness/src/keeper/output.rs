@@ -34,6 +34,14 @@ pub(super) struct OutputFile {
     freed: u64,
 }
 
+/// What is left of an output file.
+pub(super) struct Kept {
+    /// Its size; `None` where somebody has removed it.
+    pub(super) bytes: Option<u64>,
+    /// Whether it was too long.
+    pub(super) is_cut: bool,
+}
+
 impl OutputFile {
     /// Of `file`, up to `cap` bytes are kept. It must be open for appending, as its program may hand it to others who would
     /// overwrite each other's output, and for reading, as cutting it moves its end.
@@ -59,14 +67,16 @@ impl OutputFile {
     }
 
     /// Cuts a file that is too long, and which nothing writes to any more, down to its start, a line that says how
-    /// many bytes are left out there, and its end. Returns whether it was too long. Its space may be freed a moment later.
-    pub(super) fn cut(self) -> io::Result<bool> {
-        let size = self.size()?;
+    /// many bytes are left out there, and its end. Its space may be freed a moment later.
+    pub(super) fn cut(self) -> io::Result<Kept> {
+        let file = rustix::fs::fstat(&self.file)?;
+        let size = file.st_size.cast_unsigned();
+        let of = |bytes| Some(bytes).filter(|_| file.st_nlink > 0);
         let left_out = size.saturating_sub(self.start + self.end);
         let line = format!("\n[{left_out} bytes of output left out here]\n");
         // Below that the line would be no shorter than what it stands for.
         if left_out <= line.len() as u64 {
-            return Ok(false);
+            return Ok(Kept { bytes: of(size), is_cut: false });
         }
         // On Linux, pwrite(2) to a file open for appending appends.
         fcntl_setfl(&self.file, OFlags::empty())?;
@@ -84,7 +94,7 @@ impl OutputFile {
             to += length as u64;
         }
         self.shorten(to)?;
-        Ok(true)
+        Ok(Kept { bytes: of(to), is_cut: true })
     }
 
     /// Cuts the file off at `length`, and lets the kernel free what was behind that on its own time: ftruncate(2) gives

@@ -68,6 +68,8 @@ pub struct Ended {
     pub max_rss: u64,
     /// What became of its output.
     pub output: Output,
+    /// The sizes of the files of its standard output and its standard error, in bytes, where they are known and still there.
+    pub sizes: [Option<u64>; 2],
     /// The shared memory that its main process made and left, where that was to be removed.
     pub left_behind: Vec<LeftBehind>,
 }

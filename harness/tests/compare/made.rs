@@ -39,6 +39,8 @@ pub(crate) fn outcome(name: &str, status: Status, reason: &str) -> Outcome {
         max_rss: 0,
         worker: 0,
         output: None,
+        stdout_bytes: None,
+        stderr_bytes: None,
         reproduce: format!("run {name}"),
         assertion: None,
         subtests: Vec::new(),

@@ -147,6 +147,8 @@ fn outcome(environment: Option<&str>, suite: &str, variant: &str) -> Outcome {
         system_s: 0.25,
         max_rss: 8 << 20,
         worker: 0,
+        stdout_bytes: None,
+        stderr_bytes: None,
         reproduce: format!("cd /inst && ./{suite}"),
         assertion: None,
         subtests: Vec::new(),

@@ -23,6 +23,7 @@ fn of_long_output_the_start_and_the_end_are_kept() {
     assert_eq!((ended.exit, ended.output), (Exit::Code(0), Output::Cut));
     let expected = [lines(0, 35), "\n[960 bytes of output left out here]\n".into(), lines(95, 100)].concat();
     assert_eq!(stage.stdout(), expected);
+    assert_eq!(ended.sizes, [Some(expected.len() as u64), Some(0)]);
 }
 
 #[test]
@@ -30,7 +31,8 @@ fn output_as_long_as_the_cap_is_whole() {
     let mut stage = Stage::new();
     let mut task = stage.fixture(&["flood", "1600"]);
     task.output_cap = 1600;
-    assert_eq!(stage.run(&task).output, Output::Whole);
+    let ended = stage.run(&task);
+    assert_eq!((ended.output, ended.sizes), (Output::Whole, [Some(1600), Some(0)]));
     assert_eq!(stage.stdout(), lines(0, 100));
 }
 
