@@ -138,7 +138,7 @@ impl<'a> Attempt<'a> {
         let evidence =
             read_evidence(&task, ended.sizes).map_err(|error| (Status::Failed, format!("{error:#}")))?;
         self.conclude(ended, evidence);
-        if disk_is_full(&task.stdout) {
+        if self.executor.results.disk_is_full() {
             self.outcome
                 .worsen("the disk with the results is full: its output may not be complete".to_owned());
         }
@@ -346,8 +346,4 @@ fn read_evidence(task: &Task, sizes: [Option<u64>; 2]) -> anyhow::Result<Evidenc
     let (stdout, stderr) = (open(&task.stdout, sizes[0])?, open(&task.stderr, sizes[1])?);
     let read: io::Result<Evidence> = evidence::read(stdout, stderr);
     read.with_context(|| format!("read the output beside {}", task.stdout.display()))
-}
-
-fn disk_is_full(path: &Path) -> bool {
-    rustix::fs::statvfs(path).is_ok_and(|disk| disk.f_bavail == 0)
 }

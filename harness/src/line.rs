@@ -5,13 +5,17 @@ use std::io::{ErrorKind, Read, Result};
 /// What is kept of a line, in bytes.
 pub const LIMIT: usize = 4096;
 
-/// How much is read at once, in bytes: enough to make a system call cheap, little enough for the second-level cache.
+/// How much is read at first, in bytes: most files are no longer.
+const SMALL: usize = 2 * LIMIT;
+
+/// How much is read at once of longer ones, in bytes: enough to make a system call cheap, little enough for the
+/// second-level cache.
 const BUFFER: usize = 128 * 1024;
 
 /// Calls `visit` for all of `input`, some whole lines at a time, without the newline of the last of them. The last line of
 /// all may lack one.
 pub fn each_block(mut input: impl Read, mut visit: impl FnMut(&[u8])) -> Result<()> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = vec![0; SMALL];
     // The beginning of a line whose end has not been read yet, at the front of the buffer.
     let mut begun = 0;
     loop {
@@ -30,6 +34,9 @@ pub fn each_block(mut input: impl Read, mut visit: impl FnMut(&[u8])) -> Result<
         let kept = (end - start).min(LIMIT);
         buffer.copy_within(start..start + kept, 0);
         begun = kept;
+        if end == buffer.len() {
+            buffer.resize(BUFFER, 0);
+        }
     }
     if begun > 0 {
         visit(&buffer[..begun]);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, fstatvfs};
 use rustix::io::Errno;
 
 use crate::entry::Entry;
@@ -221,6 +221,11 @@ impl Results {
             bail!("{} was removed or replaced while the run went on", path.display());
         }
         Ok(())
+    }
+
+    /// Whether there is no room on the disk for more.
+    pub fn disk_is_full(&self) -> bool {
+        fstatvfs(&self.journal).is_ok_and(|disk| disk.f_bavail == 0)
     }
 
     /// Makes a directory that was removed again, with the journal in it, which is still open here and so still whole.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -177,9 +177,10 @@ fn built(directory: &Path) -> Result<BTreeMap<String, Selftest>, (PathBuf, io::E
             Err(error) => return Err((place, error)),
         };
         for entry in entries {
-            let path = entry.map_err(|error| (place.clone(), error))?.path();
+            let entry = entry.map_err(|error| (place.clone(), error))?;
+            let path = entry.path();
             let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if !is_program(&path) {
+            if !is_program(&entry, &path) {
                 continue;
             }
             let selftest = selftest_at(&path, file_name, arch, None);
@@ -224,10 +225,10 @@ fn is_wrapper(selftest: &Selftest) -> bool {
     matches!(&selftest.program, Program::File { path, .. } if path.extension().is_some_and(|extension| extension == "sh"))
 }
 
-/// An executable regular file that starts as an ELF program or as a script does.
-fn is_program(path: &Path) -> bool {
+/// An executable regular file, or a link to one, that starts as an ELF program or as a script does.
+fn is_program(entry: &DirEntry, path: &Path) -> bool {
     let mut start = [0; 18];
-    let is_file = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let is_file = entry.file_type().is_ok_and(|kind| kind.is_file() || (kind.is_symlink() && path.is_file()));
     if !is_file || access(path, Access::EXEC_OK).is_err() {
         return false;
     }
