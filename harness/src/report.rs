@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread::{self, ScopedJoinHandle};
+use std::thread;
 
 use anyhow::{Context, anyhow};
 
@@ -42,7 +42,21 @@ pub fn write_all(run: &Path) -> anyhow::Result<Vec<PathBuf>> {
 pub fn write_all_of(record: &Record, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     let mut problems = Vec::new();
-    for result in side_by_side(REPORTS, &|(name, writer)| write(record, directory, name, *writer)) {
+    let write_these = |reports: &[(&str, Writer)]| -> Vec<_> {
+        reports.iter().map(|(name, writer)| write(record, directory, name, *writer)).collect()
+    };
+    // The first takes as long as the others together, and most memory: here it finds that which reading the run took.
+    let (first, others) = REPORTS.split_at(1);
+    let results = thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, || write_these(others));
+        let mut results = write_these(first);
+        results.extend(match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => write_these(others),
+        });
+        results
+    });
+    for result in results {
         match result {
             Ok(path) => written.push(path),
             Err(error) => problems.push(format!("{error:#}")),
@@ -61,19 +75,6 @@ pub fn rewrite(run: &Path) -> anyhow::Result<ExitCode> {
     // A reader that went away wants to know no more.
     drop(written.iter().try_for_each(|path| writeln!(out, "{}", path.display())));
     Ok(ExitCode::SUCCESS)
-}
-
-/// Does `work` for all of them at once, as each takes a CPU for some time; where no thread can be started, one after another.
-fn side_by_side<T: Sync, R: Send>(of: &[T], work: &(impl Fn(&T) -> R + Sync)) -> Vec<R> {
-    thread::scope(|scope| {
-        let start = |one| thread::Builder::new().spawn_scoped(scope, move || work(one));
-        let threads: Vec<_> = of.iter().map(|one| (one, start(one))).collect();
-        let end = |(one, thread): (_, io::Result<ScopedJoinHandle<'_, R>>)| match thread {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            Err(_) => work(one),
-        };
-        threads.into_iter().map(end).collect()
-    })
 }
 
 fn page(record: &Record, directory: &Path, mut out: &mut dyn Write) -> io::Result<()> {
