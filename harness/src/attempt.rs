@@ -229,7 +229,7 @@ impl<'a> Attempt<'a> {
         let of_case = |left: LeftBehind| LeftBehind { cases: vec![name.clone()], ..left };
         outcome.left_behind = ended.left_behind.into_iter().map(of_case).collect();
         outcome.leaks = ended.leaks;
-        outcome.assertion = evidence.assertion;
+        outcome.assertion = evidence.assertion.map(Box::new);
         outcome.subtests = evidence.ktap.subtests;
         if ended.output == Output::Flooded {
             outcome.worsen("killed because its output would have filled the disk".to_owned());

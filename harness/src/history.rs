@@ -38,7 +38,7 @@ struct Line {
 }
 
 /// The durations of earlier runs on this host, and those of this run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct History {
     directory: PathBuf,
     host: String,

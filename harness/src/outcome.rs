@@ -183,7 +183,8 @@ pub struct Outcome {
     /// A shell command that repeats it by hand.
     pub reproduce: String,
     /// Its first failed assertion.
-    pub assertion: Option<Assertion>,
+    // Most have none, and need no room for one.
+    pub assertion: Option<Box<Assertion>>,
     /// The KTAP sub-tests that it reported.
     pub subtests: Vec<Subtest>,
     /// The processes that outlived it and were killed.

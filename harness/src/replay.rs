@@ -24,8 +24,6 @@ pub struct Replay {
     open: HashMap<String, Option<Outcome>>,
     /// In the order of their ends.
     ended: Vec<Outcome>,
-    /// Where each case is among them that has ended, the last time where it has more than once.
-    places: HashMap<String, usize>,
     stays: Vec<Stay>,
     splats: Vec<Splat>,
     /// How many processes joined the first one, in a run of nextest.
@@ -120,7 +118,6 @@ impl Replay {
 
     fn finish(&mut self, outcome: Outcome) {
         self.open.remove(&outcome.name);
-        self.places.insert(outcome.name.clone(), self.ended.len());
         self.ended.push(outcome);
     }
 
@@ -129,6 +126,9 @@ impl Replay {
     pub fn record(mut self, begun: Option<RunInfo>) -> Option<Record> {
         let mut run = self.run.take().or(begun)?;
         let finished = self.present == 0;
+        // Where each case is that has ended, the last time where it has more than once.
+        let places: HashMap<&str, usize> =
+            self.ended.iter().map(|outcome| outcome.name.as_str()).zip(0..).collect();
         let mut planned = Vec::new();
         let mut seen = HashSet::new();
         for case in &self.planned {
@@ -136,7 +136,7 @@ impl Replay {
                 continue;
             }
             let name = case.to_string();
-            match (self.open.remove(&name), self.places.contains_key(&name)) {
+            match (self.open.remove(&name), places.contains_key(name.as_str())) {
                 (Some(Some(started)), _) => planned.push(was_running(started)),
                 (Some(None), _) => planned.push(may_have_run(Outcome::of(case, run.started_ms))),
                 (None, false) => planned.push(has_not_run(Outcome::of(case, run.started_ms), finished)),
@@ -150,12 +150,13 @@ impl Replay {
         without.append(&mut planned);
         // A case that was run again and did not end has lost the outcome that it had.
         let again: HashSet<&str> = without.iter().map(|outcome| outcome.name.as_str()).collect();
-        let mut places = 0..;
+        let is_last = |(place, outcome): (usize, &Outcome)| {
+            let name = outcome.name.as_str();
+            places.get(name) == Some(&place) && !again.contains(name)
+        };
+        let mut are_last = self.ended.iter().enumerate().map(is_last).collect::<Vec<_>>().into_iter();
         let mut outcomes = self.ended;
-        outcomes.retain(|outcome| {
-            let is_last = places.next() == self.places.get(&outcome.name).copied();
-            is_last && !again.contains(outcome.name.as_str())
-        });
+        outcomes.retain(|_| are_last.next() == Some(true));
         outcomes.append(&mut without);
         self.stays.sort_by_key(|stay| stay.entering_ms);
         let End { at_ms, duration_s, interrupted_by, taint, kernel_records_lost, left_behind } = self.end;

@@ -221,8 +221,48 @@ struct Run<'a> {
     baseline: Option<compare::Run>,
 }
 
+/// What there is to say of a run whose cases have ended, and which has put the host back.
+struct Ended {
+    console: Arc<Console>,
+    /// What is printed at the very end.
+    texts: Vec<String>,
+    interrupted_by: Option<i32>,
+    has_failed: bool,
+}
+
 impl Run<'_> {
     fn go(mut self, discovered: Discovered, inquiries: Inquiries) -> anyhow::Result<ExitCode> {
+        let Ended { console, texts, interrupted_by, has_failed } = self.run_cases(&discovered, inquiries)?;
+        let others = self.baseline.is_some().then(|| self.not_selected(&discovered));
+        // From now on only outcomes count; they and the reports need about as much memory as the cases did.
+        drop(discovered);
+        (self.cases, self.history) = Default::default();
+        memory::give_back();
+        let reported = self.conclude();
+        if let Err(error) = &reported {
+            console.say(&format!("cannot write the reports: {error:#}"));
+        }
+        let kept = self.results.check();
+        if let Err(error) = &kept {
+            console.say(&format!("{error:#}"));
+        }
+        texts.iter().for_each(|text| self.print_at_the_end(text));
+        let is_worse = match self.baseline.take() {
+            Some(baseline) if interrupted_by.is_none() => {
+                self.is_worse_than(baseline, &others.unwrap_or_default())?
+            }
+            Some(_) => {
+                // What it did not get to is no news.
+                self.print_at_the_end("\nnot compared with the baseline: this run was interrupted\n");
+                false
+            }
+            None => false,
+        };
+        Ok(exit_code(has_failed || is_worse || reported.is_err() || kept.is_err(), interrupted_by))
+    }
+
+    /// Runs the cases; whatever runs beside them has ended, too, when this returns.
+    fn run_cases(&self, discovered: &Discovered, inquiries: Inquiries) -> anyhow::Result<Ended> {
         let begin = Instant::now();
         let keepers = Arc::new(Keepers::default());
         let running = Arc::new(Running::default());
@@ -239,7 +279,7 @@ impl Run<'_> {
         let root = Root::from_env();
         let ignored_splats = discovered.ignored_splats().clone();
         let kernel_log = Arc::new(KernelLog::open(&root, self.results.root(), ignored_splats));
-        let mut header = header::lines(&self.info, &discovered, &kernel_log, self.results.root());
+        let mut header = header::lines(&self.info, discovered, &kernel_log, self.results.root());
         header.extend(neighbours.describe());
         header.iter().chain(&self.notes).for_each(|line| console.say(line));
         let standing = Standing::new(
@@ -329,44 +369,14 @@ impl Run<'_> {
             kernel_records_lost: kernel.lost,
             left_behind,
         });
-        let others = self.baseline.is_some().then(|| self.not_selected(&discovered));
-        // From now on only outcomes count; they and the reports need about as much memory as the cases did.
-        drop(discovered);
-        self.cases = Arc::default();
-        memory::give_back();
-        let reported = self.conclude();
-        if let Err(error) = &reported {
-            console.say(&format!("cannot write the reports: {error:#}"));
-        }
-        let kept = self.results.check();
-        if let Err(error) = &kept {
-            console.say(&format!("{error:#}"));
-        }
-        self.print_at_the_end(&summary.render(self.results.root()));
-        self.print_at_the_end(&kernel.render(taint));
-        for problem in &not_restored {
-            self.print_at_the_end(&format!("\nTHIS HOST IS NOT AS IT WAS {problem}\n"));
-        }
-        let is_worse = match self.baseline.take() {
-            Some(baseline) if interrupted_by.is_none() => {
-                self.is_worse_than(baseline, &others.unwrap_or_default())?
-            }
-            Some(_) => {
-                // What it did not get to is no news.
-                self.print_at_the_end("\nnot compared with the baseline: this run was interrupted\n");
-                false
-            }
-            None => false,
-        };
+        let mut texts = vec![summary.render(self.results.root()), kernel.render(taint)];
+        texts.extend(not_restored.iter().map(|problem| format!("\nTHIS HOST IS NOT AS IT WAS {problem}\n")));
         let has_failed = conclusion.is_none_or(|conclusion| conclusion.has_failed())
             || self.others.all().any(|outcome| outcome.status.is_failure())
-            || is_worse
             || kernel.has_failed(taint)
-            || reported.is_err()
-            || kept.is_err()
             || !not_restored.is_empty()
             || !journal.is_complete();
-        Ok(exit_code(has_failed, interrupted_by))
+        Ok(Ended { console, texts, interrupted_by, has_failed })
     }
 
     /// Whether libtest-mimic runs `case`, rather than to call it ignored.

@@ -67,7 +67,11 @@ pub(crate) fn asserting(name: &str, file: &str, line: u32, expression: &str, mes
     let exit = Exit::Code(254);
     let verdict = verdict::derive(exit, &evidence, &Command::Shell(String::new()));
     let reason = verdict.reason.unwrap();
-    Outcome { exit: Some(exit), assertion: Some(assertion), ..outcome(name, verdict.status, &reason) }
+    Outcome {
+        exit: Some(exit),
+        assertion: Some(Box::new(assertion)),
+        ..outcome(name, verdict.status, &reason)
+    }
 }
 
 pub(crate) fn host() -> Host {

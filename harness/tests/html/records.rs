@@ -32,13 +32,13 @@ pub(crate) fn small() -> Record {
     let failed = &mut outcomes[4];
     failed.set(Status::Failed, "ended by SIGSEGV\nleft a process behind".to_owned());
     failed.exit = Some(Exit::Signal { signal: 11, core_dumped: true });
-    failed.assertion = Some(Assertion {
+    failed.assertion = Some(Box::new(Assertion {
         file: "x86_64/cpuid_test.c".to_owned(),
         line: 94,
         expression: "e1->eax == e2->eax".to_owned(),
         message: "CPUID 0x1.0 differ".to_owned(),
         errno: Some(0),
-    });
+    }));
     failed.subtests =
         vec![subtest("vm.first", SubtestResult::Ok), subtest("vm.second", SubtestResult::NotOk)];
     failed.leaks = vec![Leak { pid: 7, command: "sleep".to_owned(), unkillable: true }];
@@ -84,13 +84,13 @@ pub(crate) fn hostile() -> Record {
         outcome.environment = outcome.environment.take().map(|_| HOSTILE.to_owned());
         outcome.suite = HOSTILE.to_owned();
         outcome.name = format!("{}{HOSTILE}", outcome.name);
-        outcome.assertion = Some(Assertion {
+        outcome.assertion = Some(Box::new(Assertion {
             file: HOSTILE.to_owned(),
             line: u32::MAX,
             expression: HOSTILE.repeat(2),
             message: HOSTILE.to_owned(),
             errno: None,
-        });
+        }));
         outcome.subtests = (0..3000).map(|_| subtest(HOSTILE, SubtestResult::Ok)).collect();
         outcome.subtests.push(subtest(HOSTILE, SubtestResult::NotOk));
         outcome.leaks = vec![Leak { pid: -1, command: HOSTILE.to_owned(), unkillable: true }];

@@ -82,7 +82,7 @@ impl Run {
         outcome.reason = verdict.reason;
         outcome.exit = Some(exit);
         outcome.output = Some(place);
-        outcome.assertion = evidence.assertion;
+        outcome.assertion = evidence.assertion.map(Box::new);
         outcome.subtests = evidence.ktap.subtests;
         self.push(outcome)
     }
