@@ -3,6 +3,8 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::path::Path;
 
+use memchr::{memchr_iter, memrchr};
+
 use crate::problem::Problem;
 
 /// A file that is being read. Problems are noted by byte offset and get their lines and columns at the end, in one
@@ -145,14 +147,14 @@ impl Positions<'_> {
         if at < self.reached {
             (self.reached, self.line, self.column) = (0, 1, 1);
         }
-        for byte in &self.text[self.reached..at] {
-            match byte {
-                b'\n' => (self.line, self.column) = (self.line + 1, 1),
-                // UTF-8 (RFC 3629, section 3): 10xxxxxx continues a character that has been counted.
-                0x80..=0xbf => {}
-                _ => self.column += 1,
-            }
+        let mut line = &self.text[self.reached..at];
+        if let Some(end) = memrchr(b'\n', line) {
+            self.line += memchr_iter(b'\n', &line[..=end]).count();
+            self.column = 1;
+            line = &line[end + 1..];
         }
+        // UTF-8 (RFC 3629, section 3): 10xxxxxx continues a character that has been counted.
+        self.column += line.iter().filter(|byte| !matches!(byte, 0x80..=0xbf)).count();
         self.reached = at;
         (self.line, self.column)
     }
