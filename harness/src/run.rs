@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, IsTerminal};
 use std::os::fd::AsRawFd;
 use std::panic::{self, AssertUnwindSafe};
@@ -538,6 +538,7 @@ impl Run<'_> {
         let count = self.threads() + 1;
         let (all_are_there, wait) = mpsc::channel::<()>();
         let wait = Mutex::new(wait);
+        let before = thread_count();
         thread::scope(|scope| {
             let mut threads = (0..count).map(|_| {
                 // It fails when the sender is dropped: that is all that it waits for.
@@ -549,7 +550,12 @@ impl Run<'_> {
             started.with_context(|| {
                 format!("start {count} threads: run fewer cases at a time (--test-threads), or raise the limit (ulimit -u)")
             })
-        })
+        })?;
+        // A thread that has been joined counts until the kernel has put it away.
+        while thread_count() > before {
+            thread::yield_now();
+        }
+        Ok(())
     }
 
     fn arguments(&self) -> Arguments {
@@ -608,6 +614,11 @@ impl Run<'_> {
         // A reader that went away has said that it wants no more.
         drop(printed);
     }
+}
+
+/// How many threads this process has; 0 where that cannot be read.
+fn thread_count() -> usize {
+    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
 fn workers(options: &Options) -> anyhow::Result<usize> {
