@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use harness::discover::Shipped;
-use harness::{discover, kernel_src, stubs};
+use harness::kernel_src;
+use harness::kernel_src::stubs;
+use harness::plan::discover;
+use harness::plan::discover::Shipped;
 
 fn main() -> ExitCode {
     match prepare() {
@@ -29,16 +31,25 @@ fn prepare() -> anyhow::Result<()> {
     let built = build_selftests(&out)?;
     let suites = files(&root, "kvm-tests/suites")?;
     let environments = files(&root, "kvm-tests/environments")?;
-    let embedded =
-        [constant(&root, "SUITES", &suites)?, constant(&root, "ENVIRONMENTS", &environments)?].concat();
+    let embedded = [
+        constant(&root, "SUITES", &suites)?,
+        constant(&root, "ENVIRONMENTS", &environments)?,
+    ]
+    .concat();
     fs::write(out.join("files.rs"), embedded).context("write files.rs")?;
 
     let names = names(&root, built, &suites, &environments).unwrap_or_else(|error| {
         // The program says the same when it runs, and does not start.
-        format!("{error:#}").lines().for_each(|line| println!("cargo::warning={line}"));
+        format!("{error:#}")
+            .lines()
+            .for_each(|line| println!("cargo::warning={line}"));
         Vec::new()
     });
-    fs::write(out.join("stubs.rs"), stubs::render(names.iter().map(String::as_str))).context("write stubs.rs")
+    fs::write(
+        out.join("stubs.rs"),
+        stubs::render(names.iter().map(String::as_str)),
+    )
+    .context("write stubs.rs")
 }
 
 /// Builds the selftests of `KERNEL_SRC`, if that is set, and tells both targets where they are.
@@ -54,7 +65,10 @@ fn build_selftests(out: &Path) -> anyhow::Result<Option<PathBuf>> {
     for path in built.watched.iter().chain([&built.selftests]) {
         println!("cargo::rerun-if-changed={}", path.display());
     }
-    println!("cargo::rustc-env=KVM_TESTS_BUILT_SELFTESTS={}", built.selftests.display());
+    println!(
+        "cargo::rustc-env=KVM_TESTS_BUILT_SELFTESTS={}",
+        built.selftests.display()
+    );
     Ok(Some(built.selftests))
 }
 
@@ -72,12 +86,24 @@ fn names(
         None => built.into_iter().collect(),
     };
     let local = root.join("kvm-tests/local");
-    for path in given.iter().flat_map(|_| &directories).chain([&local]).filter(|path| path.exists()) {
+    for path in given
+        .iter()
+        .flat_map(|_| &directories)
+        .chain([&local])
+        .filter(|path| path.exists())
+    {
         println!("cargo::rerun-if-changed={}", path.display());
     }
-    let [suites, environments] = [suites, environments]
-        .map(|files| files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect::<Vec<_>>());
-    let shipped = Shipped { suites: &suites, environments: &environments };
+    let [suites, environments] = [suites, environments].map(|files| {
+        files
+            .iter()
+            .map(|(path, text)| (path.as_str(), text.as_str()))
+            .collect::<Vec<_>>()
+    });
+    let shipped = Shipped {
+        suites: &suites,
+        environments: &environments,
+    };
     let has_entries = fs::read_dir(&local).is_ok_and(|mut entries| entries.next().is_some());
     let local: Vec<_> = Some(local).filter(|_| has_entries).into_iter().collect();
     discover::names(&directories, &smoke_selftests(root)?, shipped, &local)
@@ -89,9 +115,13 @@ fn files(root: &Path, directory: &str) -> anyhow::Result<Vec<(String, String)>> 
     let mut files = Vec::new();
     for entry in fs::read_dir(root.join(directory)).with_context(|| format!("read {directory}"))? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             files.push((format!("{directory}/{name}"), text));
         }
     }
@@ -102,7 +132,11 @@ fn files(root: &Path, directory: &str) -> anyhow::Result<Vec<(String, String)>> 
 /// The source of a constant with the paths and the texts of `files`.
 fn constant(root: &Path, name: &str, files: &[(String, String)]) -> anyhow::Result<String> {
     let mut source = String::new();
-    writeln!(source, "/// The shipped {}: path and text of each.", name.to_lowercase())?;
+    writeln!(
+        source,
+        "/// The shipped {}: path and text of each.",
+        name.to_lowercase()
+    )?;
     writeln!(source, "const {name}: &[(&str, &str)] = &[")?;
     for (path, _) in files {
         writeln!(source, "({path:?}, include_str!({:?})),", root.join(path))?;
@@ -117,7 +151,11 @@ fn smoke_selftests(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut stems = Vec::new();
     for entry in fs::read_dir(root.join("kvm-tests/smoke")).context("read kvm-tests/smoke")? {
         let name = entry?.file_name().into_string().unwrap_or_default();
-        stems.extend(name.strip_suffix(".rs").filter(|stem| stem.ends_with("_test")).map(str::to_owned));
+        stems.extend(
+            name.strip_suffix(".rs")
+                .filter(|stem| stem.ends_with("_test"))
+                .map(str::to_owned),
+        );
     }
     Ok(stems)
 }

@@ -2,7 +2,7 @@
 //!
 //! Each `smoke/*_test.rs` is one selftest; `harness` runs it in a process of its own, by the same contract as upstream's.
 
-use harness::embedded::Selftest;
+use harness::plan::embedded::Selftest;
 
 mod capability_test;
 mod device;
@@ -41,7 +41,9 @@ macro_rules! with_guest {
 
 /// Every smoke selftest.
 pub(crate) const SELFTESTS: &[Selftest] = &[
-    ("capability_test", || kselftest::exit_code(capability_test::run())),
+    ("capability_test", || {
+        kselftest::exit_code(capability_test::run())
+    }),
     with_guest!(dirty_log_smoke_test),
     with_guest!(immediate_exit_test),
     with_guest!(memslot_test),

@@ -1,7 +1,10 @@
 //! What a case costs: a thousand programs that only exit, run one after another by the real program and, side by side,
 //! by a bare loop of spawn and wait.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up is of no use")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot be set up is of no use"
+)]
 
 #[path = "runners/stand_in.rs"]
 mod stand_in;
@@ -27,7 +30,12 @@ fn main() {
     let spawn_loop = || {
         for _ in 0..CASES {
             assert!(
-                Command::new(&program).stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap().success()
+                Command::new(&program)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .status()
+                    .unwrap()
+                    .success()
             );
         }
     };
@@ -35,10 +43,27 @@ fn main() {
     // been deleted (ext4 without a journal is).
     let runner = |round: u32| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
-        command.args(["run", "--test-threads", "1", "--output", &format!("run-{round}"), "thousand::"]);
-        command.arg("--selftests").arg(&selftests).args(["--config", "thousand.toml"]);
+        command.args([
+            "run",
+            "--test-threads",
+            "1",
+            "--output",
+            &format!("run-{round}"),
+            "thousand::",
+        ]);
+        command
+            .arg("--selftests")
+            .arg(&selftests)
+            .args(["--config", "thousand.toml"]);
         stand_in::use_host_in(directory.path(), &mut command);
-        assert!(command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+        assert!(
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+        );
     };
     // In turns, and the best of each: what else this machine does must not favour one of them.
     let mut best = [Duration::MAX; 2];
@@ -50,7 +75,11 @@ fn main() {
     let [bare, ours] = best.map(per_case);
     println!("{CASES} programs that exit at once, one after another, the best of 5 runs:");
     println!("  bare spawn and wait  {bare:8.0} us a case");
-    println!("  kvm-tests run        {ours:8.0} us a case, {:+.0} us, {:.2} times", ours - bare, ours / bare);
+    println!(
+        "  kvm-tests run        {ours:8.0} us a case, {:+.0} us, {:.2} times",
+        ours - bare,
+        ours / bare
+    );
 }
 
 fn time(work: impl FnOnce()) -> Duration {

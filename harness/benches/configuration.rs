@@ -2,7 +2,10 @@
 //! each case. Fails where that needs more memory than is promised; what it takes is counted in instructions elsewhere:
 //! `cargo bench -p harness --bench configuration`.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up is of no use")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot be set up is of no use"
+)]
 
 #[expect(dead_code, reason = "nothing here has a time limit")]
 #[path = "runners/measure.rs"]
@@ -15,7 +18,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use harness::config;
+use harness::plan::config;
 use measure::Figures;
 
 const TESTS: usize = 10_000;
@@ -41,7 +44,11 @@ fn main() {
     println!("listed by the program:");
     let directory = tempfile::tempdir().unwrap();
     let is_kept = list(directory.path(), &toml, rounds);
-    println!("promised: {} ms, {:.1} MB", LISTED_IN.as_millis(), megabytes(MEMORY));
+    println!(
+        "promised: {} ms, {:.1} MB",
+        LISTED_IN.as_millis(),
+        megabytes(MEMORY)
+    );
     println!("read, in CPU time:");
     read(&toml, rounds);
     assert!(is_kept || !is_measured, "more memory than is promised");
@@ -73,7 +80,10 @@ fn read(toml: &str, rounds: usize) {
             assert_eq!(configuration.suites[0].tests.len(), TESTS, "{what}");
             (best, total) = (best.min(took), total + took);
         }
-        println!("  {what:34} {best:.1?} at best, {:.1?} on average", total / u32::try_from(rounds).unwrap());
+        println!(
+            "  {what:34} {best:.1?} at best, {:.1?} on average",
+            total / u32::try_from(rounds).unwrap()
+        );
     }
 }
 
@@ -90,13 +100,28 @@ fn list(directory: &Path, toml: &str, rounds: usize) -> bool {
         &["--dry-run", "--exact", "many::t5000"],
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
-        command.arg("run").args(args).args(["--selftests", "selftests", "--config", "many.toml"]);
+        command
+            .arg("run")
+            .args(args)
+            .args(["--selftests", "selftests", "--config", "many.toml"]);
         stand_in::use_host_in(directory, &mut command);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let figures = (0..rounds).map(|_| Some(measure::run(&mut command)));
-        let Figures { wall, cpu, peak, code } = figures.reduce(Figures::better).flatten().unwrap();
+        let Figures {
+            wall,
+            cpu,
+            peak,
+            code,
+        } = figures.reduce(Figures::better).flatten().unwrap();
         assert_eq!(code, 0, "{command:?}");
-        println!("  {:34} {wall:.1?}, {cpu:.1?} of CPU, {:.1} MB", args.join(" "), megabytes(peak));
+        println!(
+            "  {:34} {wall:.1?}, {cpu:.1?} of CPU, {:.1} MB",
+            args.join(" "),
+            megabytes(peak)
+        );
         is_kept &= peak <= MEMORY;
     }
     is_kept

@@ -12,18 +12,32 @@ const MEASURED: u64 = 1 << 30;
 const TRIED: u64 = 1 << 20;
 
 fn main() {
-    let size = if std::env::args().any(|argument| argument == "--bench") { MEASURED } else { TRIED };
+    let size = if std::env::args().any(|argument| argument == "--bench") {
+        MEASURED
+    } else {
+        TRIED
+    };
     let log = "guest physical test memory: [0xfffcbfffe000, 0xfffcffffe000)\n\
                Iteration 31 clear dirty log time: 0.000021953s, vCPU 3 halted 13110 times\n";
     for (kind, pattern) in [
         ("plain lines", log.repeat(1000)),
         ("short lines", ".\n".repeat(60_000)),
         ("one endless line", "x".repeat(100_000)),
-        ("diagnostics", "# vCPU 3 halted 13110 times, woke 13109 times, received 13109 IPIs\n".repeat(2000)),
-        ("sub-tests", "ok 1 sync_regs_test.req_and_verify_all_valid\n".repeat(2000)),
+        (
+            "diagnostics",
+            "# vCPU 3 halted 13110 times, woke 13109 times, received 13109 IPIs\n".repeat(2000),
+        ),
+        (
+            "sub-tests",
+            "ok 1 sync_regs_test.req_and_verify_all_valid\n".repeat(2000),
+        ),
     ] {
         let started = cpu_seconds();
-        let stream = Endless { bytes: pattern.as_bytes(), at: 0 }.take(size);
+        let stream = Endless {
+            bytes: pattern.as_bytes(),
+            at: 0,
+        }
+        .take(size);
         let evidence = evidence::read(stream, io::empty()).expect("read from memory");
         black_box(evidence);
         let seconds = cpu_seconds() - started;

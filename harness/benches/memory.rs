@@ -1,7 +1,10 @@
 //! By how much the runner grows with each case of a long run: 10,000 programs that only exit, twice, as what the first run
 //! leaves is known to the second one. Fails where that is more than is promised: `cargo bench -p harness --bench memory`.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up is of no use")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot be set up is of no use"
+)]
 
 #[path = "runners/stand_in.rs"]
 mod stand_in;
@@ -30,7 +33,11 @@ fn main() {
     fs::create_dir(directory.path().join("selftests")).unwrap();
     fs::copy("/bin/true", directory.path().join("selftests/true_test")).unwrap();
     let suite = (0..cases).fold(String::new(), |mut suite, number| {
-        writeln!(suite, "[[test]]\nname = \"n{number}\"\nselftest = \"true_test\"").unwrap();
+        writeln!(
+            suite,
+            "[[test]]\nname = \"n{number}\"\nselftest = \"true_test\""
+        )
+        .unwrap();
         suite
     });
     fs::write(directory.path().join("many.toml"), suite).unwrap();
@@ -53,11 +60,27 @@ fn main() {
 /// Runs all cases; returns the runner's memory when the first one had ended, and the most that it had, in bytes.
 fn run(directory: &Path, output: &str) -> [u64; 2] {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
-    command.args(["run", "--selftests", "selftests", "--config", "many.toml", "--output", output, "many::"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut runner = stand_in::use_host_in(directory, &mut command).spawn().unwrap();
+    command.args([
+        "run",
+        "--selftests",
+        "selftests",
+        "--config",
+        "many.toml",
+        "--output",
+        output,
+        "many::",
+    ]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut runner = stand_in::use_host_in(directory, &mut command)
+        .spawn()
+        .unwrap();
     let journal = directory.join(output).join("journal.jsonl");
-    while !fs::read_to_string(&journal).is_ok_and(|journal| journal.contains("\"event\":\"finished\"")) {
+    while !fs::read_to_string(&journal)
+        .is_ok_and(|journal| journal.contains("\"event\":\"finished\""))
+    {
         assert!(is_running(&mut runner), "it ended without a case");
         thread::sleep(LOOK);
     }
@@ -80,5 +103,7 @@ fn is_running(runner: &mut Child) -> bool {
 fn memory(runner: &Child, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", runner.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix(" kB").map(|kilobytes| kilobytes.parse::<u64>().unwrap() * 1024)
+    line.trim()
+        .strip_suffix(" kB")
+        .map(|kilobytes| kilobytes.parse::<u64>().unwrap() * 1024)
 }

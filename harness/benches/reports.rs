@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use harness::outcome::{Exit, Status};
+use harness::model::outcome::{Exit, Status};
 use harness::report;
 
 use crate::stage::Run;
@@ -30,13 +30,27 @@ fn main() {
     {
         return write(Path::new(directory));
     }
-    let cases = if args.iter().any(|arg| arg == "--bench") { MEASURED } else { TRIED };
+    let cases = if args.iter().any(|arg| arg == "--bench") {
+        MEASURED
+    } else {
+        TRIED
+    };
     for suites in [1, cases] {
         let run = make(cases, suites);
-        println!("{cases} cases in {suites} suites, {} KiB of output each:", OUTPUT / 1024);
+        println!(
+            "{cases} cases in {suites} suites, {} KiB of output each:",
+            OUTPUT / 1024
+        );
         // In a process of its own, whose memory is measured from its start.
         let mut writer = Command::new(&args[0]);
-        assert!(writer.arg("write").arg(run.directory()).status().unwrap().success());
+        assert!(
+            writer
+                .arg("write")
+                .arg(run.directory())
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 
@@ -44,8 +58,14 @@ fn make(cases: usize, suites: usize) -> Run {
     let line = "Iteration 31 clear dirty log time: 0.000021953s & <vCPU 3> halted 13110 times\n";
     let output = line.repeat(OUTPUT / 2 / line.len() + 1);
     let mut run = Run::new();
-    let parameters = (0..50).map(|number| (format!("parameter_{number}"), "N".to_owned())).collect();
-    run.record.run.host.modules.insert("kvm".to_owned(), parameters);
+    let parameters = (0..50)
+        .map(|number| (format!("parameter_{number}"), "N".to_owned()))
+        .collect();
+    run.record
+        .run
+        .host
+        .modules
+        .insert("kvm".to_owned(), parameters);
     for number in 0..cases {
         let name = format!("suite_{}::case_{number}", number % suites);
         let exit = Exit::Code(i32::from(number % 10 == 0) * 3);
@@ -70,6 +90,9 @@ fn write(directory: &Path) {
         );
     }
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     println!("  {seconds:.2} s, at most {} of memory", peak.trim());
 }

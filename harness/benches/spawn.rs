@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::keeper::{self, Keeper, Task};
+use harness::supervise::keeper::{self, Keeper, Task};
 
 const TURNS: usize = 1_000;
 const PROGRAM: &str = "/bin/true";
@@ -33,13 +33,23 @@ fn main() -> ExitCode {
     let bare = show("posix_spawn", bare);
     let kept = show("keeper", kept);
     let ratio = |n: usize| kept[n] / bare[n];
-    println!("{:<12} {:>8.2} {:>8.2} {:>8.2}", "ratio", ratio(0), ratio(1), ratio(2));
+    println!(
+        "{:<12} {:>8.2} {:>8.2} {:>8.2}",
+        "ratio",
+        ratio(0),
+        ratio(1),
+        ratio(2)
+    );
     ExitCode::SUCCESS
 }
 
 /// The standard library uses `posix_spawn` for a command as plain as this.
 fn spawn() {
-    let status = Command::new(PROGRAM).stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap();
+    let status = Command::new(PROGRAM)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
@@ -69,6 +79,9 @@ fn show(name: &str, mut times: Vec<Duration>) -> [f64; 3] {
     times.sort_unstable();
     let mean = times.iter().sum::<Duration>() / TURNS as u32;
     let shown = [times[0], times[TURNS / 2], mean].map(|time| time.as_secs_f64() * 1e6);
-    println!("{name:<12} {:>8.0} {:>8.0} {:>8.0}", shown[0], shown[1], shown[2]);
+    println!(
+        "{name:<12} {:>8.0} {:>8.0} {:>8.0}",
+        shown[0], shown[1], shown[2]
+    );
     shown
 }

@@ -1,9 +1,15 @@
 //! What a big run costs at its end: the real program runs 5,000 cases that print 20 KiB each, and its reports and its
 //! memory are measured. Fails where they need twice what is promised: `cargo bench -p harness --bench whole_run`.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up is of no use")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot be set up is of no use"
+)]
 
-#[expect(dead_code, reason = "only memory counts here, and there is no time limit")]
+#[expect(
+    dead_code,
+    reason = "only memory counts here, and there is no time limit"
+)]
 #[path = "runners/measure.rs"]
 mod measure;
 #[path = "runners/stand_in.rs"]
@@ -16,9 +22,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use harness::entry::Entry;
-use harness::record::Record;
-use harness::results::{JOURNAL, RUN_JSON};
+use harness::log::record::Record;
+use harness::log::results::{JOURNAL, RUN_JSON};
+use harness::model::entry::Entry;
 
 /// How many cases there are; without `--bench` (as in `cargo test --benches`), just to see that it runs.
 const MEASURED: usize = 5000;
@@ -58,14 +64,22 @@ fn main() {
     }
     let record = Record::read(&directory.path().join("run")).unwrap().0;
     assert_eq!(record.outcomes.len(), cases);
-    println!("promised: {:.0} s and {:.0} MB", REPORTED_IN.as_secs_f64(), MEMORY as f64 / 1e6);
+    println!(
+        "promised: {:.0} s and {:.0} MB",
+        REPORTED_IN.as_secs_f64(),
+        MEMORY as f64 / 1e6
+    );
     assert!(!is_missed, "more than twice what is promised");
 }
 
 fn prepare(directory: &Path, cases: usize) {
     let line = "Iteration 31 clear dirty log time: 0.000021953s & <vCPU 3> halted 13110 times\n";
     fs::create_dir(directory.join("selftests")).unwrap();
-    fs::write(directory.join("selftests/output"), line.repeat(OUTPUT / 2 / line.len() + 1)).unwrap();
+    fs::write(
+        directory.join("selftests/output"),
+        line.repeat(OUTPUT / 2 / line.len() + 1),
+    )
+    .unwrap();
     let selftest = directory.join("selftests/printing_test");
     fs::write(&selftest, SELFTEST).unwrap();
     fs::set_permissions(&selftest, fs::Permissions::from_mode(0o755)).unwrap();
@@ -94,7 +108,10 @@ fn run(directory: &Path, format: &str) -> u64 {
         "run",
         "--overwrite",
     ]);
-    command.args(["--format", format, "big::"]).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["--format", format, "big::"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let figures = measure::run(stand_in::use_host_in(directory, &mut command));
     assert_eq!(figures.code, 101);
     figures.peak
@@ -103,11 +120,18 @@ fn run(directory: &Path, format: &str) -> u64 {
 /// How long it was from the end of the last case until all reports were there.
 fn reported_in(run: &Path) -> Duration {
     let journal = fs::read_to_string(run.join(JOURNAL)).unwrap();
-    let Entry::RunFinished { at_ms, .. } = serde_json::from_str(journal.lines().last().unwrap()).unwrap()
+    let Entry::RunFinished { at_ms, .. } =
+        serde_json::from_str(journal.lines().last().unwrap()).unwrap()
     else {
         panic!("the run did not come to its end");
     };
-    let written = |name: &str| -> SystemTime { fs::metadata(run.join(name)).unwrap().modified().unwrap() };
-    let last = [RUN_JSON, "junit.xml", "results.ktap", "report.html"].map(written).into_iter().max().unwrap();
-    last.duration_since(UNIX_EPOCH + Duration::from_millis(at_ms)).unwrap()
+    let written =
+        |name: &str| -> SystemTime { fs::metadata(run.join(name)).unwrap().modified().unwrap() };
+    let last = [RUN_JSON, "junit.xml", "results.ktap", "report.html"]
+        .map(written)
+        .into_iter()
+        .max()
+        .unwrap();
+    last.duration_since(UNIX_EPOCH + Duration::from_millis(at_ms))
+        .unwrap()
 }

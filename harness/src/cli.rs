@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::compare;
-use crate::shown::{Rule, Shown};
+use crate::show::shown::{Rule, Shown};
 
 /// What a case may take by default, in seconds, where neither its suite nor the command line says otherwise.
 ///
@@ -17,7 +17,11 @@ pub const DEFAULT_TIMEOUT_S: u64 = 120;
 
 /// What the program `kvm-tests` is asked to do.
 #[derive(Debug, Parser)]
-#[command(name = "kvm-tests", version, about = "Runs the Linux kernel's KVM selftests")]
+#[command(
+    name = "kvm-tests",
+    version,
+    about = "Runs the Linux kernel's KVM selftests"
+)]
 pub struct Program {
     /// What to do.
     #[command(subcommand)]
@@ -145,7 +149,10 @@ pub struct Options {
     pub environment: Vec<String>,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would take it for the help of the whole command")]
+    #[expect(
+        missing_docs,
+        reason = "clap would take it for the help of the whole command"
+    )]
     pub made_up: MadeUp,
 
     /// Say what would be done to this host for the environments, and do nothing
@@ -189,14 +196,23 @@ pub struct Options {
 impl Options {
     /// How to print, `--quiet` considered.
     pub fn format(&self) -> Format {
-        if self.quiet { Format::Terse } else { self.format }
+        if self.quiet {
+            Format::Terse
+        } else {
+            self.format
+        }
     }
 
     /// What to show of cases; libtest's shorthands come before what `--report` says.
     pub fn shown(&self) -> Shown {
         let show_output = self.show_output.then_some(&Rule::SHOW_OUTPUT);
         let no_capture = self.no_capture.then_some(&Rule::NO_CAPTURE);
-        Shown::new(show_output.into_iter().chain(no_capture).chain(&self.report))
+        Shown::new(
+            show_output
+                .into_iter()
+                .chain(no_capture)
+                .chain(&self.report),
+        )
     }
 
     /// The timeout of cases that set none.
@@ -213,7 +229,10 @@ pub struct WithOptions {
     pub environment: Option<String>,
 
     #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would take it for the help of the whole command")]
+    #[expect(
+        missing_docs,
+        reason = "clap would take it for the help of the whole command"
+    )]
     pub made_up: MadeUp,
 
     /// An environment file, or a directory searched for them; repeatable
@@ -229,7 +248,10 @@ pub struct WithOptions {
 #[derive(Debug, Clone, Args)]
 pub struct EnvironmentsOptions {
     #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would take it for the help of the whole command")]
+    #[expect(
+        missing_docs,
+        reason = "clap would take it for the help of the whole command"
+    )]
     pub made_up: MadeUp,
 
     /// An environment file, or a directory searched for them; repeatable
@@ -283,7 +305,10 @@ pub fn parse_test_target(args: &[OsString]) -> Result<Options, clap::Error> {
         .override_usage("cargo test -- [OPTIONS] [FILTER]...")
         .args_override_self(true);
     let options = Options::from_arg_matches(&command.try_get_matches_from(args)?)?;
-    Ok(Options { given: lossy(args.get(1..).unwrap_or_default()), ..options })
+    Ok(Options {
+        given: lossy(args.get(1..).unwrap_or_default()),
+        ..options
+    })
 }
 
 /// The command of the program `kvm-tests`.
@@ -301,14 +326,16 @@ pub fn parse_program(args: &[OsString]) -> Result<ProgramCommand, clap::Error> {
 }
 
 fn lossy(args: &[OsString]) -> Vec<String> {
-    args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
+    args.iter()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Status;
-    use crate::shown::Level;
+    use crate::model::outcome::Status;
+    use crate::show::shown::Level;
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
@@ -316,8 +343,10 @@ mod tests {
     }
 
     fn parse(args: &[&str]) -> Result<Options, clap::Error> {
-        let args: Vec<OsString> =
-            std::iter::once("kvm").chain(args.iter().copied()).map(Into::into).collect();
+        let args: Vec<OsString> = std::iter::once("kvm")
+            .chain(args.iter().copied())
+            .map(Into::into)
+            .collect();
         parse_test_target(&args)
     }
 
@@ -345,10 +374,21 @@ mod tests {
         };
         assert_eq!(shown(&[]), [Level::Status; 3]);
         assert_eq!(shown(&["--nocapture"]), [Level::Full; 3]);
-        assert_eq!(shown(&["--show-output"]), [Level::Full, Level::Status, Level::Status]);
-        let both = ["--report", "fail=stderr", "--report", "pass=off,skip=status"];
+        assert_eq!(
+            shown(&["--show-output"]),
+            [Level::Full, Level::Status, Level::Status]
+        );
+        let both = [
+            "--report",
+            "fail=stderr",
+            "--report",
+            "pass=off,skip=status",
+        ];
         assert_eq!(shown(&both), [Level::Off, Level::Status, Level::Stderr]);
-        assert_eq!(shown(&["--report=skip=off", "--nocapture"]), [Level::Full, Level::Off, Level::Full]);
+        assert_eq!(
+            shown(&["--report=skip=off", "--nocapture"]),
+            [Level::Full, Level::Off, Level::Full]
+        );
         assert_eq!(parse(&["--report", "fail"]).unwrap_err().exit_code(), 2);
     }
 
@@ -356,7 +396,9 @@ mod tests {
     fn the_reports_of_a_run_are_asked_for_by_its_directory() {
         let args = ["kvm-tests", "report", "target/kvm-tests/latest"].map(OsString::from);
         let command = parse_program(&args).unwrap();
-        assert!(matches!(command, ProgramCommand::Report { run } if run.ends_with("kvm-tests/latest")));
+        assert!(
+            matches!(command, ProgramCommand::Report { run } if run.ends_with("kvm-tests/latest"))
+        );
     }
 
     #[test]

@@ -11,9 +11,9 @@ use clap::{Args, ValueEnum};
 use crate::compare::change::{Change, Kind};
 use crate::compare::difference::Difference;
 use crate::compare::tally::Tally;
-use crate::name::listed;
-use crate::printable::printable;
-use crate::record::Record;
+use crate::log::record::Record;
+use crate::model::name::listed;
+use crate::model::printable::printable;
 
 pub mod change;
 pub mod difference;
@@ -83,14 +83,21 @@ pub fn compare(options: &Options) -> anyhow::Result<ExitCode> {
     let (old, new) = (Run::read(&options.old)?, Run::read(&options.new)?);
     let comparison = Comparison::of(&old, &new, options.slower);
     let text = comparison.render(options.format);
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+    match io::stdout()
+        .write_all(text.as_bytes())
+        .and_then(|()| io::stdout().flush())
+    {
         // A reader that went away has said that it wants no more; the exit status is still good.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             return Err(error).context("print the comparison");
         }
         _ => {}
     }
-    Ok(if comparison.is_worse() { ExitCode::from(EXIT_WORSE) } else { ExitCode::SUCCESS })
+    Ok(if comparison.is_worse() {
+        ExitCode::from(EXIT_WORSE)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// A run to compare, and what the user calls it.
@@ -110,21 +117,33 @@ impl Run {
     pub fn read(place: &Path) -> anyhow::Result<Self> {
         let (record, _) = Record::read(place)?;
         if record.outcomes.is_empty() {
-            bail!("nothing to compare: {} has no outcome of any case", place.display());
+            bail!(
+                "nothing to compare: {} has no outcome of any case",
+                place.display()
+            );
         }
-        Ok(Self { place: place.to_owned(), record })
+        Ok(Self {
+            place: place.to_owned(),
+            record,
+        })
     }
 
     /// The run without its cases called so (iterations do not count).
     pub fn without(mut self, cases: &HashSet<String>) -> Self {
-        self.record.outcomes.retain(|outcome| !cases.contains(listed(&outcome.name)));
+        self.record
+            .outcomes
+            .retain(|outcome| !cases.contains(listed(&outcome.name)));
         self
     }
 
     fn tallies(&self) -> BTreeMap<&str, Tally<'_>> {
         let mut tallies: BTreeMap<&str, Tally<'_>> = BTreeMap::new();
         for outcome in &self.record.outcomes {
-            tallies.entry(listed(&outcome.name)).or_default().outcomes.push(outcome);
+            tallies
+                .entry(listed(&outcome.name))
+                .or_default()
+                .outcomes
+                .push(outcome);
         }
         tallies
     }
@@ -167,7 +186,9 @@ impl<'a> Comparison<'a> {
             .collect::<std::collections::BTreeSet<_>>()
             .into_iter()
             .collect();
-        let changes = names.into_iter().map(|name| Change::of(name, was.remove(name), is.remove(name)));
+        let changes = names
+            .into_iter()
+            .map(|name| Change::of(name, was.remove(name), is.remove(name)));
         Self {
             differences: difference::between(&old.record, &new.record),
             changes: changes.collect(),
@@ -179,12 +200,15 @@ impl<'a> Comparison<'a> {
 
     /// Whether anything got worse.
     pub fn is_worse(&self) -> bool {
-        self.changes.iter().any(Change::is_worse) || (self.slower.is_some() && !self.slower().is_empty())
+        self.changes.iter().any(Change::is_worse)
+            || (self.slower.is_some() && !self.slower().is_empty())
     }
 
     /// The cases that this happened to.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Change<'a>> {
-        self.changes.iter().filter(move |change| change.kind == kind)
+        self.changes
+            .iter()
+            .filter(move |change| change.kind == kind)
     }
 
     /// How many times as long a case takes that is told to be slower.
@@ -207,7 +231,11 @@ impl<'a> Comparison<'a> {
             let (old_s, new_s) = change.durations_s()?;
             let (less, more) = less_and_more(old_s, new_s);
             let is_told = more >= less * self.factor() && more - less >= SLOWER_BY_S;
-            is_told.then_some(Pace { name: change.name, old_s, new_s })
+            is_told.then_some(Pace {
+                name: change.name,
+                old_s,
+                new_s,
+            })
         });
         paces.collect()
     }
@@ -224,5 +252,8 @@ impl<'a> Comparison<'a> {
 
 /// What a test or a host said, on one line.
 fn flat(text: &str) -> String {
-    printable(text.as_bytes()).split_whitespace().collect::<Vec<_>>().join(" ")
+    printable(text.as_bytes())
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }

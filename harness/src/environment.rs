@@ -80,7 +80,9 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Impossible(reason) | Self::Refused(reason) | Self::Failed(reason) => f.write_str(reason),
+            Self::Impossible(reason) | Self::Refused(reason) | Self::Failed(reason) => {
+                f.write_str(reason)
+            }
             Self::Interrupted => f.write_str("interrupted while waiting for others"),
         }
     }
@@ -111,7 +113,11 @@ pub struct Environments {
 impl Environments {
     /// Those of the host whose files are under `root`.
     pub fn new(root: Root) -> Self {
-        Self { root, modinfo: Modinfo::default(), baseline: Mutex::new(None) }
+        Self {
+            root,
+            modinfo: Modinfo::default(),
+            baseline: Mutex::new(None),
+        }
     }
 
     /// This host's virtualization, as it is.
@@ -153,7 +159,9 @@ impl Environments {
         let directory = match journal::directory(&self.root) {
             Ok(directory) => directory,
             // Where nothing is to be changed, nothing needs to be kept.
-            Err(_) if definition.is_empty() => return self.enter_without_change(definition, &mut wait),
+            Err(_) if definition.is_empty() => {
+                return self.enter_without_change(definition, &mut wait);
+            }
             Err(error) => {
                 return Err(Refusal::Refused(format!(
                     "use {}: {error}",
@@ -161,7 +169,9 @@ impl Environments {
                 )));
             }
         };
-        let io = |error: std::io::Error| Refusal::Refused(format!("lock {}: {error}", directory.display()));
+        let io = |error: std::io::Error| {
+            Refusal::Refused(format!("lock {}: {error}", directory.display()))
+        };
         let wanted = definition.settings().join("\n");
         loop {
             let Some(gate) = Gate::enter(&directory, &mut wait).map_err(io)? else {
@@ -172,7 +182,12 @@ impl Environments {
                 Joining::Alone => {
                     let notes = self.recover_and_change(definition, &mut wait)?;
                     let used = gate.register(&wanted).map_err(io)?;
-                    return Ok(Entered { root: self.root.clone(), used: Some(used), _kept: None, notes });
+                    return Ok(Entered {
+                        root: self.root.clone(),
+                        used: Some(used),
+                        _kept: None,
+                        notes,
+                    });
                 }
                 Joining::With(environment) => {
                     let used = gate.register(&environment).map_err(io)?;
@@ -198,8 +213,13 @@ impl Environments {
     ///
     /// # Errors
     /// What could not be restored, or why it was not tried.
-    pub fn restore(&self, wait: impl FnMut(&str) -> ControlFlow<()>) -> Result<Option<String>, Refusal> {
-        let Some((environment, _)) = self.journal()? else { return Ok(None) };
+    pub fn restore(
+        &self,
+        wait: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Option<String>, Refusal> {
+        let Some((environment, _)) = self.journal()? else {
+            return Ok(None);
+        };
         if !self.root.may_change() {
             return Err(Refusal::Refused(plan::ROOT_ONLY.to_owned()));
         }
@@ -213,15 +233,23 @@ impl Environments {
         definition: &Definition,
         wait: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Entered, Refusal> {
-        let io = |error: std::io::Error| Refusal::Refused(format!("lock this host as it is: {error}"));
+        let io =
+            |error: std::io::Error| Refusal::Refused(format!("lock this host as it is: {error}"));
         let users = Place::find(&self.root).open(USERS).map_err(io)?;
         if let Some(users) = &users {
             self.keep_as_it_is(users, wait)?;
         }
         let plan = (!definition.is_empty()).then(|| self.plan(definition));
         match plan.filter(|plan| !plan.is_nothing()) {
-            None => Ok(Entered { root: self.root.clone(), used: None, _kept: users, notes: Vec::new() }),
-            Some(plan) => Err(plan.refusal.unwrap_or_else(|| Refusal::Refused(plan::ROOT_ONLY.to_owned()))),
+            None => Ok(Entered {
+                root: self.root.clone(),
+                used: None,
+                _kept: users,
+                notes: Vec::new(),
+            }),
+            Some(plan) => Err(plan
+                .refusal
+                .unwrap_or_else(|| Refusal::Refused(plan::ROOT_ONLY.to_owned()))),
         }
     }
 
@@ -232,12 +260,18 @@ impl Environments {
         users: &File,
         mut wait: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), Refusal> {
-        let io = |error: std::io::Error| Refusal::Refused(format!("lock this host as it is: {error}"));
+        let io =
+            |error: std::io::Error| Refusal::Refused(format!("lock this host as it is: {error}"));
         let changes = |who: &str| format!("waiting for {who}, which changes this host");
         loop {
-            lock_file::lock(users, FlockOperation::NonBlockingLockShared, changes, &mut wait)
-                .map_err(io)?
-                .ok_or(Refusal::Interrupted)?;
+            lock_file::lock(
+                users,
+                FlockOperation::NonBlockingLockShared,
+                changes,
+                &mut wait,
+            )
+            .map_err(io)?
+            .ok_or(Refusal::Interrupted)?;
             if !journal::path(&self.root).exists() || self.is_inside() {
                 return Ok(());
             }
@@ -247,7 +281,8 @@ impl Environments {
                 [] if !journal::path(&self.root).exists() => continue,
                 [] => {
                     return Err(Refusal::Refused(
-                        "a killed run has left this host changed: as root, run kvm-tests restore".to_owned(),
+                        "a killed run has left this host changed: as root, run kvm-tests restore"
+                            .to_owned(),
                     ));
                 }
                 users => {
@@ -264,7 +299,9 @@ impl Environments {
 
     /// Whether this runs inside an environment that was entered.
     fn is_inside(&self) -> bool {
-        lock::users(&self.root).iter().any(|user| is_ancestor(user.pid))
+        lock::users(&self.root)
+            .iter()
+            .any(|user| is_ancestor(user.pid))
     }
 
     /// Alone behind the gate.
@@ -277,7 +314,10 @@ impl Environments {
         if let Some(journal) = Journal::load(&self.root).map_err(Refusal::Refused)? {
             restore::restore(&self.root, &journal).map_err(|problems| {
                 let environment = &journal.environment;
-                Refusal::Failed(format!("the host was left in {environment}: {}", problems.join("; ")))
+                Refusal::Failed(format!(
+                    "the host was left in {environment}: {}",
+                    problems.join("; ")
+                ))
             })?;
             notes.push(format!(
                 "restored the host, which a killed run (pid {}) left in {}",
@@ -294,7 +334,10 @@ impl Environments {
         let plan = loop {
             let plan = self.plan(definition);
             // What has just ended may keep a module in use for a moment.
-            let in_use = plan.refusal.as_ref().and_then(|_| plan::in_use(&self.root, plan.reloaded()));
+            let in_use = plan
+                .refusal
+                .as_ref()
+                .and_then(|_| plan::in_use(&self.root, plan.reloaded()));
             match in_use {
                 Some(used) if start.elapsed() < self.root.settle_time => {
                     if wait(&used).is_break() {
@@ -326,7 +369,9 @@ impl Environments {
             return Ok(None);
         }
         let io = |error: std::io::Error| Refusal::Refused(format!("lock this host: {error}"));
-        let Some(users) = Place::find(&self.root).open(USERS).map_err(io)? else { return Ok(None) };
+        let Some(users) = Place::find(&self.root).open(USERS).map_err(io)? else {
+            return Ok(None);
+        };
         let holders = lock_file::holders(&users.metadata().map_err(io)?);
         if let Some(ancestor) = holders.iter().find(|holder| is_ancestor(holder.pid)) {
             return Err(Refusal::Refused(format!(
@@ -335,9 +380,14 @@ impl Environments {
             )));
         }
         let need = |who: &str| format!("waiting for {who}, which needs this host as it is");
-        lock_file::lock(&users, FlockOperation::NonBlockingLockExclusive, need, &mut wait)
-            .map_err(io)?
-            .ok_or(Refusal::Interrupted)?;
+        lock_file::lock(
+            &users,
+            FlockOperation::NonBlockingLockExclusive,
+            need,
+            &mut wait,
+        )
+        .map_err(io)?
+        .ok_or(Refusal::Interrupted)?;
         Ok(Some(users))
     }
 }
@@ -353,7 +403,11 @@ enum Joining {
 
 fn join(others: &[Other], definition: &Definition, wanted: &str) -> Result<Joining, Refusal> {
     let Some(other) = others.iter().find(|other| other.environment != wanted) else {
-        return Ok(if others.is_empty() { Joining::Alone } else { Joining::With(wanted.to_owned()) });
+        return Ok(if others.is_empty() {
+            Joining::Alone
+        } else {
+            Joining::With(wanted.to_owned())
+        });
     };
     let theirs = match other.environment.as_str() {
         "" => "the host as it is".to_owned(),
@@ -400,7 +454,9 @@ impl Entered {
     }
 
     fn leave_once(&mut self) -> Result<(), Refusal> {
-        let Some(used) = self.used.take() else { return Ok(()) };
+        let Some(used) = self.used.take() else {
+            return Ok(());
+        };
         let io = |error: std::io::Error| Refusal::Failed(format!("leave the environment: {error}"));
         let directory = journal::directory(&self.root).map_err(io)?;
         // Nobody stays behind the gate for longer than changing or restoring takes.
@@ -412,7 +468,10 @@ impl Entered {
         }
         match Journal::load(&self.root).map_err(Refusal::Failed)? {
             Some(journal) => restore::restore(&self.root, &journal).map_err(|problems| {
-                Refusal::Failed(format!("the host could not be restored: {}", problems.join("; ")))
+                Refusal::Failed(format!(
+                    "the host could not be restored: {}",
+                    problems.join("; ")
+                ))
             }),
             None => Ok(()),
         }

@@ -1,14 +1,16 @@
 //! What a selftest's output says about how it went.
 
+pub mod assertion;
+pub mod ktap;
+pub mod line;
 use std::io::{self, Read};
 
 use memchr::memmem::{self, Finder};
 
-use crate::assertion;
-use crate::ktap::{self, Ktap};
-use crate::line::{each_block, lines};
-use crate::outcome::Assertion;
-use crate::printable::printable_within;
+use crate::evidence::ktap::Ktap;
+use crate::evidence::line::{each_block, lines};
+use crate::model::outcome::Assertion;
+use crate::model::printable::printable_within;
 
 /// What is kept of a line that is quoted, in bytes.
 const QUOTE: usize = 500;
@@ -43,7 +45,10 @@ pub fn read(stdout: impl Read, stderr: impl Read) -> io::Result<Evidence> {
     Ok(Evidence {
         assertion: err.assertion.finish().or(out.assertion.finish()),
         ktap: ktap.finish(),
-        usage: [err.complaint, out.complaint, out.usage, err.usage].into_iter().flatten().next(),
+        usage: [err.complaint, out.complaint, out.usage, err.usage]
+            .into_iter()
+            .flatten()
+            .next(),
         diagnostics: [err.diagnostics, out.diagnostics].concat(),
         last_stdout: quote_last(&out.last),
         last_stderr: quote_last(&err.last),
@@ -96,7 +101,9 @@ impl Text {
         }
         match line[0] {
             b'u' | b'U' if self.usage.is_none() && is_usage(line) => self.usage = Some(quote(line)),
-            b'#' if self.diagnostics.len() < DIAGNOSTICS => self.diagnostics.extend(diagnostic(line)),
+            b'#' if self.diagnostics.len() < DIAGNOSTICS => {
+                self.diagnostics.extend(diagnostic(line))
+            }
             _ => {}
         }
         if may_complain && self.complaint.is_none() && is_complaint(line, &self.option) {
@@ -108,7 +115,8 @@ impl Text {
 
 /// Not blank, nor the seed that lib/test_util.c prints before all else.
 fn says_something(line: &[u8]) -> bool {
-    let is_mark = |byte: &u8| !byte.is_ascii_whitespace() && (*byte == 0x1b || !byte.is_ascii_control());
+    let is_mark =
+        |byte: &u8| !byte.is_ascii_whitespace() && (*byte == 0x1b || !byte.is_ascii_control());
     match line.iter().find(|byte| is_mark(byte)) {
         None => false,
         Some(0x1b) => !printable_within(line, QUOTE).trim().is_empty(),
@@ -118,7 +126,8 @@ fn says_something(line: &[u8]) -> bool {
 }
 
 fn is_usage(line: &[u8]) -> bool {
-    line.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"usage:"))
+    line.get(..6)
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"usage:"))
 }
 
 /// What getopt(3) prints, after `PROGRAM: `, as glibc and as musl word it.
@@ -129,7 +138,9 @@ fn is_complaint(line: &[u8], finder: &Finder<'_>) -> bool {
         (before.ends_with(b": invalid") && has(b" option -- "))
             || (before.ends_with(b": unrecognized") && has(b" option"))
             || (before.ends_with(b":")
-                && (has(b" requires an argument") || has(b" is ambiguous") || has(b"allow an argument")))
+                && (has(b" requires an argument")
+                    || has(b" is ambiguous")
+                    || has(b"allow an argument")))
     })
 }
 
@@ -137,7 +148,8 @@ fn is_complaint(line: &[u8], finder: &Finder<'_>) -> bool {
 fn diagnostic(line: &[u8]) -> Option<String> {
     let text = line.strip_prefix(b"# ")?;
     let (name, rest) = text.split_at(memchr::memchr(b':', text)?);
-    let is_failure = matches!(rest.get(1), Some(b'0'..=b'9')) || rest.starts_with(b": Test terminated ");
+    let is_failure =
+        matches!(rest.get(1), Some(b'0'..=b'9')) || rest.starts_with(b": Test terminated ");
     (is_failure && !name.iter().any(u8::is_ascii_whitespace)).then(|| quote(text))
 }
 
@@ -170,20 +182,48 @@ mod tests {
     fn usage_texts_and_getopts_complaints_are_found_at_their_place_only() {
         for (stdout, stderr, expected) in [
             ("\nusage: x [-h]\nUsage: y\n", "", Some("usage: x [-h]")),
-            ("USAGE: x\n", "./x: invalid option -- 'Z'\n", Some("./x: invalid option -- 'Z'")),
-            ("", "x: unrecognized option '--foo'\n", Some("x: unrecognized option '--foo'")),
-            ("", "x: unrecognized option: foo\n", Some("x: unrecognized option: foo")),
-            ("x: option requires an argument -- 's'\n", "", Some("x: option requires an argument -- 's'")),
-            ("", "x: option '--foo' requires an argument\n", Some("x: option '--foo' requires an argument")),
+            (
+                "USAGE: x\n",
+                "./x: invalid option -- 'Z'\n",
+                Some("./x: invalid option -- 'Z'"),
+            ),
+            (
+                "",
+                "x: unrecognized option '--foo'\n",
+                Some("x: unrecognized option '--foo'"),
+            ),
+            (
+                "",
+                "x: unrecognized option: foo\n",
+                Some("x: unrecognized option: foo"),
+            ),
+            (
+                "x: option requires an argument -- 's'\n",
+                "",
+                Some("x: option requires an argument -- 's'"),
+            ),
+            (
+                "",
+                "x: option '--foo' requires an argument\n",
+                Some("x: option '--foo' requires an argument"),
+            ),
             (
                 "",
                 "x: option '--f' is ambiguous; possibilities:\n",
                 Some("x: option '--f' is ambiguous; possibilities:"),
             ),
-            ("Memory usage: 12\n  usage: x\nusages: 3\n", "no such option\n", None),
+            (
+                "Memory usage: 12\n  usage: x\nusages: 3\n",
+                "no such option\n",
+                None,
+            ),
             ("", "testing: invalid optional features\n", None),
         ] {
-            assert_eq!(of(stdout, stderr).usage.as_deref(), expected, "{stdout}{stderr}");
+            assert_eq!(
+                of(stdout, stderr).usage.as_deref(),
+                expected,
+                "{stdout}{stderr}"
+            );
         }
     }
 
@@ -197,7 +237,10 @@ mod tests {
 ";
         assert_eq!(
             of("", stderr).diagnostics,
-            ["a/x.c:12:name:Expected 1 (1) == 2 (2)", "name: Test terminated unexpectedly by signal 11"]
+            [
+                "a/x.c:12:name:Expected 1 (1) == 2 (2)",
+                "name: Test terminated unexpectedly by signal 11"
+            ]
         );
     }
 }

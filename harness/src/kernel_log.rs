@@ -11,9 +11,9 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use crate::case::Case;
 use crate::environment::root::Root;
-use crate::event::{Event, Observer};
+use crate::model::case::Case;
+use crate::model::event::{Event, Observer};
 use cases::{CaseId, Cases, Owner};
 use end::End;
 use file::LogFile;
@@ -35,7 +35,10 @@ pub mod splat;
 const MOST: usize = 50;
 
 /// Where a splat has begun and nothing comes for this long, it is at its end.
-const GAP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const GAP: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 /// The kernel's log, from the beginning of a run to its end.
 #[derive(Debug)]
@@ -84,13 +87,17 @@ impl KernelLog {
     /// # Errors
     /// It cannot be started.
     pub fn follow(self: &Arc<Self>, observers: Vec<Arc<dyn Observer>>) -> io::Result<()> {
-        let Ok(following) = &self.0 else { return Ok(()) };
+        let Ok(following) = &self.0 else {
+            return Ok(());
+        };
         let log = Arc::clone(self);
-        let thread = thread::Builder::new().name("kernel-log".to_owned()).spawn(move || {
-            if let Ok(following) = &log.0 {
-                following.follow(&observers);
-            }
-        })?;
+        let thread = thread::Builder::new()
+            .name("kernel-log".to_owned())
+            .spawn(move || {
+                if let Ok(following) = &log.0 {
+                    following.follow(&observers);
+                }
+            })?;
         *lock(&following.thread) = Some(thread);
         Ok(())
     }
@@ -123,7 +130,9 @@ impl KernelLog {
 
     /// `case` has ended. Returns its splats: a process's own are all logged before it has ended.
     pub fn end(&self, id: Option<CaseId>, case: &Case) -> Vec<Splat> {
-        let (Ok(following), Some(id)) = (&self.0, id) else { return Vec::new() };
+        let (Ok(following), Some(id)) = (&self.0, id) else {
+            return Vec::new();
+        };
         let mut state = lock(&following.state);
         let splats = state.end_case(id, case);
         following.wake_for(&state);
@@ -132,7 +141,9 @@ impl KernelLog {
 
     /// Stops to follow it, and returns what there is to say at the end of the run.
     pub fn close(&self) -> End {
-        let Ok(following) = &self.0 else { return End::default() };
+        let Ok(following) = &self.0 else {
+            return End::default();
+        };
         // 1. The thread, which tells of what it has found.
         let thread = lock(&following.thread).take();
         if let Some(thread) = thread {
@@ -158,11 +169,14 @@ impl Following {
             }
             _ => format!("/dev/kmsg cannot be read: {error}"),
         })?;
-        let polled = kmsg.file().try_clone().map_err(|error| format!("/dev/kmsg: {error}"))?;
+        let polled = kmsg
+            .file()
+            .try_clone()
+            .map_err(|error| format!("/dev/kmsg: {error}"))?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| format!("eventfd: {error}"))?;
-        let file =
-            LogFile::open(run).map_err(|error| format!("{} cannot be opened: {error}", file::KERNEL_LOG))?;
+        let file = LogFile::open(run)
+            .map_err(|error| format!("{} cannot be opened: {error}", file::KERNEL_LOG))?;
         let state = State {
             kmsg,
             file,
@@ -199,7 +213,9 @@ impl Following {
             state.told = state.end.splats.len();
             drop(state);
             for splat in &new {
-                observers.iter().for_each(|observer| observer.notify(Event::Splat(splat)));
+                observers
+                    .iter()
+                    .for_each(|observer| observer.notify(Event::Splat(splat)));
             }
             if stopped {
                 return;
@@ -209,7 +225,10 @@ impl Following {
 
     /// Waits for records. Returns whether none came for as long as `patience`.
     fn wait(&self, rest: Rest, patience: Option<Timespec>) -> bool {
-        let mut watched = [PollFd::new(&self.wake, PollFlags::IN), PollFd::new(&self.polled, PollFlags::IN)];
+        let mut watched = [
+            PollFd::new(&self.wake, PollFlags::IN),
+            PollFd::new(&self.polled, PollFlags::IN),
+        ];
         // A file that is at its end can always be read.
         let count = if rest == Rest::End { 1 } else { 2 };
         let ready = poll(&mut watched[..count], patience.as_ref());
@@ -234,7 +253,14 @@ impl Following {
 impl State {
     /// Reads what there is.
     fn drain(&mut self) -> Rest {
-        let Self { kmsg, file, assembler, cases, end, .. } = self;
+        let Self {
+            kmsg,
+            file,
+            assembler,
+            cases,
+            end,
+            ..
+        } = self;
         let mut ended = Vec::new();
         let rest = kmsg.drain(|news| match news {
             News::Record(record) => {
@@ -251,7 +277,9 @@ impl State {
         });
         self.settle(ended);
         rest.unwrap_or_else(|error| {
-            self.end.problem.get_or_insert(format!("/dev/kmsg cannot be read any more: {error}"));
+            self.end
+                .problem
+                .get_or_insert(format!("/dev/kmsg cannot be read any more: {error}"));
             Rest::End
         })
     }
@@ -266,12 +294,14 @@ impl State {
         let ignored = self.ignored.and(&self.cases.end(id));
         let mut splats = self.owned.remove(&id).unwrap_or_default();
         splats.extend(self.assembler.take(id));
-        let (dropped, counted): (Vec<_>, Vec<_>) =
-            splats.into_iter().partition(|splat| ignored.fits(&splat.lines));
+        let (dropped, counted): (Vec<_>, Vec<_>) = splats
+            .into_iter()
+            .partition(|splat| ignored.fits(&splat.lines));
         self.end.ignored += dropped.len();
         self.end.owned += counted.len();
         for splat in &counted {
-            self.file.mark(&format!("{} of {}: {}", splat.name, case.name, splat.title));
+            self.file
+                .mark(&format!("{} of {}: {}", splat.name, case.name, splat.title));
         }
         self.file.mark(&format!("{} ends", case.name));
         counted
@@ -291,7 +321,10 @@ impl State {
                 Owner::Case(_) | Owner::Nobody => self.stray(splat),
                 Owner::OtherRun => {
                     self.end.of_others += 1;
-                    self.file.mark(&format!("{} of another run on this host: {}", splat.name, splat.title));
+                    self.file.mark(&format!(
+                        "{} of another run on this host: {}",
+                        splat.name, splat.title
+                    ));
                 }
             }
         }
@@ -302,7 +335,12 @@ impl State {
             self.end.ignored += 1;
             return;
         }
-        self.file.mark(&format!("{}, {}: {}", splat.name, end::when(&splat), splat.title));
+        self.file.mark(&format!(
+            "{}, {}: {}",
+            splat.name,
+            end::when(&splat),
+            splat.title
+        ));
         if self.end.splats.len() < MOST {
             self.end.splats.push(splat);
         } else {

@@ -4,6 +4,7 @@
 //! with `O=`. So neither headers that an earlier `make headers` left in the tree, nor its objects, have a part in it,
 //! and a tree that is read-only, or being built, does just as well.
 
+pub mod stubs;
 use std::collections::hash_map::DefaultHasher;
 use std::env::{self, consts};
 use std::ffi::{OsStr, OsString};
@@ -25,8 +26,14 @@ mod tools;
 
 /// The environment variables that decide what is built: `KERNEL_SRC`, and those that the kernel's makefiles read.
 /// No other variable of the user's reaches `make`, but for the few that programs need to run at all.
-pub const VARIABLES: &[&str] =
-    &["KERNEL_SRC", "CROSS_COMPILE", "LLVM", "EXTRA_CFLAGS", "USERCFLAGS", "USERLDFLAGS"];
+pub const VARIABLES: &[&str] = &[
+    "KERNEL_SRC",
+    "CROSS_COMPILE",
+    "LLVM",
+    "EXTRA_CFLAGS",
+    "USERCFLAGS",
+    "USERLDFLAGS",
+];
 
 /// KVM selftests that have been built.
 #[derive(Debug)]
@@ -72,7 +79,9 @@ pub fn build(kernel_src: &OsStr, cache: &Path) -> Result<Built> {
 /// The directory for [`build`]'s `cache`, given a build script's `OUT_DIR`: all profiles share one in the target
 /// directory (which has a `CACHEDIR.TAG`), where `cargo clean` removes it.
 pub fn cache_directory(out_dir: &Path) -> PathBuf {
-    let target = out_dir.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
+    let target = out_dir
+        .ancestors()
+        .find(|directory| directory.join("CACHEDIR.TAG").exists());
     target.unwrap_or(out_dir).join("kvm-tests-kernel")
 }
 
@@ -87,8 +96,12 @@ impl Work {
         fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
         let path = directory.join("lock");
         let lock = File::create(&path).with_context(|| format!("create {}", path.display()))?;
-        flock(&lock, FlockOperation::LockExclusive).with_context(|| format!("lock {}", path.display()))?;
-        Ok(Self { directory: directory.to_owned(), _lock: lock })
+        flock(&lock, FlockOperation::LockExclusive)
+            .with_context(|| format!("lock {}", path.display()))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            _lock: lock,
+        })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -96,7 +109,10 @@ impl Work {
     }
 
     fn built(&self, source: &Source, make: &Make) -> Built {
-        Built { selftests: self.path("install"), watched: source.watched(make.architecture()) }
+        Built {
+            selftests: self.path("install"),
+            watched: source.watched(make.architecture()),
+        }
     }
 }
 
@@ -112,7 +128,10 @@ fn key(source: &Source, make: &Make) -> String {
 
 /// Those of [`VARIABLES`] for make that are set.
 fn variables() -> Vec<(OsString, OsString)> {
-    VARIABLES[1..].iter().filter_map(|name| Some(((*name).into(), env::var_os(name)?))).collect()
+    VARIABLES[1..]
+        .iter()
+        .filter_map(|name| Some(((*name).into(), env::var_os(name)?)))
+        .collect()
 }
 
 /// The kernel's name (its `SRCARCH`) for an architecture that Rust calls `rust`.

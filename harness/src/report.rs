@@ -9,10 +9,10 @@ use std::thread;
 
 use anyhow::{Context, anyhow};
 
-use crate::host::{Modules, size};
-use crate::no_links;
-use crate::outcome::{Outcome, Status};
-use crate::record::Record;
+use crate::log::no_links;
+use crate::log::record::Record;
+use crate::model::host::{Modules, size};
+use crate::model::outcome::{Outcome, Status};
 
 pub mod html;
 pub mod junit;
@@ -22,8 +22,11 @@ pub mod ktap;
 type Writer = fn(&Record, &Path, &mut dyn Write) -> io::Result<()>;
 
 /// The files in a run's directory, and what writes them.
-const REPORTS: &[(&str, Writer)] =
-    &[("junit.xml", junit::write), ("results.ktap", ktap::write), (html::REPORT_HTML, page)];
+const REPORTS: &[(&str, Writer)] = &[
+    ("junit.xml", junit::write),
+    ("results.ktap", ktap::write),
+    (html::REPORT_HTML, page),
+];
 
 /// Writes all reports of the run in a directory (or of that run.json), each in one step: readers see the old one or the new
 /// one. Returns what it wrote.
@@ -43,7 +46,10 @@ pub fn write_all_of(record: &Record, directory: &Path) -> anyhow::Result<Vec<Pat
     let mut written = Vec::new();
     let mut problems = Vec::new();
     let write_these = |reports: &[(&str, Writer)]| -> Vec<_> {
-        reports.iter().map(|(name, writer)| write(record, directory, name, *writer)).collect()
+        reports
+            .iter()
+            .map(|(name, writer)| write(record, directory, name, *writer))
+            .collect()
     };
     // The first takes as long as the others together, and most memory: here it finds that which reading the run took.
     let (first, others) = REPORTS.split_at(1);
@@ -62,7 +68,11 @@ pub fn write_all_of(record: &Record, directory: &Path) -> anyhow::Result<Vec<Pat
             Err(error) => problems.push(format!("{error:#}")),
         }
     }
-    if problems.is_empty() { Ok(written) } else { Err(anyhow!(problems.join("\n"))) }
+    if problems.is_empty() {
+        Ok(written)
+    } else {
+        Err(anyhow!(problems.join("\n")))
+    }
 }
 
 /// `kvm-tests report RUN`: writes all reports again, and says where.
@@ -73,18 +83,31 @@ pub fn rewrite(run: &Path) -> anyhow::Result<ExitCode> {
     let written = write_all(run)?;
     let mut out = io::stdout();
     // A reader that went away wants to know no more.
-    drop(written.iter().try_for_each(|path| writeln!(out, "{}", path.display())));
+    drop(
+        written
+            .iter()
+            .try_for_each(|path| writeln!(out, "{}", path.display())),
+    );
     Ok(ExitCode::SUCCESS)
 }
 
 fn page(record: &Record, directory: &Path, mut out: &mut dyn Write) -> io::Result<()> {
-    html::write(record, directory, Record::before(directory).as_ref(), &mut out)
+    html::write(
+        record,
+        directory,
+        Record::before(directory).as_ref(),
+        &mut out,
+    )
 }
 
 fn write(record: &Record, directory: &Path, name: &str, writer: Writer) -> anyhow::Result<PathBuf> {
     // Links in what the user has named are followed, and no others.
-    let canonical = directory.canonicalize().with_context(|| format!("find {}", directory.display()))?;
-    no_links::replace(&canonical.join(name), |file| writer(record, directory, file))?;
+    let canonical = directory
+        .canonicalize()
+        .with_context(|| format!("find {}", directory.display()))?;
+    no_links::replace(&canonical.join(name), |file| {
+        writer(record, directory, file)
+    })?;
     Ok(directory.join(name))
 }
 
@@ -104,20 +127,34 @@ impl<'a> Suite<'a> {
     pub fn all(record: &'a Record) -> Vec<Self> {
         let mut suites: BTreeMap<(Option<&str>, &str), Vec<&Outcome>> = BTreeMap::new();
         for outcome in &record.outcomes {
-            suites.entry((outcome.environment.as_deref(), &outcome.suite)).or_default().push(outcome);
+            suites
+                .entry((outcome.environment.as_deref(), &outcome.suite))
+                .or_default()
+                .push(outcome);
         }
-        let suite = |((environment, suite), mut outcomes): ((Option<&'a str>, &str), Vec<&'a Outcome>)| {
-            // The tenth iteration has a longer name than the second.
-            outcomes.sort_by_key(|outcome| (&outcome.variant, outcome.name.len(), &outcome.name));
-            let prefix = environment.map(|name| format!("{name}::")).unwrap_or_default();
-            Self { environment, name: format!("{prefix}{suite}"), outcomes }
-        };
+        let suite =
+            |((environment, suite), mut outcomes): ((Option<&'a str>, &str), Vec<&'a Outcome>)| {
+                // The tenth iteration has a longer name than the second.
+                outcomes
+                    .sort_by_key(|outcome| (&outcome.variant, outcome.name.len(), &outcome.name));
+                let prefix = environment
+                    .map(|name| format!("{name}::"))
+                    .unwrap_or_default();
+                Self {
+                    environment,
+                    name: format!("{prefix}{suite}"),
+                    outcomes,
+                }
+            };
         suites.into_iter().map(suite).collect()
     }
 
     /// The part of a case's name that tells it from the suite's others.
     pub fn name_of<'b>(&self, outcome: &'b Outcome) -> &'b str {
-        let rest = outcome.name.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix("::"));
+        let rest = outcome
+            .name
+            .strip_prefix(&self.name)
+            .and_then(|rest| rest.strip_prefix("::"));
         rest.unwrap_or(&outcome.name)
     }
 }
@@ -131,7 +168,9 @@ pub fn facts(record: &Record) -> Vec<(String, String)> {
 
 /// The same for an environment of the run: what it set, and the modules as they were in it.
 pub fn facts_in(record: &Record, environment: Option<&str>) -> Vec<(String, String)> {
-    let Some(stay) = environment.and_then(|name| record.last_stay(name)) else { return facts(record) };
+    let Some(stay) = environment.and_then(|name| record.last_stay(name)) else {
+        return facts(record);
+    };
     let mut facts = facts_of_run(record);
     facts.push(("environment".to_owned(), stay.environment.clone()));
     facts.push(("environment.settings".to_owned(), stay.settings.join(", ")));
@@ -153,26 +192,49 @@ fn facts_of_run(record: &Record) -> Vec<(String, String)> {
     });
     let resumed = match record.resumed.as_slice() {
         [] => String::new(),
-        [.., last] => format!("{} times, the last time on Linux {}", record.resumed.len(), last.host.kernel),
+        [.., last] => format!(
+            "{} times, the last time on Linux {}",
+            record.resumed.len(),
+            last.host.kernel
+        ),
     };
     [
         ("kvm-tests", run.version.clone()),
-        ("command_line", crate::case::quoted_words(&run.command_line)),
-        ("nextest_run_id", run.nextest_run_id.clone().unwrap_or_default()),
+        (
+            "command_line",
+            crate::model::case::quoted_words(&run.command_line),
+        ),
+        (
+            "nextest_run_id",
+            run.nextest_run_id.clone().unwrap_or_default(),
+        ),
         ("selected", run.selected.to_string()),
         ("finished", ended_early.unwrap_or_default()),
         ("resumed", resumed),
         ("workers", run.workers.to_string()),
-        ("shuffle_seed", run.shuffle_seed.map(|seed| seed.to_string()).unwrap_or_default()),
+        (
+            "shuffle_seed",
+            run.shuffle_seed
+                .map(|seed| seed.to_string())
+                .unwrap_or_default(),
+        ),
         ("host.name", host.hostname.clone()),
         ("host.kernel", host.kernel.clone()),
         ("host.kernel_version", host.kernel_version.clone()),
         ("host.machine", host.machine.clone()),
-        ("host.cpu", format!("{} {}", host.cpu_vendor, host.cpu_model).trim_end().to_owned()),
+        (
+            "host.cpu",
+            format!("{} {}", host.cpu_vendor, host.cpu_model)
+                .trim_end()
+                .to_owned(),
+        ),
         ("host.cpus", host.cpus.to_string()),
         ("host.memory", size(host.memory)),
         ("host.taint", host.taint.to_string()),
-        ("host.kvm_problem", host.kvm_problem.clone().unwrap_or_default()),
+        (
+            "host.kvm_problem",
+            host.kvm_problem.clone().unwrap_or_default(),
+        ),
     ]
     .into_iter()
     .filter(|(_, value)| !value.is_empty())
@@ -182,12 +244,21 @@ fn facts_of_run(record: &Record) -> Vec<(String, String)> {
 
 fn modules(modules: &Modules) -> impl Iterator<Item = (String, String)> {
     modules.iter().map(|(module, parameters)| {
-        let values: Vec<_> = parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let values: Vec<_> = parameters
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         (format!("module.{module}"), values.join(" "))
     })
 }
 
 /// The first line of an outcome's reason; empty where it has none.
 pub fn first_line(outcome: &Outcome) -> &str {
-    outcome.reason.as_deref().unwrap_or_default().lines().next().unwrap_or_default()
+    outcome
+        .reason
+        .as_deref()
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default()
 }

@@ -15,52 +15,52 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use libtest_mimic::{Arguments, Conclusion, FormatSetting, Trial};
 
-use crate::announcement::Announcer;
-use crate::case::Case;
 use crate::cli::{Color, Format, Options};
+use crate::commands::environment_commands;
 use crate::compare::{self, Comparison};
-use crate::console::{self, Console};
-use crate::discover::{self, Discovered};
-use crate::embedded::Embedded;
-use crate::entry::{Entry, RunInfo, SCHEMA_VERSION};
 use crate::environment::root::Root;
-use crate::environment_commands;
-use crate::event::{Event, Observer};
-use crate::execute::{Executor, is_followed, suites_of};
-use crate::forward::Forward;
-use crate::gate::Gate;
-use crate::header;
-use crate::history::History;
-use crate::host::Host;
-use crate::inquiry::Inquiries;
-use crate::interruption;
-use crate::journal::Journal;
-use crate::keepers::Keepers;
+use crate::exec::execute::{Executor, is_followed, suites_of};
+use crate::exec::gate::Gate;
+use crate::exec::left_behind::Watch;
+use crate::exec::neighbours::Neighbours;
+use crate::exec::slots::{Demand, Slots};
+use crate::exec::trial;
 use crate::kernel_log::KernelLog;
 use crate::kernel_log::end::Taint;
-use crate::left_behind::Watch;
-use crate::libtest_json::LibtestJson;
-use crate::list::List;
+use crate::log::announcement::Announcer;
+use crate::log::history::History;
+use crate::log::journal::Journal;
+use crate::log::nextest::Nextest;
+use crate::log::record::Record;
+use crate::log::results::Results;
+use crate::log::resume::{self, Others, Resumed};
+use crate::log::shared_run;
 use crate::memory;
-use crate::name::{CaseName, listed};
-use crate::neighbours::Neighbours;
-use crate::nextest::Nextest;
-use crate::order;
-use crate::outcome::{Status, now_ms};
-use crate::outputs::Outputs;
-use crate::pace::{Pace, Planned};
-use crate::record::Record;
+use crate::model::case::Case;
+use crate::model::entry::{Entry, RunInfo, SCHEMA_VERSION};
+use crate::model::event::{Event, Observer};
+use crate::model::host::Host;
+use crate::model::name::{CaseName, listed};
+use crate::model::outcome::{Status, now_ms};
+use crate::model::taint;
+use crate::plan::discover::{self, Discovered};
+use crate::plan::embedded::Embedded;
+use crate::plan::list::List;
+use crate::plan::order;
+use crate::plan::select::Selection;
 use crate::report;
-use crate::results::Results;
-use crate::resume::{self, Others, Resumed};
-use crate::running::Running;
-use crate::select::Selection;
-use crate::shared_run;
-use crate::slots::{Demand, Slots};
-use crate::standing::Standing;
-use crate::summary::Summary;
-use crate::taint;
-use crate::trial;
+use crate::show::console::{self, Console};
+use crate::show::forward::Forward;
+use crate::show::header;
+use crate::show::inquiry::Inquiries;
+use crate::show::interruption;
+use crate::show::libtest_json::LibtestJson;
+use crate::show::outputs::Outputs;
+use crate::show::pace::{Pace, Planned};
+use crate::show::running::Running;
+use crate::show::standing::Standing;
+use crate::show::summary::Summary;
+use crate::supervise::keepers::Keepers;
 
 /// The most threads whose cases may wait for what they need, beside those of the workers.
 const MOST_WAITING: usize = 256;
@@ -75,7 +75,11 @@ pub const EXIT_NOT_STARTED: u8 = 2;
 ///
 /// # Errors
 /// It could not start, or not keep its results.
-pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) -> anyhow::Result<ExitCode> {
+pub fn run(
+    options: &Options,
+    embedded: &Embedded,
+    command_line: &[OsString],
+) -> anyhow::Result<ExitCode> {
     // First, so that asking what runs ends nothing, whenever it comes.
     let inquiries = Inquiries::catch()?;
     let resumed = options.resume.as_deref().map(Resumed::open).transpose()?;
@@ -100,17 +104,26 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
         return environment_commands::dry_run(&discovered.environments(), &cases);
     }
     let nextest = Nextest::of(options)?;
-    nextest.iter().for_each(|nextest| nextest.number(&mut cases, options.iterations));
+    nextest
+        .iter()
+        .for_each(|nextest| nextest.number(&mut cases, options.iterations));
     if let Some(resumed) = &resumed {
         resumed.check_selftests(&discovered.selftest_sources())?;
     }
-    let others = resumed.as_ref().map(|resumed| resumed.retain(&mut cases)).unwrap_or_default();
+    let others = resumed
+        .as_ref()
+        .map(|resumed| resumed.retain(&mut cases))
+        .unwrap_or_default();
     let seed = order::seed(options);
     let results_directory = default_results_directory();
     let history = Arc::new(History::load(&results_directory, &host.hostname));
     order::sort(&mut cases, seed, &history, options.timeout());
     // Before there is a new directory: `latest` may be what is meant.
-    let baseline = options.baseline.as_deref().map(compare::Run::read).transpose()?;
+    let baseline = options
+        .baseline
+        .as_deref()
+        .map(compare::Run::read)
+        .transpose()?;
 
     let info = RunInfo {
         schema_version: SCHEMA_VERSION,
@@ -118,7 +131,12 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
         command_line: nextest
             .as_ref()
             .and_then(|_| Nextest::command_line())
-            .unwrap_or_else(|| command_line.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()),
+            .unwrap_or_else(|| {
+                command_line
+                    .iter()
+                    .map(|arg| arg.to_string_lossy().into_owned())
+                    .collect()
+            }),
         options: options.given.clone(),
         directory: std::env::current_dir().context("find the current directory")?,
         started_ms: now_ms(),
@@ -134,8 +152,18 @@ pub fn run(options: &Options, embedded: &Embedded, command_line: &[OsString]) ->
         None => begin(options, &results_directory, &info, &cases)?,
     };
     let (results, cases) = (Arc::new(results), cases.into());
-    let run =
-        Run { options, selection, results, cases, others, filtered_out, info, history, notes, baseline };
+    let run = Run {
+        options,
+        selection,
+        results,
+        cases,
+        others,
+        filtered_out,
+        info,
+        history,
+        notes,
+        baseline,
+    };
     run.go(discovered, inquiries)
 }
 
@@ -152,36 +180,67 @@ fn begin(
         Some(id) => {
             let beside = options.output.as_deref().and_then(Path::parent);
             let create = |names| create(options, parent, info, names);
-            Ok((shared_run::enter(beside.unwrap_or(parent), id, names, create)?, Vec::new()))
+            Ok((
+                shared_run::enter(beside.unwrap_or(parent), id, names, create)?,
+                Vec::new(),
+            ))
         }
         None => {
-            let killed = options.output.is_none().then(|| resume::what_killed_the_latest(parent)).flatten();
-            Ok((create(options, parent, info, names)?, killed.into_iter().flatten().collect()))
+            let killed = options
+                .output
+                .is_none()
+                .then(|| resume::what_killed_the_latest(parent))
+                .flatten();
+            Ok((
+                create(options, parent, info, names)?,
+                killed.into_iter().flatten().collect(),
+            ))
         }
     }
 }
 
-fn create(options: &Options, parent: &Path, info: &RunInfo, cases: Vec<CaseName>) -> anyhow::Result<Results> {
+fn create(
+    options: &Options,
+    parent: &Path,
+    info: &RunInfo,
+    cases: Vec<CaseName>,
+) -> anyhow::Result<Results> {
     let results = match &options.output {
         Some(path) => Results::create_at(path, options.overwrite)?,
         None => Results::create_in(parent)?,
     };
     // One line, and so one write: a run of which anything is known is known with all that it was to do.
-    results.record(&Entry::RunStarted { run: Box::new(info.clone()), cases })?;
+    results.record(&Entry::RunStarted {
+        run: Box::new(info.clone()),
+        cases,
+    })?;
     results.sync_whole()?;
     Record::begun(info.clone()).write(results.root())?;
     Ok(results)
 }
 
 /// Goes on with a run in its directory; returns it with what is to be said.
-fn go_on(resumed: Resumed, info: &RunInfo, others: &Others) -> anyhow::Result<(Results, Vec<String>)> {
+fn go_on(
+    resumed: Resumed,
+    info: &RunInfo,
+    others: &Others,
+) -> anyhow::Result<(Results, Vec<String>)> {
     let notes = resumed.describe(info, others);
     let Resumed { results, record } = resumed;
     // From now on the journal tells how far it is.
-    Record { outcomes: Vec::new(), finished: false, ..record }.write(results.root())?;
-    results.record(&Entry::RunResumed { run: Box::new(info.clone()) })?;
+    Record {
+        outcomes: Vec::new(),
+        finished: false,
+        ..record
+    }
+    .write(results.root())?;
+    results.record(&Entry::RunResumed {
+        run: Box::new(info.clone()),
+    })?;
     for outcome in &others.gone {
-        results.record(&Entry::Finished { outcome: Box::new(outcome.clone()) })?;
+        results.record(&Entry::Finished {
+            outcome: Box::new(outcome.clone()),
+        })?;
     }
     results.sync_whole()?;
     Ok((results, notes))
@@ -232,8 +291,16 @@ struct Ended {
 
 impl Run<'_> {
     fn go(mut self, discovered: Discovered, inquiries: Inquiries) -> anyhow::Result<ExitCode> {
-        let Ended { console, texts, interrupted_by, has_failed } = self.run_cases(&discovered, inquiries)?;
-        let others = self.baseline.is_some().then(|| self.not_selected(&discovered));
+        let Ended {
+            console,
+            texts,
+            interrupted_by,
+            has_failed,
+        } = self.run_cases(&discovered, inquiries)?;
+        let others = self
+            .baseline
+            .is_some()
+            .then(|| self.not_selected(&discovered));
         // From now on only outcomes count; they and the reports need about as much memory as the cases did.
         drop(discovered);
         (self.cases, self.history) = Default::default();
@@ -253,12 +320,17 @@ impl Run<'_> {
             }
             Some(_) => {
                 // What it did not get to is no news.
-                self.print_at_the_end("\nnot compared with the baseline: this run was interrupted\n");
+                self.print_at_the_end(
+                    "\nnot compared with the baseline: this run was interrupted\n",
+                );
                 false
             }
             None => false,
         };
-        Ok(exit_code(has_failed || is_worse || reported.is_err() || kept.is_err(), interrupted_by))
+        Ok(exit_code(
+            has_failed || is_worse || reported.is_err() || kept.is_err(),
+            interrupted_by,
+        ))
     }
 
     /// Runs the cases; whatever runs beside them has ended, too, when this returns.
@@ -267,11 +339,19 @@ impl Run<'_> {
         let keepers = Arc::new(Keepers::default());
         let running = Arc::new(Running::default());
         let pace = Arc::new(self.pace());
-        let console =
-            Arc::new(Console::new(Arc::clone(&running), Arc::clone(&pace), self.options, self.cases.len()));
+        let console = Arc::new(Console::new(
+            Arc::clone(&running),
+            Arc::clone(&pace),
+            self.options,
+            self.cases.len(),
+        ));
         let summary = Arc::new(Summary::new(Arc::clone(&pace)));
         let announcer = Announcer::new(self.announced_together());
-        let journal = Arc::new(Journal::new(Arc::clone(&self.results), announcer, Arc::clone(&console)));
+        let journal = Arc::new(Journal::new(
+            Arc::clone(&self.results),
+            announcer,
+            Arc::clone(&console),
+        ));
         let json = self.libtest_json(&keepers)?;
         let signals = interruption::watch(Arc::clone(&keepers), Arc::clone(&console))?;
 
@@ -281,7 +361,10 @@ impl Run<'_> {
         let kernel_log = Arc::new(KernelLog::open(&root, self.results.root(), ignored_splats));
         let mut header = header::lines(&self.info, discovered, &kernel_log, self.results.root());
         header.extend(neighbours.describe());
-        header.iter().chain(&self.notes).for_each(|line| console.say(line));
+        header
+            .iter()
+            .chain(&self.notes)
+            .for_each(|line| console.say(line));
         let standing = Standing::new(
             Arc::clone(&running),
             Arc::clone(&summary),
@@ -290,9 +373,14 @@ impl Run<'_> {
             self.cases.len(),
         );
         let answering = inquiries.answer(standing, Arc::clone(&console))?;
-        let informing = console.start().context("start the thread that keeps the user informed")?;
-        let forward =
-            Arc::new(Forward::new(Arc::clone(&console), self.options.shown(), self.options.format()));
+        let informing = console
+            .start()
+            .context("start the thread that keeps the user informed")?;
+        let forward = Arc::new(Forward::new(
+            Arc::clone(&console),
+            self.options.shown(),
+            self.options.format(),
+        ));
         let mut observers: Vec<Arc<dyn Observer>> = vec![
             journal.clone(),
             running.clone(),
@@ -303,12 +391,17 @@ impl Run<'_> {
             forward.clone(),
         ];
         observers.extend(json.clone().map(|json| json as Arc<dyn Observer>));
-        observers.extend(self.outputs(&console)?.map(|outputs| Arc::new(outputs) as Arc<dyn Observer>));
+        observers.extend(
+            self.outputs(&console)?
+                .map(|outputs| Arc::new(outputs) as Arc<dyn Observer>),
+        );
 
         // Where processes of nextest run side by side, what appears may be any one's.
         let watch = (!self.results.is_shared()).then(|| Arc::new(Watch::start()));
         observers.extend(watch.clone().map(|watch| watch as Arc<dyn Observer>));
-        kernel_log.follow(observers.clone()).context("start to follow the kernel's log")?;
+        kernel_log
+            .follow(observers.clone())
+            .context("start to follow the kernel's log")?;
 
         let executed = || self.cases.iter().filter(|case| self.is_executed(case));
         for case in self.cases.iter().filter(|case| !self.is_executed(case)) {
@@ -318,7 +411,9 @@ impl Run<'_> {
             running.ignored();
             forward.ignored(&case.name.to_string());
         }
-        self.others.all().for_each(|outcome| summary.notify(Event::Finished(outcome)));
+        self.others
+            .all()
+            .for_each(|outcome| summary.notify(Event::Finished(outcome)));
         let executor = Arc::new(Executor {
             results: Arc::clone(&self.results),
             keepers: Arc::clone(&keepers),
@@ -349,7 +444,10 @@ impl Run<'_> {
         answering.stop();
         // Putting the host back may have upset the kernel, too.
         let kernel = kernel_log.close();
-        let taint = Taint { before: self.info.host.taint, after: taint::read(&root) };
+        let taint = Taint {
+            before: self.info.host.taint,
+            after: taint::read(&root),
+        };
         running.close();
         if informing.join().is_err() {
             console.say("the thread that keeps the user informed panicked");
@@ -357,7 +455,9 @@ impl Run<'_> {
         let interrupted_by = signals.stop();
         let duration_s = begin.elapsed().as_secs_f64();
         if let Err(error) = self.history.save() {
-            console.say(&format!("cannot keep the durations for the next run: {error}"));
+            console.say(&format!(
+                "cannot keep the durations for the next run: {error}"
+            ));
         }
         let left_behind = watch.map(|watch| watch.end()).unwrap_or_default();
         summary.left_behind(&left_behind);
@@ -370,13 +470,22 @@ impl Run<'_> {
             left_behind,
         });
         let mut texts = vec![summary.render(self.results.root()), kernel.render(taint)];
-        texts.extend(not_restored.iter().map(|problem| format!("\nTHIS HOST IS NOT AS IT WAS {problem}\n")));
+        texts.extend(
+            not_restored
+                .iter()
+                .map(|problem| format!("\nTHIS HOST IS NOT AS IT WAS {problem}\n")),
+        );
         let has_failed = conclusion.is_none_or(|conclusion| conclusion.has_failed())
             || self.others.all().any(|outcome| outcome.status.is_failure())
             || kernel.has_failed(taint)
             || !not_restored.is_empty()
             || !journal.is_complete();
-        Ok(Ended { console, texts, interrupted_by, has_failed })
+        Ok(Ended {
+            console,
+            texts,
+            interrupted_by,
+            has_failed,
+        })
     }
 
     /// Whether libtest-mimic runs `case`, rather than to call it ignored.
@@ -388,13 +497,23 @@ impl Run<'_> {
         let planned = |case: &Case| {
             let listed = case.name.listed();
             let planned = Planned {
-                weight: if case.exclusive { u32::MAX } else { case.weight },
+                weight: if case.exclusive {
+                    u32::MAX
+                } else {
+                    case.weight
+                },
                 expected: self.history.expected(&listed),
                 last: self.history.duration_of(&listed),
             };
             (case.name.to_string(), planned)
         };
-        Pace::new(self.cases.iter().filter(|case| self.is_executed(case)).map(planned), self.info.workers)
+        Pace::new(
+            self.cases
+                .iter()
+                .filter(|case| self.is_executed(case))
+                .map(planned),
+            self.info.workers,
+        )
     }
 
     /// The names of the cases whose starts may be told to the disk together: a suspect's is told alone, as those of the
@@ -424,20 +543,30 @@ impl Run<'_> {
         if self.options.format() == Format::Json {
             return Ok(None);
         }
-        Ok(Some(Outputs::new(self.results.directory()?, Arc::clone(console), self.options.shown())))
+        Ok(Some(Outputs::new(
+            self.results.directory()?,
+            Arc::clone(console),
+            self.options.shown(),
+        )))
     }
 
     fn libtest_json(&self, keepers: &Arc<Keepers>) -> anyhow::Result<Option<Arc<LibtestJson>>> {
         if self.options.format() != Format::Json {
             return Ok(None);
         }
-        let out = console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
+        let out =
+            console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
         let shows_passed = !self.options.shown().of(Status::Passed).streams().is_empty();
         let keepers = Arc::clone(keepers);
         let closed = move |error: &io::Error| {
             keepers.interrupt(interruption::signal_for(error));
         };
-        Ok(Some(Arc::new(LibtestJson::new(out, self.results.directory()?, shows_passed, closed))))
+        Ok(Some(Arc::new(LibtestJson::new(
+            out,
+            self.results.directory()?,
+            shows_passed,
+            closed,
+        ))))
     }
 
     /// libtest-mimic runs; what it prints goes nowhere, and ours is printed as it happens.
@@ -450,9 +579,15 @@ impl Run<'_> {
     ) -> anyhow::Result<Option<Conclusion>> {
         json.begin(self.cases.len(), self.info.shuffle_seed);
         for case in self.cases.iter().filter(|case| !self.is_executed(case)) {
-            json.ignored(&case.name.to_string(), case.ignored.as_deref().unwrap_or_default());
+            json.ignored(
+                &case.name.to_string(),
+                case.ignored.as_deref().unwrap_or_default(),
+            );
         }
-        let arguments = Arguments { logfile: Some("/dev/null".to_owned()), ..self.arguments() };
+        let arguments = Arguments {
+            logfile: Some("/dev/null".to_owned()),
+            ..self.arguments()
+        };
         let conclusion = self.run_trials(&arguments, self.trials(executor), console)?;
         if let Some(conclusion) = &conclusion {
             json.end(conclusion, begin.elapsed().as_secs_f64());
@@ -469,12 +604,21 @@ impl Run<'_> {
         console: &Console,
         keepers: &Keepers,
     ) -> anyhow::Result<Option<Conclusion>> {
-        let out = console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
+        let out =
+            console::destination(self.options.logfile.as_deref()).context("create the logfile")?;
         let (reader, writer) = io::pipe().context("make a pipe")?;
         let logfile = format!("/proc/self/fd/{}", writer.as_raw_fd());
         // libtest-mimic panics where it cannot open it.
-        drop(File::options().write(true).open(&logfile).with_context(|| format!("open {logfile}"))?);
-        let arguments = Arguments { logfile: Some(logfile), ..self.arguments() };
+        drop(
+            File::options()
+                .write(true)
+                .open(&logfile)
+                .with_context(|| format!("open {logfile}"))?,
+        );
+        let arguments = Arguments {
+            logfile: Some(logfile),
+            ..self.arguments()
+        };
         let trials = self.trials(executor);
         thread::scope(|scope| {
             let closed = |error: &io::Error| {
@@ -504,15 +648,23 @@ impl Run<'_> {
             executed += usize::from(self.is_executed(case));
             trial::of(place, index, &self.cases, executor)
         });
-        selected.chain((0..self.filtered_out).map(|_| trial::filtered_out())).collect()
+        selected
+            .chain((0..self.filtered_out).map(|_| trial::filtered_out()))
+            .collect()
     }
 
     /// libtest-mimic's threads: one for each worker, one for what follows each fast case, and one for each case that may
     /// have to wait while others can run.
     fn threads(&self) -> usize {
         let workers = self.info.workers;
-        let followed = self.cases.iter().filter(|case| is_followed(case, &self.history));
-        let special = self.cases.iter().filter(|case| workers > 1 && Demand::of(case).is_special());
+        let followed = self
+            .cases
+            .iter()
+            .filter(|case| is_followed(case, &self.history));
+        let special = self
+            .cases
+            .iter()
+            .filter(|case| workers > 1 && Demand::of(case).is_special());
         workers + followed.take(workers).count() + special.take(MOST_WAITING).count()
     }
 
@@ -526,7 +678,8 @@ impl Run<'_> {
     ) -> anyhow::Result<Option<Conclusion>> {
         self.check_threads()?;
         // Nothing of what it was given is used again.
-        let concluded = panic::catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(arguments, trials)));
+        let concluded =
+            panic::catch_unwind(AssertUnwindSafe(|| libtest_mimic::run(arguments, trials)));
         if concluded.is_err() {
             console.say("libtest-mimic panicked: what it prints is not complete, the results are");
         }
@@ -542,8 +695,12 @@ impl Run<'_> {
         thread::scope(|scope| {
             let mut threads = (0..count).map(|_| {
                 // It fails when the sender is dropped: that is all that it waits for.
-                thread::Builder::new()
-                    .spawn_scoped(scope, || wait.lock().unwrap_or_else(PoisonError::into_inner).recv().ok())
+                thread::Builder::new().spawn_scoped(scope, || {
+                    wait.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .recv()
+                        .ok()
+                })
             });
             let started = threads.try_for_each(|thread| thread.map(drop));
             drop(all_are_there);
@@ -584,8 +741,13 @@ impl Run<'_> {
 
     /// The names of the cases that are there and were not selected.
     fn not_selected(&self, discovered: &Discovered) -> HashSet<String> {
-        let mut selected: HashSet<String> = self.cases.iter().map(|case| case.name.listed()).collect();
-        selected.extend(self.others.all().map(|outcome| listed(&outcome.name).to_owned()));
+        let mut selected: HashSet<String> =
+            self.cases.iter().map(|case| case.name.listed()).collect();
+        selected.extend(
+            self.others
+                .all()
+                .map(|outcome| listed(&outcome.name).to_owned()),
+        );
         let mut others = HashSet::new();
         discovered.list(|case| {
             if !selected.contains(case.name) {
@@ -597,7 +759,11 @@ impl Run<'_> {
 
     /// Says what changed since `baseline`, as far as it is about cases that were selected now or are no more: not about
     /// `others`.
-    fn is_worse_than(&self, baseline: compare::Run, others: &HashSet<String>) -> anyhow::Result<bool> {
+    fn is_worse_than(
+        &self,
+        baseline: compare::Run,
+        others: &HashSet<String>,
+    ) -> anyhow::Result<bool> {
         let old = baseline.without(others);
         let new = compare::Run::read(self.results.root())?;
         let comparison = Comparison::of(&old, &new, None);
@@ -627,7 +793,9 @@ fn workers(options: &Options) -> anyhow::Result<usize> {
     }
     match std::env::var("RUST_TEST_THREADS") {
         Ok(threads) => match threads.parse() {
-            Ok(0) | Err(_) => bail!("RUST_TEST_THREADS is `{threads}`, should be a positive integer"),
+            Ok(0) | Err(_) => {
+                bail!("RUST_TEST_THREADS is `{threads}`, should be a positive integer")
+            }
             Ok(threads) => Ok(threads),
         },
         Err(_) => Ok(num_cpus::get()),
@@ -643,7 +811,9 @@ fn default_results_directory() -> PathBuf {
     }
     let exe = std::env::current_exe().unwrap_or_default();
     // Cargo marks its target directory as a cache (CACHEDIR.TAG).
-    let target = exe.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file());
+    let target = exe
+        .ancestors()
+        .find(|directory| directory.join("CACHEDIR.TAG").is_file());
     target.unwrap_or(Path::new("target")).join("kvm-tests")
 }
 

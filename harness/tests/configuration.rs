@@ -6,14 +6,18 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use harness::arch::Arch;
-use harness::config::{self, Configuration};
-use harness::settings::{Settings, Weight};
-use harness::suite_file::{TestEntry, What};
+use harness::plan::arch::Arch;
+use harness::plan::config::{self, Configuration};
+use harness::plan::settings::{Settings, Weight};
+use harness::plan::suite_file::{TestEntry, What};
 use tempfile::TempDir;
 
 fn problems(configuration: &Configuration) -> String {
-    configuration.problems.iter().map(|problem| format!("{problem}\n")).collect()
+    configuration
+        .problems
+        .iter()
+        .map(|problem| format!("{problem}\n"))
+        .collect()
 }
 
 /// What is said about one file of that name.
@@ -25,14 +29,18 @@ fn problems_of(path: &str, text: &str) -> String {
 fn line(test: &TestEntry) -> String {
     let values = &[("ncpus", "4")];
     let line = match &test.what {
-        What::Selftest { name, args } => {
-            args.iter().fold(name.clone(), |line, arg| format!("{line} [{}]", arg.clone().expand(values)))
-        }
+        What::Selftest { name, args } => args.iter().fold(name.clone(), |line, arg| {
+            format!("{line} [{}]", arg.clone().expand(values))
+        }),
         What::Shell(line) => format!("sh: {}", line.clone().expand(values)),
         What::SelftestLine { selftest, rest } => format!("{selftest}: {rest}"),
     };
     let (row, column) = test.place.position;
-    format!("{}:{row}:{column} {} = {line}", test.place.path.display(), test.name)
+    format!(
+        "{}:{row}:{column} {} = {line}",
+        test.place.path.display(),
+        test.name
+    )
 }
 
 /// Every test in `configuration`, which has nothing wrong.
@@ -40,14 +48,22 @@ fn lines(configuration: &Configuration) -> Vec<String> {
     assert_eq!(problems(configuration), "");
     let suites = configuration.suites.iter();
     suites
-        .flat_map(|suite| suite.tests.iter().map(|test| format!("{}::{}", suite.name, line(test))))
+        .flat_map(|suite| {
+            suite
+                .tests
+                .iter()
+                .map(|test| format!("{}::{}", suite.name, line(test)))
+        })
         .collect()
 }
 
 /// A directory with these files, and the problems found in it with the directory's own path taken out.
 fn problems_below(files: &[(&str, &[u8])], given: &[&str]) -> String {
     let directory = directory_of(files);
-    let paths: Vec<PathBuf> = given.iter().map(|path| directory.path().join(path)).collect();
+    let paths: Vec<PathBuf> = given
+        .iter()
+        .map(|path| directory.path().join(path))
+        .collect();
     problems(&config::read(&paths)).replace(&format!("{}/", directory.path().display()), "")
 }
 
@@ -101,13 +117,22 @@ requires = {}
         ]
     );
     let suite = &configuration.suites[0];
-    assert_eq!(suite.setup.clone().unwrap().expand(&[("ncpus", "4")]), "modprobe x; echo 4 ${HOME}");
+    assert_eq!(
+        suite.setup.clone().unwrap().expand(&[("ncpus", "4")]),
+        "modprobe x; echo 4 ${HOME}"
+    );
     let plain = &suite.tests[0].settings;
     assert_eq!(plain.timeout, Some(Duration::from_secs(300)));
     assert_eq!(plain.arch, Some(vec![Arch::X86_64, Arch::Aarch64]));
-    assert_eq!((plain.requires.cpus, plain.requires.memory), (Some(2), Some(2 << 30)));
+    assert_eq!(
+        (plain.requires.cpus, plain.requires.memory),
+        (Some(2), Some(2 << 30))
+    );
     assert_eq!(plain.requires.hugepages, [(2 << 20, 64)].into());
-    assert_eq!((plain.exclusive, plain.weight, plain.iterations), (true, Weight::Slots(1), 1));
+    assert_eq!(
+        (plain.exclusive, plain.weight, plain.iterations),
+        (true, Weight::Slots(1), 1)
+    );
     assert_eq!(
         *suite.tests[4].settings,
         Settings {
@@ -118,7 +143,14 @@ requires = {}
             ..Settings::default()
         }
     );
-    assert_eq!(suite.tests[3].setup.clone().unwrap().expand(&[("ncpus", "4")]), "echo 4");
+    assert_eq!(
+        suite.tests[3]
+            .setup
+            .clone()
+            .unwrap()
+            .expand(&[("ncpus", "4")]),
+        "echo 4"
+    );
 }
 
 #[test]
@@ -143,12 +175,39 @@ fn the_2024_proposal_is_read_as_it_is() {
         ]
     );
     let suite = &configuration.suites[0];
-    assert_eq!(suite.setup.clone().unwrap().expand(&[("ncpus", "4")]), "echo {ncpus}");
-    let tests: Vec<_> = suite.tests.iter().map(|test| (test.settings.timeout, &test.settings.arch)).collect();
+    assert_eq!(
+        suite.setup.clone().unwrap().expand(&[("ncpus", "4")]),
+        "echo {ncpus}"
+    );
+    let tests: Vec<_> = suite
+        .tests
+        .iter()
+        .map(|test| (test.settings.timeout, &test.settings.arch))
+        .collect();
     let (long, short) = (Some(Duration::from_secs(300)), Some(Duration::from_secs(5)));
-    assert_eq!(tests, [(long, &Some(vec![Arch::X86_64])), (short, &Some(vec![Arch::Aarch64]))]);
-    assert_eq!(suite.tests.iter().map(|test| test.setup.is_some()).collect::<Vec<_>>(), [false, false]);
-    assert_eq!(suite.tests.iter().map(|test| test.teardown.is_some()).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(
+        tests,
+        [
+            (long, &Some(vec![Arch::X86_64])),
+            (short, &Some(vec![Arch::Aarch64]))
+        ]
+    );
+    assert_eq!(
+        suite
+            .tests
+            .iter()
+            .map(|test| test.setup.is_some())
+            .collect::<Vec<_>>(),
+        [false, false]
+    );
+    assert_eq!(
+        suite
+            .tests
+            .iter()
+            .map(|test| test.teardown.is_some())
+            .collect::<Vec<_>>(),
+        [false, true]
+    );
 }
 
 #[test]
@@ -186,16 +245,25 @@ tests.json:12:14: `suite` must be a string with something in it, not " "
 tests.json:12:28: `tests` must be an array of tests, not a table
 "#
     );
-    assert_eq!(problems_of("a.json", "{}"), "a.json:1:1: the file must be an array of suites, not a table\n");
+    assert_eq!(
+        problems_of("a.json", "{}"),
+        "a.json:1:1: the file must be an array of suites, not a table\n"
+    );
     assert_eq!(problems_of("a.json", "[]"), "a.json:1:1: no suite\n");
-    assert_eq!(problems_of("a.json", "[\n{]"), "a.json:2:2: key must be a string\n");
+    assert_eq!(
+        problems_of("a.json", "[\n{]"),
+        "a.json:2:2: key must be a string\n"
+    );
 }
 
 #[test]
 fn upstream_test_files_are_read_as_they_are() {
     let configuration = config::read_embedded(&[
         ("t/kvm_clock_test/default.test", "kvm_clock_test\n"),
-        ("t/dirty-log/2slot-5vcpu.test", "# SPDX\r\n\r\n  x86/dirty_log_test  -x 2 -v $(nproc) {ncpus}\r\n"),
+        (
+            "t/dirty-log/2slot-5vcpu.test",
+            "# SPDX\r\n\r\n  x86/dirty_log_test  -x 2 -v $(nproc) {ncpus}\r\n",
+        ),
         ("t/dirty-log/b.test", "./dirty_log_test"),
     ]);
     assert_eq!(
@@ -272,22 +340,40 @@ fn a_matrix_has_limits_and_every_axis_a_use() {
     let big = format!(
         "command = \"{{a}} {{b}} {{c}}\"\nmatrix = {{ a = {numbers:?}, b = {numbers:?}, c = {numbers:?} }}"
     );
-    let long = format!("command = \"{{a}}{}\"\nmatrix = {{ a = {numbers:?} }}", "x".repeat(300_000));
+    let long = format!(
+        "command = \"{{a}}{}\"\nmatrix = {{ a = {numbers:?} }}",
+        "x".repeat(300_000)
+    );
     for (rest, problem) in [
-        (big.as_str(), "1:1: its matrix has 1000000000 combinations: a file may make 100000 tests"),
-        (&long, "1:1: its matrix makes command lines of more than 268435456 bytes in all"),
+        (
+            big.as_str(),
+            "1:1: its matrix has 1000000000 combinations: a file may make 100000 tests",
+        ),
+        (
+            &long,
+            "1:1: its matrix makes command lines of more than 268435456 bytes in all",
+        ),
         (
             "command = \"true\"\nmatrix = { a = [1] }",
             "4:12: the axis `a` is never used: nothing contains `{a}`",
         ),
-        ("command = \"true\"\nmatrix = {}", "4:10: a matrix without an axis"),
-        ("command = \"true\"\nmatrix = [1]", "4:10: `matrix` must be a table, not an array"),
+        (
+            "command = \"true\"\nmatrix = {}",
+            "4:10: a matrix without an axis",
+        ),
+        (
+            "command = \"true\"\nmatrix = [1]",
+            "4:10: `matrix` must be a table, not an array",
+        ),
         (
             "command = \"{a}{b}\"\nmatrix = { a = [1, \"1__b_2\"], b = [2, \"2__b_2\"] }",
             "1:1: two of its matrix's combinations are named `a_1__b_2__b_2`",
         ),
     ] {
-        assert_eq!(problems_of("a.toml", &test(rest)), format!("a.toml:{problem}\n"));
+        assert_eq!(
+            problems_of("a.toml", &test(rest)),
+            format!("a.toml:{problem}\n")
+        );
     }
 }
 
@@ -296,7 +382,11 @@ fn a_suite_that_is_none_is_a_problem() {
     for (path, text, problem) in [
         ("a.toml", "", "a.toml:1:1: missing key `test`"),
         ("a.toml", "test = []", "a.toml:1:8: a suite without a test"),
-        ("a.toml", "[test]", "a.toml:1:1: `test` must be an array of tables, each `[[test]]`, not a table"),
+        (
+            "a.toml",
+            "[test]",
+            "a.toml:1:1: `test` must be an array of tables, each `[[test]]`, not a table",
+        ),
         (
             "a-b.toml",
             "test = [{ name = \"a\", command = \"b\" }]",
@@ -307,7 +397,11 @@ fn a_suite_that_is_none_is_a_problem() {
             "suite = \"..\"\ntest = [{ name = \"../a\", command = \"b\" }]",
             "a.toml:1:9: the name \"..\" is no identifier; `__` would be one\na.toml:2:18: the name \"../a\" is no identifier; `___a` would be one",
         ),
-        ("a.txt", "", "a.txt: neither a .toml, a .json nor a .test file"),
+        (
+            "a.txt",
+            "",
+            "a.txt: neither a .toml, a .json nor a .test file",
+        ),
     ] {
         assert_eq!(problems_of(path, text), format!("{problem}\n"));
     }
@@ -317,7 +411,8 @@ fn a_suite_that_is_none_is_a_problem() {
 fn a_toml_file_is_an_environment_by_its_keys() {
     let environment = "description = \"x\"\nfeatures = { tdp = false }\n";
     let suite = "[[test]]\nname = \"a\"\ncommand = \"b\"\n";
-    let configuration = config::read_embedded(&[("a.toml", environment), ("environments/b.toml", suite)]);
+    let configuration =
+        config::read_embedded(&[("a.toml", environment), ("environments/b.toml", suite)]);
     assert_eq!(problems(&configuration), "");
     assert_eq!(configuration.environments[0].path, Path::new("a.toml"));
     assert_eq!(configuration.environments[0].text, environment);
@@ -340,10 +435,19 @@ fn a_directory_is_searched_in_order_without_hidden_files_and_each_file_read_once
     let root = directory.path();
     symlink(root, root.join("a/loop")).unwrap();
     symlink("..", root.join("a/c/up")).unwrap();
-    let given = [root.to_owned(), root.join("a/../b.toml"), root.join("a"), root.to_owned()];
+    let given = [
+        root.to_owned(),
+        root.join("a/../b.toml"),
+        root.join("a"),
+        root.to_owned(),
+    ];
     let configuration = config::read(&given);
     assert_eq!(problems(&configuration), "");
-    let names: Vec<&str> = configuration.suites.iter().map(|suite| suite.name.as_str()).collect();
+    let names: Vec<&str> = configuration
+        .suites
+        .iter()
+        .map(|suite| suite.name.as_str())
+        .collect();
     assert_eq!(names, ["c", "z", "b"]);
 }
 
@@ -356,12 +460,18 @@ fn everything_wrong_with_files_and_directories_is_told_at_once() {
         ("dir/c.toml", b"# \xc3\xb6\n# \xc3\xb6\xff"),
         ("one/d.toml", suite),
         ("two/d.toml", suite),
-        ("two/e.json", b"[\n { \"suite\": \"d\", \"tests\": [{\"name\": \"a\", \"command\": \"b\"}] } ]"),
+        (
+            "two/e.json",
+            b"[\n { \"suite\": \"d\", \"tests\": [{\"name\": \"a\", \"command\": \"b\"}] } ]",
+        ),
         ("empty/README.md", b""),
         ("x.txt", b""),
     ];
     assert_eq!(
-        problems_below(files, &["dir", "missing.toml", "empty", "x.txt", "one", "two"]),
+        problems_below(
+            files,
+            &["dir", "missing.toml", "empty", "x.txt", "one", "two"]
+        ),
         "dir/a.toml:1:4: key with no value, expected `=`
 dir/b.toml:1:11: invalid basic string, expected `\"`
 dir/c.toml:2:4: not UTF-8
@@ -388,7 +498,10 @@ fn files_that_cannot_be_read_are_problems_and_never_waited_for() {
         0,
     )
     .unwrap();
-    fs::File::create(root.join("t/e.json")).unwrap().set_len((16 << 20) + 1).unwrap();
+    fs::File::create(root.join("t/e.json"))
+        .unwrap()
+        .set_len((16 << 20) + 1)
+        .unwrap();
     let not_utf8 = root.join(std::ffi::OsStr::from_bytes(b"t/f\xff.test"));
     fs::write(not_utf8, "f").unwrap();
     let configuration = config::read(&[root.to_owned()]);
@@ -400,15 +513,23 @@ t/d.json: not a regular file
 t/e.json: longer than 16777216 bytes
 "
     );
-    let names: Vec<&str> = configuration.suites[0].tests.iter().map(|test| test.name.as_str()).collect();
+    let names: Vec<&str> = configuration.suites[0]
+        .tests
+        .iter()
+        .map(|test| test.name.as_str())
+        .collect();
     assert_eq!(names, ["a", "f_"]);
 }
 
 #[test]
 fn a_suite_read_here_and_there_is_a_problem_once() {
     let suite = "[[test]]\nname = \"a\"\ncommand = \"b\"\n";
-    let mut configuration = config::read_embedded(&[("suites/a.toml", suite), ("suites/b.toml", suite)]);
-    configuration.join(config::read_embedded(&[("mine/a.toml", suite), ("mine/c.toml", suite)]));
+    let mut configuration =
+        config::read_embedded(&[("suites/a.toml", suite), ("suites/b.toml", suite)]);
+    configuration.join(config::read_embedded(&[
+        ("mine/a.toml", suite),
+        ("mine/c.toml", suite),
+    ]));
     assert_eq!(
         problems(&configuration),
         "mine/a.toml: a second suite named `a`; the first is suites/a.toml\n"

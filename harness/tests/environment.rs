@@ -10,26 +10,35 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use harness::config::EnvironmentSource;
 use harness::environment::definition::Definition;
 use harness::environment::host_lock::HostLock;
 use harness::environment::root::Root;
 use harness::environment::{Entered, Environments, Refusal, definition_toml};
+use harness::plan::config::EnvironmentSource;
 
 #[path = "support/fake_host.rs"]
 mod fake_host;
 use fake_host::FakeHost;
 
 fn define(settings: &[&str]) -> Definition {
-    let (params, sets): (Vec<&&str>, Vec<&&str>) =
-        settings.iter().partition(|setting| setting.split('=').next().unwrap().contains('.'));
-    let owned =
-        |options: Vec<&&str>| options.into_iter().map(|option| (*option).to_owned()).collect::<Vec<_>>();
+    let (params, sets): (Vec<&&str>, Vec<&&str>) = settings
+        .iter()
+        .partition(|setting| setting.split('=').next().unwrap().contains('.'));
+    let owned = |options: Vec<&&str>| {
+        options
+            .into_iter()
+            .map(|option| (*option).to_owned())
+            .collect::<Vec<_>>()
+    };
     Definition::from_options(&owned(sets), &owned(params)).unwrap()
 }
 
 fn define_toml(text: &str) -> Definition {
-    definition_toml::read(&EnvironmentSource { path: "e.toml".into(), text: text.to_owned() }).unwrap()
+    definition_toml::read(&EnvironmentSource {
+        path: "e.toml".into(),
+        text: text.to_owned(),
+    })
+    .unwrap()
 }
 
 fn never(message: &str) -> ControlFlow<()> {
@@ -37,7 +46,8 @@ fn never(message: &str) -> ControlFlow<()> {
 }
 
 fn enter(host: &FakeHost, definition: &Definition) -> Result<Entered, Refusal> {
-    host.environments().enter(definition, |_| ControlFlow::Continue(()))
+    host.environments()
+        .enter(definition, |_| ControlFlow::Continue(()))
 }
 
 fn refused(host: &FakeHost, definition: &Definition) -> String {
@@ -72,14 +82,24 @@ fn there_and_back(host: &FakeHost, definition: &Definition, look: impl FnOnce())
 #[test]
 fn modinfo_is_asked_nothing_for_the_host_as_it_is_and_nothing_twice() {
     let host = FakeHost::amd();
-    for user in [host.environments(), Environments::new(host.root().unprivileged())] {
-        user.enter(&Definition::host(), never).unwrap().leave().unwrap();
+    for user in [
+        host.environments(),
+        Environments::new(host.root().unprivileged()),
+    ] {
+        user.enter(&Definition::host(), never)
+            .unwrap()
+            .leave()
+            .unwrap();
     }
     assert_eq!(host.asked(), [""; 0]);
 
     let environments = host.environments();
     for settings in ["tdp=off", "nested=off"] {
-        environments.enter(&define(&[settings]), never).unwrap().leave().unwrap();
+        environments
+            .enter(&define(&[settings]), never)
+            .unwrap()
+            .leave()
+            .unwrap();
     }
     assert_eq!(host.asked(), ["-p kvm", "-p kvm_amd"]);
 }
@@ -101,7 +121,12 @@ fn tdp_off_reloads_the_vendor_module_alone_and_derived_values_are_not_pinned() {
     assert_eq!(entered.notes, ["kvm.tdp_mmu reads N with it"]);
     assert_eq!(
         host.calls(),
-        ["rmmod kvm_amd", "modprobe kvm_amd", "rmmod kvm_amd", "modprobe kvm_amd npt=N"]
+        [
+            "rmmod kvm_amd",
+            "modprobe kvm_amd",
+            "rmmod kvm_amd",
+            "modprobe kvm_amd npt=N"
+        ]
     );
     entered.leave().unwrap();
     assert_eq!(host.calls(), ["rmmod kvm_amd", "modprobe kvm_amd"]);
@@ -114,16 +139,32 @@ fn the_same_feature_is_another_parameter_on_intel_and_always_on_elsewhere() {
     there_and_back(&host, &define(&["tdp=off"]), || {
         assert_eq!(host.parameter("kvm_intel.ept"), "N");
         assert_eq!(host.parameter("kvm_intel.unrestricted_guest"), "N");
-        assert_eq!(host.parameter("kvm_intel.vmentry_l1d_flush"), "not required");
+        assert_eq!(
+            host.parameter("kvm_intel.vmentry_l1d_flush"),
+            "not required"
+        );
     });
     let arm = FakeHost::arm();
-    assert_eq!(impossible(&arm, &define(&["tdp=off"])), "`tdp` is always on with Arm");
+    assert_eq!(
+        impossible(&arm, &define(&["tdp=off"])),
+        "`tdp` is always on with Arm"
+    );
     assert!(arm.environments().plan(&define(&["tdp=on"])).is_nothing());
-    assert_eq!(impossible(&arm, &define(&["apicv=off"])), "Arm has no `apicv`");
+    assert_eq!(
+        impossible(&arm, &define(&["apicv=off"])),
+        "Arm has no `apicv`"
+    );
     let reason = impossible(&arm, &define(&["nested=on"]));
-    assert_eq!(reason, "`nested` needs the kernel to be booted with kvm-arm.mode=nested");
+    assert_eq!(
+        reason,
+        "`nested` needs the kernel to be booted with kvm-arm.mode=nested"
+    );
     arm.put("proc/cmdline", "quiet kvm-arm.mode=nested\n");
-    assert!(arm.environments().plan(&define(&["nested=on"])).is_nothing());
+    assert!(
+        arm.environments()
+            .plan(&define(&["nested=on"]))
+            .is_nothing()
+    );
 }
 
 #[test]
@@ -131,7 +172,10 @@ fn on_s390_kvm_itself_is_loaded_anew_with_the_type_s_own_spelling() {
     let host = FakeHost::s390();
     there_and_back(&host, &define(&["nested=on", "halt_polling=off"]), || {
         assert_eq!(
-            (host.parameter("kvm.nested"), host.parameter("kvm.halt_poll_ns")),
+            (
+                host.parameter("kvm.nested"),
+                host.parameter("kvm.halt_poll_ns")
+            ),
             ("1".to_owned(), "0".to_owned())
         );
     });
@@ -152,7 +196,10 @@ fn kvm_s_own_parameters_take_both_modules_and_what_was_written_by_hand_survives(
     host.put("sys/module/kvm/parameters/halt_poll_ns", "12345\n");
     there_and_back(&host, &define(&["tdp_mmu=off"]), || {
         assert_eq!(
-            (host.parameter("kvm.tdp_mmu"), host.parameter("kvm.halt_poll_ns")),
+            (
+                host.parameter("kvm.tdp_mmu"),
+                host.parameter("kvm.halt_poll_ns")
+            ),
             ("N".to_owned(), "12345".to_owned())
         );
     });
@@ -166,12 +213,20 @@ fn what_the_user_had_loaded_with_is_kept_and_modprobe_d_stays_in_force() {
     host.load("kvm_amd", &["nested=0"]);
     there_and_back(&host, &define(&["tdp=off"]), || {
         assert_eq!(
-            (host.parameter("kvm_amd.vls"), host.parameter("kvm_amd.nested")),
+            (
+                host.parameter("kvm_amd.vls"),
+                host.parameter("kvm_amd.nested")
+            ),
             ("0".to_owned(), "0".to_owned())
         );
         let calls = host.calls();
         assert_eq!(calls.last().unwrap(), "modprobe kvm_amd nested=0 npt=N");
-        assert!(calls.iter().all(|call| !call.contains("vls") && !call.contains("tdp_mmu")), "{calls:?}");
+        assert!(
+            calls
+                .iter()
+                .all(|call| !call.contains("vls") && !call.contains("tdp_mmu")),
+            "{calls:?}"
+        );
     });
     assert_eq!(host.calls(), ["rmmod kvm_amd", "modprobe kvm_amd nested=0"]);
 }
@@ -181,7 +236,9 @@ fn a_user_s_own_shadow_paging_comes_back_without_what_follows_from_it() {
     let host = FakeHost::amd();
     host.unload("kvm_amd");
     host.load("kvm_amd", &["npt=0"]);
-    there_and_back(&host, &define(&["nested=off"]), || assert_eq!(host.parameter("kvm_amd.npt"), "N"));
+    there_and_back(&host, &define(&["nested=off"]), || {
+        assert_eq!(host.parameter("kvm_amd.npt"), "N")
+    });
     assert_eq!(host.calls().last().unwrap(), "modprobe kvm_amd npt=N");
 }
 
@@ -190,9 +247,20 @@ fn a_second_environment_of_one_runner_needs_not_find_out_again() {
     let host = FakeHost::amd();
     let environments = host.environments();
     for (settings, reloads) in [(["nested=off"], 3), (["tdp=off"], 2)] {
-        environments.enter(&define(&settings), never).unwrap().leave().unwrap();
+        environments
+            .enter(&define(&settings), never)
+            .unwrap()
+            .leave()
+            .unwrap();
         let calls = host.calls();
-        assert_eq!(calls.iter().filter(|call| call.starts_with("modprobe")).count(), reloads, "{calls:?}");
+        assert_eq!(
+            calls
+                .iter()
+                .filter(|call| call.starts_with("modprobe"))
+                .count(),
+            reloads,
+            "{calls:?}"
+        );
     }
 }
 
@@ -201,7 +269,10 @@ fn nx_huge_pages_never_is_set_and_undone_by_a_reload() {
     let host = FakeHost::amd();
     there_and_back(&host, &define(&["nx_huge_pages=never"]), || {
         assert_eq!(host.parameter("kvm.nx_huge_pages"), "never");
-        assert!(host.calls().contains(&"modprobe kvm nx_huge_pages=never".to_owned()));
+        assert!(
+            host.calls()
+                .contains(&"modprobe kvm nx_huge_pages=never".to_owned())
+        );
     });
     assert!(host.calls().contains(&"rmmod kvm".to_owned()));
 }
@@ -217,7 +288,9 @@ fn modules_that_were_not_loaded_are_loaded_and_unloaded_again() {
         host.environments().plan(&definition).to_string(),
         "load kvm and kvm_amd with kvm_amd.nested=0 (now nothing yet)"
     );
-    there_and_back(&host, &definition, || assert_eq!(host.parameter("kvm_amd.nested"), "0"));
+    there_and_back(&host, &definition, || {
+        assert_eq!(host.parameter("kvm_amd.nested"), "0")
+    });
     assert_eq!(host.get("proc/modules"), "loop 4096 0 - Live 0x0");
 }
 
@@ -225,8 +298,18 @@ fn modules_that_were_not_loaded_are_loaded_and_unloaded_again() {
 fn what_the_vendor_module_leaves_in_kvm_takes_kvm_s_own_reload() {
     let host = FakeHost::amd();
     host.unload("kvm_amd");
-    there_and_back(&host, &define(&["tdp=off"]), || assert_eq!(host.parameter("kvm.tdp_mmu"), "N"));
-    assert_eq!(host.calls(), ["modprobe kvm_amd npt=N", "rmmod kvm_amd", "rmmod kvm", "modprobe kvm"]);
+    there_and_back(&host, &define(&["tdp=off"]), || {
+        assert_eq!(host.parameter("kvm.tdp_mmu"), "N")
+    });
+    assert_eq!(
+        host.calls(),
+        [
+            "modprobe kvm_amd npt=N",
+            "rmmod kvm_amd",
+            "rmmod kvm",
+            "modprobe kvm"
+        ]
+    );
 }
 
 #[test]
@@ -249,13 +332,27 @@ fn hugepages_sysctls_and_sysfs_values_are_set_and_put_back() {
     );
     let before = host.get("sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages");
     let entered = enter(&host, &definition).unwrap();
-    assert_eq!(host.get("sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages"), "8");
+    assert_eq!(
+        host.get("sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages"),
+        "8"
+    );
     assert_eq!(host.get("proc/sys/kernel/numa_balancing"), "0");
     entered.leave().unwrap();
-    assert_eq!(host.get("sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages"), before);
+    assert_eq!(
+        host.get("sys/devices/system/node/node1/hugepages/hugepages-2048kB/nr_hugepages"),
+        before
+    );
     assert_eq!(host.get("proc/sys/kernel/numa_balancing"), "1");
-    assert_eq!(host.get("sys/kernel/mm/transparent_hugepage/enabled"), "madvise");
-    assert!(enter(&host, &define_toml("hugepages = { \"2M\" = 4 }")).unwrap().notes.is_empty());
+    assert_eq!(
+        host.get("sys/kernel/mm/transparent_hugepage/enabled"),
+        "madvise"
+    );
+    assert!(
+        enter(&host, &define_toml("hugepages = { \"2M\" = 4 }"))
+            .unwrap()
+            .notes
+            .is_empty()
+    );
 }
 
 #[test]
@@ -274,9 +371,15 @@ fn what_cannot_be_done_is_refused_with_a_sentence_and_nothing_is_touched() {
         "--param loop.max_loop=1: loop is no module of KVM's here; only those can be set"
     );
     let reason = refused(&host, &define_toml("hugepages = { \"1G\" = 1 }"));
-    assert_eq!(reason, "e.toml:1:15: this kernel has no hugepages of 1G; it has 2M");
+    assert_eq!(
+        reason,
+        "e.toml:1:15: this kernel has no hugepages of 1G; it has 2M"
+    );
     let reason = refused(&host, &define_toml("sysctls = { \"kernel.nothing\" = 1 }"));
-    assert!(reason.starts_with("e.toml:1:13: read /proc/sys/kernel/nothing: No such file"), "{reason}");
+    assert!(
+        reason.starts_with("e.toml:1:13: read /proc/sys/kernel/nothing: No such file"),
+        "{reason}"
+    );
     assert!(
         impossible(&host, &define(&["kvm_intel.ept=0"]))
             .contains("kvm_intel is not a module of this host (AMD, kvm loaded")
@@ -299,15 +402,23 @@ fn what_cannot_be_done_is_refused_with_a_sentence_and_nothing_is_touched() {
 
     let user = Environments::new(host.root().unprivileged());
     assert_eq!(
-        user.enter(&define(&["tdp=off"]), never).unwrap_err().to_string(),
+        user.enter(&define(&["tdp=off"]), never)
+            .unwrap_err()
+            .to_string(),
         "only root can do that: run this with sudo"
     );
-    user.enter(&define(&["tdp=on"]), never).unwrap().leave().unwrap();
+    user.enter(&define(&["tdp=on"]), never)
+        .unwrap()
+        .leave()
+        .unwrap();
 
     fs::remove_file(host.path("bin/rmmod")).unwrap();
     let without = Environments::new(Root::at(&host.path(""), host.path("bin")));
     assert_eq!(
-        without.enter(&define(&["tdp=off"]), never).unwrap_err().to_string(),
+        without
+            .enter(&define(&["tdp=off"]), never)
+            .unwrap_err()
+            .to_string(),
         "there is no rmmod in PATH: install kmod"
     );
 }
@@ -341,7 +452,11 @@ fn an_unknown_vendor_module_makes_features_impossible() {
         impossible(&host, &define(&["tdp=off"])),
         "`tdp` is not known for the vendor module kvm_other"
     );
-    assert!(host.environments().plan(&define(&["tdp_mmu=off"])).is_nothing());
+    assert!(
+        host.environments()
+            .plan(&define(&["tdp_mmu=off"]))
+            .is_nothing()
+    );
 }
 
 #[test]
@@ -389,9 +504,13 @@ fn a_modprobe_that_hangs_is_killed_and_counts_as_failed() {
     let host = FakeHost::amd();
     let before = host.state();
     host.behave("case $* in *npt=N*) sleep 600 ;; esac");
-    let environments =
-        Environments::new(host.root().with_times(Duration::from_millis(700), Duration::from_millis(100)));
-    let refusal = environments.enter(&define(&["tdp=off"]), never).unwrap_err();
+    let environments = Environments::new(
+        host.root()
+            .with_times(Duration::from_millis(700), Duration::from_millis(100)),
+    );
+    let refusal = environments
+        .enter(&define(&["tdp=off"]), never)
+        .unwrap_err();
     assert_eq!(
         refusal.to_string(),
         "modprobe kvm_amd npt=N: it hung, and was killed after 0.7 s; everything is as it was"
@@ -419,7 +538,10 @@ fn what_cannot_be_restored_is_said_with_the_command_and_the_journal_stays() {
     assert!(host.has_journal());
 
     fs::remove_file(host.path("behave")).unwrap();
-    assert_eq!(host.environments().restore(never).unwrap().as_deref(), Some("tdp_off"));
+    assert_eq!(
+        host.environments().restore(never).unwrap().as_deref(),
+        Some("tdp_off")
+    );
     assert_eq!(host.state(), before);
     assert_eq!(host.environments().restore(never).unwrap(), None);
 }
@@ -430,11 +552,17 @@ fn a_journal_that_is_damaged_or_newer_is_shown_and_nothing_is_touched() {
     drop(enter(&host, &Definition::host()).unwrap());
     for (text, why) in [
         ("{\"vers", "is damaged (EOF"),
-        ("{\"version\": 99, \"x\": 1}", "is from a newer kvm-tests (version 99)"),
+        (
+            "{\"version\": 99, \"x\": 1}",
+            "is from a newer kvm-tests (version 99)",
+        ),
     ] {
         host.put("run/kvm-tests/journal.json", text);
         let reason = refused(&host, &define(&["tdp=off"]));
-        assert!(reason.contains(why) && reason.contains(&text.escape_debug().to_string()), "{reason}");
+        assert!(
+            reason.contains(why) && reason.contains(&text.escape_debug().to_string()),
+            "{reason}"
+        );
         assert!(refused(&host, &Definition::host()).contains("not guessed at"));
         assert_eq!(host.get("run/kvm-tests/journal.json"), text);
     }
@@ -476,7 +604,11 @@ fn those_who_want_the_same_share_it_and_the_last_one_restores() {
 /// The engine by itself, with a host's files.
 fn program(host: &FakeHost, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_environment"));
-    command.args(args).env("KVM_TESTS_ROOT", host.path("")).env("PATH", host.search()).stdin(Stdio::null());
+    command
+        .args(args)
+        .env("KVM_TESTS_ROOT", host.path(""))
+        .env("PATH", host.search())
+        .stdin(Stdio::null());
     command
 }
 
@@ -495,9 +627,15 @@ fn stay(host: &FakeHost, settings: &str) -> (Child, PathBuf) {
 fn stay_as(host: &FakeHost, how: &[&str]) -> (Child, PathBuf) {
     let go = host.path("go");
     // It ends with the directory, too, for the tests that kill whoever started it.
-    let script =
-        format!("touch '{0}.in'; while [ -e '{0}.in' ] && ! [ -e '{0}' ]; do sleep 0.01; done", go.display());
-    let child = program(host, how).args(["--", "sh", "-c", &script]).stderr(Stdio::null()).spawn().unwrap();
+    let script = format!(
+        "touch '{0}.in'; while [ -e '{0}.in' ] && ! [ -e '{0}' ]; do sleep 0.01; done",
+        go.display()
+    );
+    let child = program(host, how)
+        .args(["--", "sh", "-c", &script])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     wait_for(&host.path("go.in"));
     (child, go)
 }
@@ -506,11 +644,19 @@ fn stay_as(host: &FakeHost, how: &[&str]) -> (Child, PathBuf) {
 fn another_process_waits_for_those_in_another_environment_and_is_told_who_they_are() {
     let host = FakeHost::amd();
     let (mut first, go) = stay(&host, "tdp=off");
-    let mut second =
-        program(&host, &["with", "nested=off", "--", "true"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut second = program(&host, &["with", "nested=off", "--", "true"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(second.stderr.take().unwrap()).lines();
-    let said = lines.find(|line| line.as_ref().unwrap().starts_with("waiting")).unwrap().unwrap();
-    assert!(said.starts_with(&format!("waiting for pid {} (", first.id())), "{said}");
+    let said = lines
+        .find(|line| line.as_ref().unwrap().starts_with("waiting"))
+        .unwrap()
+        .unwrap();
+    assert!(
+        said.starts_with(&format!("waiting for pid {} (", first.id())),
+        "{said}"
+    );
     assert!(said.ends_with("keeps this host at tdp=off"), "{said}");
     fs::write(go, "").unwrap();
     assert!(first.wait().unwrap().success());
@@ -522,8 +668,16 @@ fn another_process_waits_for_those_in_another_environment_and_is_told_who_they_a
 fn inside_an_environment_the_host_as_it_is_is_that_one_and_another_is_refused() {
     let host = FakeHost::amd();
     let run = |settings: &str| {
-        let mut command =
-            program(&host, &["with", "tdp=off", "--", env!("CARGO_BIN_EXE_environment"), "with"]);
+        let mut command = program(
+            &host,
+            &[
+                "with",
+                "tdp=off",
+                "--",
+                env!("CARGO_BIN_EXE_environment"),
+                "with",
+            ],
+        );
         command
             .args(settings.split_whitespace())
             .args(["--", "cat"])
@@ -539,9 +693,15 @@ fn inside_an_environment_the_host_as_it_is_is_that_one_and_another_is_refused() 
 
 /// Starts a program and waits for the line on its standard error that begins with `says`.
 fn start_until(mut command: Command, says: &str) -> (Child, String) {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = lines.find_map(|line| line.ok().filter(|line| line.starts_with(says))).unwrap();
+    let line = lines
+        .find_map(|line| line.ok().filter(|line| line.starts_with(says)))
+        .unwrap();
     std::thread::spawn(move || lines.for_each(drop));
     (child, line)
 }
@@ -555,8 +715,14 @@ fn the_host_is_not_changed_under_a_user_who_needs_it_as_it_is() {
     let (mut user, go) = stay_as(&host, &["as_user"]);
     let change = program(&host, &["with", "tdp=off", "--", "true"]);
     let (mut changing, line) = start_until(change, "waiting for pid ");
-    assert!(line.starts_with(&format!("waiting for pid {} (", user.id())), "{line}");
-    assert!(line.contains(", started at 20") && line.ends_with("which needs this host as it is"), "{line}");
+    assert!(
+        line.starts_with(&format!("waiting for pid {} (", user.id())),
+        "{line}"
+    );
+    assert!(
+        line.contains(", started at 20") && line.ends_with("which needs this host as it is"),
+        "{line}"
+    );
     assert_eq!(host.parameter("kvm_amd.npt"), "Y");
     fs::write(go, "").unwrap();
     assert!(user.wait().unwrap().success() && changing.wait().unwrap().success());
@@ -587,7 +753,10 @@ fn a_user_does_not_run_in_what_a_killed_run_has_left() {
     let refused = program(&host, &["as_user", "--", "true"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(101));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("a killed run has left this host changed"), "{said}");
+    assert!(
+        said.contains("a killed run has left this host changed"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -598,11 +767,17 @@ fn after_sigkill_in_an_environment_the_next_start_restores() {
     killed.kill().unwrap();
     killed.wait().unwrap();
     fs::write(go, "").unwrap();
-    assert_eq!((host.parameter("kvm_amd.npt"), host.has_journal()), ("N".to_owned(), true));
+    assert_eq!(
+        (host.parameter("kvm_amd.npt"), host.has_journal()),
+        ("N".to_owned(), true)
+    );
     let entered = enter(&host, &Definition::host()).unwrap();
     assert_eq!(
         entered.notes,
-        [format!("restored the host, which a killed run (pid {}) left in tdp_off", killed.id())]
+        [format!(
+            "restored the host, which a killed run (pid {}) left in tdp_off",
+            killed.id()
+        )]
     );
     assert_eq!(host.state(), before);
     entered.leave().unwrap();
@@ -617,8 +792,10 @@ fn after_sigkill_between_unloading_and_loading_restore_brings_everything_back() 
         host.behave(&format!(
             "[ \"$*\" != '--first-time {caught}' ] || {{ echo $$ >\"$root/caught.new\"; mv \"$root/caught.new\" \"$root/caught\"; exec sleep 600; }}"
         ));
-        let mut killed =
-            program(&host, &["with", "tdp=off", "--", "true"]).stderr(Stdio::null()).spawn().unwrap();
+        let mut killed = program(&host, &["with", "tdp=off", "--", "true"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         wait_for(&host.path("caught"));
         killed.kill().unwrap();
         killed.wait().unwrap();
@@ -627,7 +804,10 @@ fn after_sigkill_between_unloading_and_loading_restore_brings_everything_back() 
         fs::remove_file(host.path("caught")).unwrap();
         fs::remove_file(host.path("behave")).unwrap();
         assert!(!host.path("sys/module/kvm_amd").exists());
-        assert_eq!(host.environments().restore(never).unwrap().as_deref(), Some("tdp_off"));
+        assert_eq!(
+            host.environments().restore(never).unwrap().as_deref(),
+            Some("tdp_off")
+        );
         assert_eq!(host.state(), before);
     }
 }
@@ -635,12 +815,21 @@ fn after_sigkill_between_unloading_and_loading_restore_brings_everything_back() 
 #[test]
 fn every_shipped_environment_is_a_plan_on_amd_and_on_intel() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kvm-tests/environments");
-    let configuration = harness::config::read(&[directory]);
+    let configuration = harness::plan::config::read(&[directory]);
     assert_eq!(configuration.problems, []);
     let plans = |host: &FakeHost| -> Vec<String> {
-        let definitions = configuration.environments.iter().map(|file| definition_toml::read(file).unwrap());
+        let definitions = configuration
+            .environments
+            .iter()
+            .map(|file| definition_toml::read(file).unwrap());
         definitions
-            .map(|definition| format!("{}: {}", definition.name, host.environments().plan(&definition)))
+            .map(|definition| {
+                format!(
+                    "{}: {}",
+                    definition.name,
+                    host.environments().plan(&definition)
+                )
+            })
             .collect()
     };
     let hugepages = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";

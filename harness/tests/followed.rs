@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use harness::outcome::Status;
+use harness::model::outcome::Status;
 use serde_json::json;
 use support::{Fixture, Ran};
 
@@ -11,7 +11,8 @@ mod support;
 /// Runs `a_test`, then `b_test`, which was fast in the last run and does `act` once its worker has the next case, and then
 /// `c_test`, which does `next`.
 fn run(act: &str, next: &str, arguments: &[&str]) -> (Fixture, Ran) {
-    let b = format!("until [ -e ../run/c_test/default/command.stderr ]; do sleep 0.01; done\n{act}");
+    let b =
+        format!("until [ -e ../run/c_test/default/command.stderr ]; do sleep 0.01; done\n{act}");
     let fixture = Fixture::new()
         .selftest("a_test", "exit 0")
         .selftest("b_test", &b)
@@ -19,9 +20,14 @@ fn run(act: &str, next: &str, arguments: &[&str]) -> (Fixture, Ran) {
         .file("root/dev/kmsg", "");
     // The longest comes first.
     let last_run = [("a", 0.03), ("b", 0.002), ("c", 0.001)].map(|(name, duration_s)| {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
         let name = format!("{name}_test::default");
-        json!({ "host": host, "name": name, "status": "PASSED", "duration_s": duration_s }).to_string() + "\n"
+        json!({ "host": host, "name": name, "status": "PASSED", "duration_s": duration_s })
+            .to_string()
+            + "\n"
     });
     let fixture = fixture.file("root/kvm-tests/durations.jsonl", &last_run.concat());
     let ran = fixture.run(&[arguments, &["--test-threads", "1"]].concat());
@@ -30,7 +36,8 @@ fn run(act: &str, next: &str, arguments: &[&str]) -> (Fixture, Ran) {
 }
 
 fn output(fixture: &Fixture) -> String {
-    fs::read_to_string(fixture.results().join("c_test/default/command.stdout")).expect("read its output")
+    fs::read_to_string(fixture.results().join("c_test/default/command.stdout"))
+        .expect("read its output")
 }
 
 #[test]
@@ -52,18 +59,32 @@ fn a_case_that_times_out_takes_no_time_from_the_next() {
     assert_eq!(fixture.verdict("c_test::default").0, Status::Passed);
     let [before, after] = ["b_test::default", "c_test::default"].map(|name| fixture.outcome(name));
     let end = before.started_ms + (before.duration_s * 1000.0) as u64;
-    assert!(after.started_ms >= end.saturating_sub(1), "{} {end}", after.started_ms);
-    assert!(after.duration_s >= 1.0 && after.duration_s < before.duration_s, "{}", after.duration_s);
+    assert!(
+        after.started_ms >= end.saturating_sub(1),
+        "{} {end}",
+        after.started_ms
+    );
+    assert!(
+        after.duration_s >= 1.0 && after.duration_s < before.duration_s,
+        "{}",
+        after.duration_s
+    );
     assert_eq!(output(&fixture), "here\n");
 }
 
 #[test]
 fn an_interruption_leaves_the_next_one_unrun() {
-    let (fixture, ran) =
-        run("read -r _ _ _ runner _ </proc/$PPID/stat; kill -INT $runner; sleep 1000", "echo here", &[]);
+    let (fixture, ran) = run(
+        "read -r _ _ _ runner _ </proc/$PPID/stat; kill -INT $runner; sleep 1000",
+        "echo here",
+        &[],
+    );
     assert_eq!(ran.code, Some(130));
     let (status, reason) = fixture.verdict("c_test::default");
-    assert_eq!((status, reason.as_str()), (Status::NoRun, "interrupted before it started"));
+    assert_eq!(
+        (status, reason.as_str()),
+        (Status::NoRun, "interrupted before it started")
+    );
     assert_eq!(fixture.record().outcomes.len(), 3);
 }
 
@@ -78,7 +99,8 @@ fn what_a_case_leaves_behind_is_its_own() {
 #[test]
 fn splats_are_told_of_the_case_that_they_are_of() {
     let warn = |number: u32| {
-        let say = |text: &str| format!("echo \"4,{number},{number},-;{text}\" >>../root/dev/kmsg\n");
+        let say =
+            |text: &str| format!("echo \"4,{number},{number},-;{text}\" >>../root/dev/kmsg\n");
         let warning = format!("WARNING: CPU: 0 PID: $$ at x.c:{number} f+0x1/0x2");
         say("------------[ cut here ]------------") + &say(&warning) + &say("---[ end trace 0 ]---")
     };
@@ -92,7 +114,12 @@ fn splats_are_told_of_the_case_that_they_are_of() {
             panic!("{name}: {:?}\n{}", outcome.splats, ran.stdout)
         };
         assert!(splat.title.contains(place), "{name}: {}", splat.title);
-        assert_eq!(splat.while_running.len(), 0, "{name}: {:?}", splat.while_running);
+        assert_eq!(
+            splat.while_running.len(),
+            0,
+            "{name}: {:?}",
+            splat.while_running
+        );
     }
 }
 
@@ -101,9 +128,16 @@ fn a_splat_of_the_next_one_from_before_its_keeper_was_lost_still_counts() {
     let warn = "for line in '------------[ cut here ]------------' \
         'CPU: 0 UID: 0 PID: 99999999 Comm: c_test Not tainted 6.12.0 #1' '---[ end trace 0 ]---'; do\n\
         echo \"4,1,10,-;$line\" >>../root/dev/kmsg; done\n";
-    let (fixture, _) = run(&format!("{warn}kill -KILL $PPID; sleep 1000"), "echo here", &[]);
+    let (fixture, _) = run(
+        &format!("{warn}kill -KILL $PPID; sleep 1000"),
+        "echo here",
+        &[],
+    );
     let next = fixture.outcome("c_test::default");
-    assert!(next.splats.is_empty() || next.status == Status::Failed, "{next:?}");
+    assert!(
+        next.splats.is_empty() || next.status == Status::Failed,
+        "{next:?}"
+    );
 }
 
 #[test]
@@ -113,20 +147,30 @@ fn a_splat_that_nobody_owns_names_the_case_that_has_just_ended() {
         echo \"4,1,10,-;$line\" >>../root/dev/kmsg; done\n";
     let (fixture, ran) = run(warn, "sleep 0.5", &[]);
     let record = fixture.record();
-    let [splat] = record.splats.as_slice() else { panic!("{:?}\n{}", record.splats, ran.stdout) };
-    assert!(splat.while_running.contains(&"b_test::default".to_owned()), "{:?}", splat.while_running);
+    let [splat] = record.splats.as_slice() else {
+        panic!("{:?}\n{}", record.splats, ran.stdout)
+    };
+    assert!(
+        splat.while_running.contains(&"b_test::default".to_owned()),
+        "{:?}",
+        splat.while_running
+    );
 }
 
 #[test]
 fn what_one_worker_does_is_told_in_its_order() {
-    let tests = (0..100).map(|number| format!("[[test]]\nname = \"n{number}\"\nselftest = \"a_test\"\n"));
-    let fixture = Fixture::new().selftest("a_test", "exit 0").file("many.toml", &tests.collect::<String>());
+    let tests =
+        (0..100).map(|number| format!("[[test]]\nname = \"n{number}\"\nselftest = \"a_test\"\n"));
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("many.toml", &tests.collect::<String>());
     // The second time they are known to be fast.
     for _ in 0..2 {
         let ran = fixture.run(&["--config", "many.toml", "many::", "--test-threads", "1"]);
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     }
-    let journal = fs::read_to_string(fixture.results().join("journal.jsonl")).expect("read the journal");
+    let journal =
+        fs::read_to_string(fixture.results().join("journal.jsonl")).expect("read the journal");
     let told: Vec<(String, String)> = journal
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("read an entry"))
@@ -137,7 +181,12 @@ fn what_one_worker_does_is_told_in_its_order() {
         .collect();
     assert_eq!(told.len(), 200);
     for pair in told.chunks(2) {
-        let [(first, name), (second, other)] = pair else { panic!("{pair:?}") };
-        assert_eq!((first.as_str(), second.as_str(), name), ("started", "finished", other));
+        let [(first, name), (second, other)] = pair else {
+            panic!("{pair:?}")
+        };
+        assert_eq!(
+            (first.as_str(), second.as_str(), name),
+            ("started", "finished", other)
+        );
     }
 }

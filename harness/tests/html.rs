@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use browser::{Browser, Scheme, Scripts};
-use harness::outcome::Status;
-use harness::record::Record;
+use harness::log::record::Record;
+use harness::model::outcome::Status;
 use harness::report::html;
 use records::{HOSTILE, hostile, large, small};
 
@@ -37,7 +37,9 @@ fn counts_of_matrix(page: &str) -> BTreeMap<&str, usize> {
     for cell in page[start..end].split("<td").skip(1) {
         let cell = &cell[cell.find('>').unwrap() + 1..];
         // The word may stand in a link.
-        let word = cell.strip_prefix("<a").map_or(cell, |link| &link[link.find('>').unwrap() + 1..]);
+        let word = cell
+            .strip_prefix("<a")
+            .map_or(cell, |link| &link[link.find('>').unwrap() + 1..]);
         let word = word.split(['<', ' ']).next().unwrap();
         *counts.entry(word).or_insert(0) += 1;
     }
@@ -46,7 +48,13 @@ fn counts_of_matrix(page: &str) -> BTreeMap<&str, usize> {
 }
 
 fn counts_of_record(record: &Record) -> BTreeMap<&'static str, usize> {
-    let statuses = [Status::Passed, Status::Skipped, Status::Failed, Status::TimedOut, Status::NoRun];
+    let statuses = [
+        Status::Passed,
+        Status::Skipped,
+        Status::Failed,
+        Status::TimedOut,
+        Status::NoRun,
+    ];
     let counts = statuses.map(|status| (status.as_str(), record.of_status(status).count()));
     counts.into_iter().filter(|(_, count)| *count > 0).collect()
 }
@@ -65,7 +73,11 @@ fn a_failure_is_shown_with_all_that_is_known_of_it() {
     let output = directory.path().join("shadow/cpuid_test/default");
     std::fs::create_dir_all(&output).unwrap();
     std::fs::write(output.join("command.stderr"), "the end of stderr\n").unwrap();
-    std::fs::write(output.join("command.stdout"), "x".repeat(100_000) + "\nthe end of stdout\n").unwrap();
+    std::fs::write(
+        output.join("command.stdout"),
+        "x".repeat(100_000) + "\nthe end of stdout\n",
+    )
+    .unwrap();
     let page = report(&small(), directory.path(), None);
     for part in [
         "shadow::cpuid_test::default",
@@ -108,15 +120,33 @@ fn nothing_untrusted_becomes_markup() {
     for outcome in &record.outcomes {
         let output = directory.path().join(outcome.output.as_ref().unwrap());
         std::fs::create_dir_all(&output).unwrap();
-        std::fs::write(output.join("command.stdout"), [HOSTILE.as_bytes(), b"\xff\xfe\xc3("].concat())
-            .unwrap();
+        std::fs::write(
+            output.join("command.stdout"),
+            [HOSTILE.as_bytes(), b"\xff\xfe\xc3("].concat(),
+        )
+        .unwrap();
         std::fs::write(output.join("command.stderr"), "m".repeat(1 << 20)).unwrap();
     }
     let page = report(&record, directory.path(), None);
-    for part in ["<script", "<img", "onerror=\"", "\0", "\x1b", "\u{202e}", "\u{feff}", "\r"] {
+    for part in [
+        "<script",
+        "<img",
+        "onerror=\"",
+        "\0",
+        "\x1b",
+        "\u{202e}",
+        "\u{feff}",
+        "\r",
+    ] {
         assert!(!page.contains(part), "{part:?}");
     }
-    for part in ["&lt;/script&gt;&lt;script&gt;alert(1)", "\\x00", "\\u{202e}", "\\u{1ffff}", "\\xff\\xfe"] {
+    for part in [
+        "&lt;/script&gt;&lt;script&gt;alert(1)",
+        "\\x00",
+        "\\u{202e}",
+        "\\u{1ffff}",
+        "\\xff\\xfe",
+    ] {
         assert!(page.contains(part), "{part}");
     }
     assert!(page.len() < 100_000, "{} bytes", page.len());
@@ -126,7 +156,9 @@ fn nothing_untrusted_becomes_markup() {
 fn the_page_refers_to_nothing_but_itself() {
     for record in [small(), large()] {
         let page = report(&record, Path::new(WITHOUT_OUTPUTS), None);
-        for attribute in [" src=", " srcset=", "url(", "@import", "<script", "<link", "<iframe"] {
+        for attribute in [
+            " src=", " srcset=", "url(", "@import", "<script", "<link", "<iframe",
+        ] {
             assert!(!page.contains(attribute), "{attribute}");
         }
         for link in page.split(" href=\"").skip(1) {
@@ -146,7 +178,11 @@ fn the_time_line_has_a_bar_for_each_case_that_can_be_seen() {
     let mut record = small();
     let all = bars(&record);
     // Two that take no time, one after the other.
-    for (outcome, start) in record.outcomes.iter_mut().filter(|outcome| outcome.worker == 0).zip([0, 1, 9000])
+    for (outcome, start) in record
+        .outcomes
+        .iter_mut()
+        .filter(|outcome| outcome.worker == 0)
+        .zip([0, 1, 9000])
     {
         outcome.started_ms = record.run.started_ms + start;
         outcome.duration_s = if start < 9000 { 0.001 } else { 1.0 };
@@ -162,7 +198,12 @@ fn five_thousand_cases_make_a_page_of_modest_size() {
 
 #[test]
 fn a_run_without_cases_is_said_to_have_tested_nothing() {
-    let record = Record { outcomes: Vec::new(), finished: false, duration_s: None, ..small() };
+    let record = Record {
+        outcomes: Vec::new(),
+        finished: false,
+        duration_s: None,
+        ..small()
+    };
     let page = report(&record, Path::new(WITHOUT_OUTPUTS), None);
     assert!(page.contains("Nothing was tested"));
     assert!(page.contains("did not come to its end"));
@@ -170,7 +211,10 @@ fn a_run_without_cases_is_said_to_have_tested_nothing() {
 
 #[test]
 fn a_run_that_took_no_time_is_drawn_too() {
-    let mut record = Record { duration_s: Some(0.0), ..small() };
+    let mut record = Record {
+        duration_s: Some(0.0),
+        ..small()
+    };
     for outcome in &mut record.outcomes {
         (outcome.started_ms, outcome.duration_s) = (record.run.started_ms, 0.0);
     }
@@ -182,8 +226,10 @@ fn a_run_that_took_no_time_is_drawn_too() {
 #[test]
 #[ignore = "needs chromium"]
 fn a_browser_shows_it_in_light_and_dark_without_complaint() {
-    let mut pages =
-        vec![("small", small(), WITHOUT_OUTPUTS.into()), ("large", large(), WITHOUT_OUTPUTS.into())];
+    let mut pages = vec![
+        ("small", small(), WITHOUT_OUTPUTS.into()),
+        ("large", large(), WITHOUT_OUTPUTS.into()),
+    ];
     pages.push(("hostile", hostile(), WITHOUT_OUTPUTS.into()));
     if let Some(run) = std::env::var_os("KVM_TESTS_RUN") {
         let (record, directory) = Record::read(Path::new(&run)).unwrap();
@@ -196,9 +242,15 @@ fn a_browser_shows_it_in_light_and_dark_without_complaint() {
             let shown = browser.open(&page, scripts);
             assert_eq!(shown.complaints, Vec::<String>::new(), "{name}");
             assert_eq!(shown.requests, Vec::<String>::new(), "{name}");
-            assert_eq!(counts_of_matrix(&shown.dom), counts_of_record(&record), "{name}");
+            assert_eq!(
+                counts_of_matrix(&shown.dom),
+                counts_of_record(&record),
+                "{name}"
+            );
         }
-        [Scheme::Light, Scheme::Dark].into_iter().for_each(|scheme| browser.picture(&page, scheme));
+        [Scheme::Light, Scheme::Dark]
+            .into_iter()
+            .for_each(|scheme| browser.picture(&page, scheme));
     }
 }
 
@@ -208,11 +260,30 @@ fn the_browser_complains_of_what_a_page_must_not_do() {
     let page = report(&small(), Path::new(WITHOUT_OUTPUTS), None);
     let browser = Browser::new("bad");
     let fetching = page.replace("<main>", "<main><img src=\"http://127.0.0.1:9/x.png\">");
-    assert_ne!(browser.open(&fetching, Scripts::On).complaints, Vec::<String>::new());
+    assert_ne!(
+        browser.open(&fetching, Scripts::On).complaints,
+        Vec::<String>::new()
+    );
     let scripted = page.replace("<main>", "<main><script>document.title = 'x'</script>");
-    assert_ne!(browser.open(&scripted, Scripts::On).complaints, Vec::<String>::new());
+    assert_ne!(
+        browser.open(&scripted, Scripts::On).complaints,
+        Vec::<String>::new()
+    );
     let free = |page: &str| page.replace("Content-Security-Policy", "x");
-    assert_ne!(browser.open(&free(&fetching), Scripts::On).requests, Vec::<String>::new());
-    assert!(browser.open(&free(&scripted), Scripts::On).dom.contains("<title>x"));
-    assert!(!browser.open(&free(&scripted), Scripts::Off).dom.contains("<title>x"));
+    assert_ne!(
+        browser.open(&free(&fetching), Scripts::On).requests,
+        Vec::<String>::new()
+    );
+    assert!(
+        browser
+            .open(&free(&scripted), Scripts::On)
+            .dom
+            .contains("<title>x")
+    );
+    assert!(
+        !browser
+            .open(&free(&scripted), Scripts::Off)
+            .dom
+            .contains("<title>x")
+    );
 }

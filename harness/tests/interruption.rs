@@ -1,13 +1,16 @@
 //! The real program stopped early: by a signal, and killed without a word.
 
-#![expect(clippy::unwrap_used, reason = "a run that cannot be started fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a run that cannot be started fails its test"
+)]
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::outcome::Status;
-use harness::record::Record;
+use harness::log::record::Record;
+use harness::model::outcome::Status;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use support::{Fixture, Ran, lines_with, processes};
@@ -30,10 +33,21 @@ impl Running {
              [[test]]\nname = \"hangs\"\ncommand = \"setsid sh -c 'sleep 1000; : {mark}'\"\n\
              [[test]]\nname = \"waits\"\ncommand = \"true\"\n"
         );
-        let fixture = Fixture::new().selftest("a_test", "exit 0").file("suite.toml", &suite);
+        let fixture = Fixture::new()
+            .selftest("a_test", "exit 0")
+            .file("suite.toml", &suite);
         let mut command = command(&fixture);
-        let child = command.arg("suite::").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let running = Self { fixture, child: Some(child), mark };
+        let child = command
+            .arg("suite::")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let running = Self {
+            fixture,
+            child: Some(child),
+            mark,
+        };
         wait_until(|| !processes(&running.mark).is_empty());
         running
     }
@@ -46,16 +60,31 @@ impl Running {
 }
 
 /// How a run of `suite.toml` is started, one case at a time.
-const ARGUMENTS: [&str; 8] =
-    ["--selftests", "selftests", "--output", "run", "--config", "suite.toml", "--test-threads", "1"];
+const ARGUMENTS: [&str; 8] = [
+    "--selftests",
+    "selftests",
+    "--output",
+    "run",
+    "--config",
+    "suite.toml",
+    "--test-threads",
+    "1",
+];
 
 /// The program, which heeds SIGHUP even where whoever started the tests ignores it (nohup): that is inherited, and
 /// respected then.
 fn command(fixture: &Fixture) -> Command {
     let program = fixture.command(&ARGUMENTS);
     let mut command = Command::new("env");
-    command.arg("--default-signal=HUP").arg(program.get_program()).args(program.get_args());
-    command.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+        .arg("--default-signal=HUP")
+        .arg(program.get_program())
+        .args(program.get_args());
+    command.env_clear().envs(
+        program
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
     command.current_dir(fixture.path());
     command
 }
@@ -76,13 +105,22 @@ fn a_signal_ends_the_run_in_order() {
         assert_eq!(ran.code, Some(code), "{}", ran.stderr);
         assert_eq!(processes(&running.mark), [0; 0]);
         let fixture = &running.fixture;
-        assert_eq!(fixture.verdict("suite::hangs"), (Status::NoRun, "interrupted".to_owned()));
+        assert_eq!(
+            fixture.verdict("suite::hangs"),
+            (Status::NoRun, "interrupted".to_owned())
+        );
         assert_eq!(
             fixture.verdict("suite::waits"),
             (Status::NoRun, "interrupted before it started".to_owned())
         );
-        assert_eq!(std::fs::read_to_string(fixture.path().join("log")).unwrap(), "torn down\n");
-        for line in ["  suite::hangs: interrupted", "  suite::waits: interrupted before it started"] {
+        assert_eq!(
+            std::fs::read_to_string(fixture.path().join("log")).unwrap(),
+            "torn down\n"
+        );
+        for line in [
+            "  suite::hangs: interrupted",
+            "  suite::waits: interrupted before it started",
+        ] {
             assert_eq!(lines_with(&ran.stdout, line), [line], "{}", ran.stdout);
         }
         assert_eq!(fixture.record().interrupted_by, Some(signal.as_raw()));
@@ -109,7 +147,9 @@ fn the_cases_of_a_killed_runner_die_with_it_and_its_results_can_be_read() {
 /// The state of a process, as proc(5) has it; `X` where there is none any more.
 fn state(pid: i32) -> char {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('X')
+    stat.rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next())
+        .unwrap_or('X')
 }
 
 #[test]
@@ -119,15 +159,27 @@ fn a_stopped_run_stands_still_with_its_cases_and_their_time() {
         "[[test]]\nname = \"waits\"\ntimeout_s = 3\n\
          command = \"setsid -w sh -c 'until [ -e ../go ]; do sleep 0.05; done; : {mark}'\"\n"
     );
-    let fixture = Fixture::new().selftest("a_test", "exit 0").file("suite.toml", &suite);
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("suite.toml", &suite);
     let mut command = command(&fixture);
-    let child = command.arg("suite::").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .arg("suite::")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let runner = Pid::from_child(&child);
     wait_until(|| !processes(&mark).is_empty());
 
     kill_process(runner, Signal::TSTP).unwrap();
-    let (_, status) = waitpid(Some(runner), WaitOptions::UNTRACED).unwrap().unwrap();
-    assert!(status.stopped(), "as the shell that started it sees it: {status:?}");
+    let (_, status) = waitpid(Some(runner), WaitOptions::UNTRACED)
+        .unwrap()
+        .unwrap();
+    assert!(
+        status.stopped(),
+        "as the shell that started it sees it: {status:?}"
+    );
     let is_stopped = || {
         let cases = processes(&mark);
         !cases.is_empty() && cases.iter().all(|&pid| state(pid) == 'T')
@@ -154,26 +206,46 @@ fn a_closed_terminal_ends_the_run_in_order_though_nobody_reads_any_more() {
              [[test]]\nname = \"hangs\"\ncommand = \"sleep 1000; : {mark}\"\n\
              [[test]]\nname = \"waits\"\ncommand = \"true\"\n"
         );
-        let fixture = Fixture::new().selftest("a_test", "exit 0").file("suite.toml", &suite);
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        let fixture = Fixture::new()
+            .selftest("a_test", "exit 0")
+            .file("suite.toml", &suite);
+        let terminal =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&terminal).unwrap();
         unlockpt(&terminal).unwrap();
-        let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+        let name = ptsname(&terminal, Vec::new())
+            .unwrap()
+            .into_string()
+            .unwrap();
         let run = command(&fixture);
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-fixture"));
-        command.args(["on_terminal", &name]).arg(run.get_program()).args(run.get_args());
-        command.args(["--format", format, "suite::"]).current_dir(fixture.path());
-        command.env_clear().envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+            .args(["on_terminal", &name])
+            .arg(run.get_program())
+            .args(run.get_args());
+        command
+            .args(["--format", format, "suite::"])
+            .current_dir(fixture.path());
+        command.env_clear().envs(
+            run.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         let mut child = command.stdin(Stdio::null()).spawn().unwrap();
         wait_until(|| !processes(&mark).is_empty());
 
         drop(terminal);
         assert_eq!(child.wait().unwrap().code(), Some(129));
         assert_eq!(processes(&mark), [0; 0]);
-        assert_eq!(fs::read_to_string(fixture.path().join("log")).unwrap(), "torn down\n");
+        assert_eq!(
+            fs::read_to_string(fixture.path().join("log")).unwrap(),
+            "torn down\n"
+        );
         assert_eq!(fixture.outcome("suite::ends").status, Status::Passed);
         assert_eq!(fixture.verdict("suite::hangs").1, "interrupted");
-        assert_eq!(fixture.verdict("suite::waits").1, "interrupted before it started");
+        assert_eq!(
+            fixture.verdict("suite::waits").1,
+            "interrupted before it started"
+        );
         assert!(fixture.record().finished && fixture.results().join("report.html").is_file());
     }
 }
@@ -187,11 +259,25 @@ fn a_second_sigint_cuts_the_grace_short_and_still_tears_down_and_restores() {
                      [[test]]\nname = \"ignores\"\n\
                      command = \"trap '' TERM; : > ../ready; while :; do sleep 0.1; done\"\n";
         let environment = "description = \"merging\"\nsysfs = { \"/sys/kernel/mm/ksm/run\" = 1 }\n";
-        let fixture = Fixture::new().selftest("a_test", "exit 0").file("suite.toml", suite);
-        let fixture = fixture.file("merging.toml", environment).file(setting, "0\n");
+        let fixture = Fixture::new()
+            .selftest("a_test", "exit 0")
+            .file("suite.toml", suite);
+        let fixture = fixture
+            .file("merging.toml", environment)
+            .file(setting, "0\n");
         let mut command = command(&fixture);
-        command.args(["--config", "merging.toml", "--environment", "merging", "merging::suite::"]);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        command.args([
+            "--config",
+            "merging.toml",
+            "--environment",
+            "merging",
+            "merging::suite::",
+        ]);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         wait_until(|| fixture.path().join("ready").exists() || child.try_wait().unwrap().is_some());
 
         let begin = Instant::now();
@@ -199,7 +285,10 @@ fn a_second_sigint_cuts_the_grace_short_and_still_tears_down_and_restores() {
         let mut said = String::new();
         let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
         while !said.contains("again to stop it at once") {
-            assert!(std::io::BufRead::read_line(&mut stderr, &mut said).unwrap() > 0, "{said}");
+            assert!(
+                std::io::BufRead::read_line(&mut stderr, &mut said).unwrap() > 0,
+                "{said}"
+            );
         }
         if count == 2 {
             kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -209,8 +298,23 @@ fn a_second_sigint_cuts_the_grace_short_and_still_tears_down_and_restores() {
         took.push(begin.elapsed());
         assert_eq!(ran.code, Some(130), "{said}");
         assert_eq!(fixture.verdict("merging::suite::ignores").1, "interrupted");
-        assert_eq!(fs::read_to_string(fixture.path().join("log")).unwrap().trim(), "1", "torn down inside");
-        assert_eq!(fs::read_to_string(fixture.path().join(setting)).unwrap().trim(), "0", "{said}");
+        assert_eq!(
+            fs::read_to_string(fixture.path().join("log"))
+                .unwrap()
+                .trim(),
+            "1",
+            "torn down inside"
+        );
+        assert_eq!(
+            fs::read_to_string(fixture.path().join(setting))
+                .unwrap()
+                .trim(),
+            "0",
+            "{said}"
+        );
     }
-    assert!(took[1] < took[0], "no grace is shorter than a whole one: {took:?}");
+    assert!(
+        took[1] < took[0],
+        "no grace is shorter than a whole one: {took:?}"
+    );
 }

@@ -1,6 +1,9 @@
 //! `KERNEL_SRC` with a small tree whose makefiles take the same targets and variables as the kernel's.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic, its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on may panic, its helpers too"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +46,9 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let fixture = Self { directory: TempDir::new().unwrap() };
+        let fixture = Self {
+            directory: TempDir::new().unwrap(),
+        };
         for (path, text) in [
             ("Makefile", TOP_MAKEFILE),
             ("arch/x86/Kconfig", ""),
@@ -96,7 +101,11 @@ impl Fixture {
 /// The exit code of a selftest that was built.
 fn run(built: &Built, name: &str) -> i32 {
     let path = built.selftests.join("kvm").join(name);
-    std::process::Command::new(path).status().unwrap().code().unwrap()
+    std::process::Command::new(path)
+        .status()
+        .unwrap()
+        .code()
+        .unwrap()
 }
 
 fn list(built: &Built) -> String {
@@ -137,7 +146,11 @@ fn a_tree_is_built_and_nothing_is_written_into_it() {
     let built = fixture.build();
     assert_eq!(list(&built), "kvm:one_test\nkvm:other_test\n");
     assert_eq!(run(&built, "one_test"), 4);
-    assert!(built.watched.contains(&fixture.tree().canonicalize().unwrap().join("include/uapi")));
+    assert!(
+        built
+            .watched
+            .contains(&fixture.tree().canonicalize().unwrap().join("include/uapi"))
+    );
     assert_eq!(snapshot(&fixture.tree()), before);
 }
 
@@ -152,7 +165,10 @@ fn what_was_built_in_the_tree_has_no_part_in_it() {
     let built = fixture.build();
     assert_eq!(run(&built, "one_test"), 4);
     let copy = snapshot(&built.selftests.parent().unwrap().join("source"));
-    let names: Vec<_> = copy.keys().filter_map(|path| path.file_name()?.to_str()).collect();
+    let names: Vec<_> = copy
+        .keys()
+        .filter_map(|path| path.file_name()?.to_str())
+        .collect();
     assert!(names.contains(&"one_test.c"));
     for product in ["one_test", "one_test.o", "generated", "stale.h", "usr"] {
         assert!(!names.contains(&product), "{product} was copied");
@@ -179,7 +195,12 @@ fn a_changed_selftest_alone_is_compiled_again_even_if_its_time_is_older() {
     let path = fixture.selftest("one_test.c");
     fs::write(&path, "int main(void) { return 0; }").unwrap();
     let old = SystemTime::now() - Duration::from_secs(1_000_000);
-    fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(old)
+        .unwrap();
 
     let built = fixture.build();
     assert_eq!(run(&built, "one_test"), 0);
@@ -219,16 +240,33 @@ fn a_removed_selftest_is_gone_from_what_is_installed() {
 fn a_selftest_that_does_not_compile_fails_the_build_with_the_compilers_words() {
     let fixture = Fixture::new();
     fixture.build();
-    fs::write(fixture.selftest("one_test.c"), "int main(void) { return no_such_name; }").unwrap();
+    fs::write(
+        fixture.selftest("one_test.c"),
+        "int main(void) { return no_such_name; }",
+    )
+    .unwrap();
     for _ in 0..2 {
         let error = fixture.try_build(&fixture.tree()).unwrap_err();
         let first = error.lines().next().unwrap();
         let expected = "build the KVM selftests: one_test.c:1:25: error: 'no_such_name' undeclared";
         assert!(first.starts_with(expected), "{error}");
-        let log = error.split("the whole log is ").nth(1).unwrap().split(", ").next().unwrap();
-        assert!(fs::read_to_string(log).unwrap().contains("no_such_name"), "{error}");
+        let log = error
+            .split("the whole log is ")
+            .nth(1)
+            .unwrap()
+            .split(", ")
+            .next()
+            .unwrap();
+        assert!(
+            fs::read_to_string(log).unwrap().contains("no_such_name"),
+            "{error}"
+        );
     }
-    fs::write(fixture.selftest("one_test.c"), "int main(void) { return 3; }").unwrap();
+    fs::write(
+        fixture.selftest("one_test.c"),
+        "int main(void) { return 3; }",
+    )
+    .unwrap();
     assert_eq!(run(&fixture.build(), "one_test"), 3);
 }
 
@@ -238,7 +276,9 @@ fn a_tarball_is_built_and_another_in_its_place_too() {
     let tarball = fixture.path("linux-source.tar.gz");
     let pack = || {
         let directory = fixture.directory.path();
-        duct::cmd!("tar", "-C", directory, "-czf", &tarball, "linux-6.12").run().unwrap();
+        duct::cmd!("tar", "-C", directory, "-czf", &tarball, "linux-6.12")
+            .run()
+            .unwrap();
     };
     pack();
     let built = fixture.try_build(&tarball).unwrap();
@@ -249,7 +289,10 @@ fn a_tarball_is_built_and_another_in_its_place_too() {
 
     fs::remove_file(fixture.selftest("other_test.c")).unwrap();
     pack();
-    assert_eq!(list(&fixture.try_build(&tarball).unwrap()), "kvm:one_test\n");
+    assert_eq!(
+        list(&fixture.try_build(&tarball).unwrap()),
+        "kvm:one_test\n"
+    );
 }
 
 #[test]
@@ -259,14 +302,19 @@ fn a_damaged_tarball_is_an_error_that_names_it() {
     fs::write(&tarball, "no gzip").unwrap();
     let error = fixture.try_build(&tarball).unwrap_err();
     let expected = format!("unpack {}: ", tarball.canonicalize().unwrap().display());
-    assert!(error.starts_with(&expected) && error.contains("not in gzip format"), "{error}");
+    assert!(
+        error.starts_with(&expected) && error.contains("not in gzip format"),
+        "{error}"
+    );
 }
 
 #[test]
 fn two_builds_at_once_wait_for_each_other() {
     let fixture = Fixture::new();
     std::thread::scope(|scope| {
-        let builds: Vec<_> = (0..2).map(|_| scope.spawn(|| list(&fixture.build()))).collect();
+        let builds: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| list(&fixture.build())))
+            .collect();
         for build in builds {
             assert_eq!(build.join().unwrap(), "kvm:one_test\nkvm:other_test\n");
         }
@@ -279,5 +327,8 @@ fn all_profiles_share_a_cache_in_the_target_directory() {
     let out_dir = target.path().join("debug/build/kvm-tests-0123/out");
     assert_eq!(cache_directory(&out_dir), out_dir.join("kvm-tests-kernel"));
     fs::write(target.path().join("CACHEDIR.TAG"), "").unwrap();
-    assert_eq!(cache_directory(&out_dir), target.path().join("kvm-tests-kernel"));
+    assert_eq!(
+        cache_directory(&out_dir),
+        target.path().join("kvm-tests-kernel")
+    );
 }

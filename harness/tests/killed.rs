@@ -1,6 +1,9 @@
 //! The real program killed at random moments: nothing is left running, nothing that it reported is lost, and it can go on.
 
-#![expect(clippy::unwrap_used, reason = "a run that cannot be started fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a run that cannot be started fails its test"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -9,8 +12,8 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::outcome::{Outcome, Status};
-use harness::record::Record;
+use harness::log::record::Record;
+use harness::model::outcome::{Outcome, Status};
 use support::Fixture;
 
 mod support;
@@ -62,13 +65,29 @@ struct Killed {
 
 impl Killed {
     fn new(fixture: Fixture, arguments: &[&str]) -> Self {
-        let listed = fixture.command(arguments).args(["--list", "--format", "terse"]).output().unwrap();
+        let listed = fixture
+            .command(arguments)
+            .args(["--list", "--format", "terse"])
+            .output()
+            .unwrap();
         let listed = String::from_utf8(listed.stdout).unwrap();
-        let selected: BTreeSet<_> =
-            listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect();
+        let selected: BTreeSet<_> = listed
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"))
+            .map(str::to_owned)
+            .collect();
         assert!(selected.len() > 5, "{listed}");
-        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Self { fixture, arguments, selected, reported: BTreeMap::new(), is_begun: false }
+        let arguments = arguments
+            .iter()
+            .map(|&argument| argument.to_owned())
+            .collect();
+        Self {
+            fixture,
+            arguments,
+            selected,
+            reported: BTreeMap::new(),
+            is_begun: false,
+        }
     }
 
     /// Begins the run, or goes on with it; kills it after `time`. Returns whether it lived as long.
@@ -87,7 +106,9 @@ impl Killed {
             }
         };
         let output = self.fixture.path().join("output");
-        command.stdout(File::create(&output).unwrap()).stderr(Stdio::null());
+        command
+            .stdout(File::create(&output).unwrap())
+            .stderr(Stdio::null());
         let begin = Instant::now();
         let mut child = command.spawn().unwrap();
         match time {
@@ -111,20 +132,35 @@ impl Killed {
         // A name is printed before its result: the last line may be torn.
         let printed: BTreeMap<&str, &str> = output
             .split_inclusive('\n')
-            .filter_map(|line| line.strip_suffix('\n')?.strip_prefix("test ")?.split_once(" ... "))
+            .filter_map(|line| {
+                line.strip_suffix('\n')?
+                    .strip_prefix("test ")?
+                    .split_once(" ... ")
+            })
             .map(|(name, result)| (name.trim(), result.split(' ').next().unwrap()))
             .filter(|(name, _)| self.selected.contains(*name))
             .collect();
         let Ok((record, directory)) = Record::read(&self.fixture.results()) else {
-            assert!(was_killed && !self.is_begun && printed.is_empty(), "a run is lost:\n{output}");
+            assert!(
+                was_killed && !self.is_begun && printed.is_empty(),
+                "a run is lost:\n{output}"
+            );
             return;
         };
         assert_eq!(record.finished, !was_killed || record.duration_s.is_some());
         let mut outcomes = BTreeMap::new();
         for outcome in &record.outcomes {
-            assert!(outcomes.insert(outcome.name.clone(), outcome).is_none(), "{} has two", outcome.name);
+            assert!(
+                outcomes.insert(outcome.name.clone(), outcome).is_none(),
+                "{} has two",
+                outcome.name
+            );
         }
-        assert!(outcomes.keys().eq(&self.selected), "not one outcome for each: {:?}", outcomes.keys());
+        assert!(
+            outcomes.keys().eq(&self.selected),
+            "not one outcome for each: {:?}",
+            outcomes.keys()
+        );
         for (name, result) in printed {
             let expected = match outcomes[name].status {
                 Status::Passed => "ok",
@@ -132,7 +168,8 @@ impl Killed {
                 Status::Failed | Status::TimedOut | Status::NoRun => "FAILED",
             };
             assert_eq!(result, expected, "{name}");
-            self.reported.insert(name.to_owned(), outcomes[name].clone());
+            self.reported
+                .insert(name.to_owned(), outcomes[name].clone());
         }
         for (name, outcome) in &self.reported {
             assert_eq!(outcomes[name], outcome, "what was reported has changed");
@@ -147,7 +184,9 @@ impl Killed {
 }
 
 fn kill_again_and_again(fixture: Fixture, arguments: &[&str]) {
-    let seed = std::env::var("KVM_TESTS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = std::env::var("KVM_TESTS_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("KVM_TESTS_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -167,9 +206,14 @@ fn kill_again_and_again(fixture: Fixture, arguments: &[&str]) {
 /// The processes whose working directory is `directory`, or in it: the runner, its keepers, and the cases.
 fn inhabitants(directory: &Path) -> Vec<PathBuf> {
     let directory = directory.canonicalize().unwrap();
-    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
     processes
-        .filter(|process| fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&directory)))
+        .filter(|process| {
+            fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&directory))
+        })
         .collect()
 }
 
@@ -187,9 +231,18 @@ fn whenever_the_runner_is_killed_nothing_is_left_or_lost_and_the_run_can_go_on()
     for number in 0..4 {
         fixture = fixture
             .selftest(&format!("a{number}_test"), "echo fine; sleep 0.02")
-            .selftest(&format!("b{number}_test"), "sleep 1000 & setsid -w sh -c 'sleep 0.03'; kill $!")
-            .selftest(&format!("c{number}_test"), "echo '1..0 # SKIP not here'; exit 4")
-            .selftest(&format!("d{number}_test"), "(setsid sleep 0.01 &); echo wrong >&2; exit 1");
+            .selftest(
+                &format!("b{number}_test"),
+                "sleep 1000 & setsid -w sh -c 'sleep 0.03'; kill $!",
+            )
+            .selftest(
+                &format!("c{number}_test"),
+                "echo '1..0 # SKIP not here'; exit 4",
+            )
+            .selftest(
+                &format!("d{number}_test"),
+                "(setsid sleep 0.01 &); echo wrong >&2; exit 1",
+            );
     }
     kill_again_and_again(fixture, &["--selftests", "selftests", "_test::default"]);
 }
@@ -198,9 +251,16 @@ fn whenever_the_runner_is_killed_nothing_is_left_or_lost_and_the_run_can_go_on()
 #[test]
 #[ignore = "needs KVM and the kernel's selftests (KVM_SELFTESTS)"]
 fn whenever_a_run_of_real_selftests_is_killed_nothing_is_left_or_lost_and_the_run_can_go_on() {
-    let selftests = std::env::var("KVM_SELFTESTS").expect("KVM_SELFTESTS says where the selftests are");
+    let selftests =
+        std::env::var("KVM_SELFTESTS").expect("KVM_SELFTESTS says where the selftests are");
     let fixture = Fixture::new().on_the_real_host();
-    let arguments = ["--selftests", &selftests, "--timeout", "20", "_test::default"];
+    let arguments = [
+        "--selftests",
+        &selftests,
+        "--timeout",
+        "20",
+        "_test::default",
+    ];
     let skipped = SLOW.iter().flat_map(|name| ["--skip", name]);
     let arguments: Vec<&str> = arguments.into_iter().chain(skipped).collect();
     kill_again_and_again(fixture, &arguments);

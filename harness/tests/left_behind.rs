@@ -1,10 +1,13 @@
 //! What cases leave on the host besides processes.
 
-#![expect(clippy::unwrap_used, reason = "a run that cannot be started fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a run that cannot be started fails its test"
+)]
 
 use std::process::Command;
 
-use harness::outcome::LeftBehind;
+use harness::model::outcome::LeftBehind;
 use support::{Fixture, Ran, lines_with};
 
 mod support;
@@ -16,8 +19,20 @@ fn run_apart(fixture: &Fixture, before: &str, arguments: &[&str]) -> Ran {
         "mount -t tmpfs none /dev/shm && {before}\n\"$@\"\ncode=$?; echo segments: $(($(wc -l < /proc/sysvipc/shm) - 1)); exit $code"
     );
     let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--mount", "--ipc", "sh", "-c", &script, "sh"]);
-    command.arg(program.get_program()).args(program.get_args()).args(arguments).current_dir(fixture.path());
+    command.args([
+        "--map-root-user",
+        "--mount",
+        "--ipc",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+    ]);
+    command
+        .arg(program.get_program())
+        .args(program.get_args())
+        .args(arguments)
+        .current_dir(fixture.path());
     command.env("KVM_TESTS_ROOT", fixture.path().join("root"));
     Ran::of(command.output().unwrap())
 }
@@ -36,7 +51,17 @@ fn shared_memory_of_a_cases_own_process_is_removed_and_told_with_it() {
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
     for name in ["a_test::default", "c_test::default"] {
         let left = fixture.outcome(name).left_behind;
-        let [LeftBehind { what, cases, removed: true, .. }] = &left[..] else { panic!("{left:?}") };
+        let [
+            LeftBehind {
+                what,
+                cases,
+                removed: true,
+                ..
+            },
+        ] = &left[..]
+        else {
+            panic!("{left:?}")
+        };
         assert!(what.starts_with("8K of shared memory (shmid "), "{what}");
         assert_eq!(*cases, [name]);
         let line = format!("  {what}, removed: left by {name}");
@@ -73,29 +98,64 @@ fn what_nobody_can_be_held_to_is_told_with_those_that_ran_and_left_alone() {
     let of = |what: &str| {
         let mut found = left.iter().filter(|left| left.what.contains(what));
         let found = found.next().filter(|_| found.next().is_none());
-        found.unwrap_or_else(|| panic!("{what} in {left:?}")).cases.clone()
+        found
+            .unwrap_or_else(|| panic!("{what} in {left:?}"))
+            .cases
+            .clone()
     };
     assert_eq!(of("/dev/shm/mine (9)"), ["a_test::default"]);
     assert_eq!(of("a mount of tmpfs at /mnt"), [""; 0]);
-    for what in ["8K of shared memory", "semaphores (semid", "a message queue (msqid"] {
+    for what in [
+        "8K of shared memory",
+        "semaphores (semid",
+        "a message queue (msqid",
+    ] {
         // The kernel tells the second: the case before may have ended in it.
         let cases = of(what);
-        assert!(cases.ends_with(&["c_test::default".to_owned()]), "{what}: {cases:?}");
-        assert!(!cases.contains(&"a_test::default".to_owned()), "{what}: {cases:?}");
+        assert!(
+            cases.ends_with(&["c_test::default".to_owned()]),
+            "{what}: {cases:?}"
+        );
+        assert!(
+            !cases.contains(&"a_test::default".to_owned()),
+            "{what}: {cases:?}"
+        );
     }
     assert_eq!(left.len(), 5, "{left:?}");
-    assert_eq!(lines_with(&ran.stdout, "LEFT BEHIND").len(), 1, "{}", ran.stdout);
+    assert_eq!(
+        lines_with(&ran.stdout, "LEFT BEHIND").len(),
+        1,
+        "{}",
+        ran.stdout
+    );
     let line = "/dev/shm/mine (9): made at ";
-    assert!(lines_with(&ran.stdout, line)[0].ends_with(", when a_test::default ran"), "{}", ran.stdout);
-    assert_eq!(lines_with(&ran.stdout, "segments: 1").len(), 1, "{}", ran.stdout);
+    assert!(
+        lines_with(&ran.stdout, line)[0].ends_with(", when a_test::default ran"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(
+        lines_with(&ran.stdout, "segments: 1").len(),
+        1,
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]
 fn a_run_that_leaves_nothing_says_nothing() {
-    let fixture = Fixture::new()
-        .selftest("a_test", "echo x > /dev/shm/mine; ipcrm -m $(ipcmk -M 1 | tr -dc 0-9); rm /dev/shm/mine");
+    let fixture = Fixture::new().selftest(
+        "a_test",
+        "echo x > /dev/shm/mine; ipcrm -m $(ipcmk -M 1 | tr -dc 0-9); rm /dev/shm/mine",
+    );
     let ran = run_apart(&fixture, "true", &[]);
-    assert_eq!((ran.code, of_run(&fixture).len()), (Some(0), 0), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(
+        (ran.code, of_run(&fixture).len()),
+        (Some(0), 0),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
     assert!(!ran.stdout.contains("LEFT BEHIND"), "{}", ran.stdout);
 }
 
@@ -104,7 +164,9 @@ fn shared_memory_of_a_case_is_gone_before_the_next_begins() {
     // As long as this, the kernel's clock begins a new second meanwhile.
     let make = "! grep -q ' 8192 ' /proc/sysvipc/shm || exit 1; exec ipcmk -M 8192";
     let names = (0..300).map(|number| format!("t{number:03}_test"));
-    let fixture = names.fold(Fixture::new(), |fixture, name| fixture.selftest(&name, make));
+    let fixture = names.fold(Fixture::new(), |fixture, name| {
+        fixture.selftest(&name, make)
+    });
     let ran = run_apart(&fixture, ":", &["--test-threads", "1"]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
 }

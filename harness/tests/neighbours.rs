@@ -1,6 +1,9 @@
 //! Two runs at once on one host: real processes of the real program.
 
-#![expect(clippy::unwrap_used, reason = "a run that cannot be started fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a run that cannot be started fails its test"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -9,8 +12,8 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::outcome::Status;
-use harness::record::Record;
+use harness::log::record::Record;
+use harness::model::outcome::Status;
 use rustix::process::{Pid, Signal, kill_process};
 use support::Fixture;
 
@@ -35,13 +38,27 @@ command = "touch started; while [ ! -e go ]; do sleep 0.01; done"
 "#;
 
 fn fixture() -> Fixture {
-    Fixture::new().selftest("a_test", "exit 0").file("suite.toml", SUITES)
+    Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("suite.toml", SUITES)
 }
 
 fn start(fixture: &Fixture, output: &str, case: &str, more: &[&str]) -> Child {
-    let mut command =
-        fixture.command(&["--selftests", "selftests", "--config", "suite.toml", "--output", output]);
-    command.args(["--exact", case]).args(more).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    let mut command = fixture.command(&[
+        "--selftests",
+        "selftests",
+        "--config",
+        "suite.toml",
+        "--output",
+        output,
+    ]);
+    command
+        .args(["--exact", case])
+        .args(more)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// A file that a case makes or waits for: where it runs, beside the selftests.
@@ -52,7 +69,10 @@ fn there(fixture: &Fixture, name: &str) -> PathBuf {
 fn wait_for(what: &str, condition: impl Fn() -> bool) {
     let begin = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "waited in vain: {what}"
+        );
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -74,17 +94,38 @@ fn hears(child: &mut Child, part: &str) -> String {
 #[test]
 fn an_exclusive_case_has_the_host_alone_and_does_not_starve_under_a_stream_of_others() {
     let fixture = fixture();
-    let mut stream =
-        start(&fixture, "stream", "suite::beside", &["--iterations", "150", "--test-threads", "2"]);
-    wait_for("the first case", || fixture.path().join("stream/suite").exists());
-    let mut alone = start(&fixture, "alone_run", "suite::alone", &["--iterations", "3"]);
+    let mut stream = start(
+        &fixture,
+        "stream",
+        "suite::beside",
+        &["--iterations", "150", "--test-threads", "2"],
+    );
+    wait_for("the first case", || {
+        fixture.path().join("stream/suite").exists()
+    });
+    let mut alone = start(
+        &fixture,
+        "alone_run",
+        "suite::alone",
+        &["--iterations", "3"],
+    );
     assert!(alone.wait().unwrap().success() && stream.wait().unwrap().success());
     assert!(!there(&fixture, "overlap").exists());
     let [alone, stream] =
         ["alone_run", "stream"].map(|run| Record::read(&fixture.path().join(run)).unwrap().0);
     assert_eq!((alone.outcomes.len(), stream.outcomes.len()), (3, 150));
-    let last = |record: &Record| record.outcomes.iter().map(|outcome| outcome.started_ms).max().unwrap();
-    assert!(last(&alone) < last(&stream), "it had to wait for the end of the stream");
+    let last = |record: &Record| {
+        record
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.started_ms)
+            .max()
+            .unwrap()
+    };
+    assert!(
+        last(&alone) < last(&stream),
+        "it had to wait for the end of the stream"
+    );
 }
 
 #[test]
@@ -102,15 +143,26 @@ fn the_cases_of_two_runs_run_side_by_side() {
 fn who_waits_says_for_whom_and_a_killed_holder_is_waited_for_no_more() {
     let fixture = fixture();
     for (holder, waiter, says) in [
-        ("suite::waits_alone", "suite::beside", "it needs this host alone"),
-        ("suite::waits", "suite::alone", "waiting to have this host alone: tests of "),
+        (
+            "suite::waits_alone",
+            "suite::beside",
+            "it needs this host alone",
+        ),
+        (
+            "suite::waits",
+            "suite::alone",
+            "waiting to have this host alone: tests of ",
+        ),
     ] {
         let mut holder = start(&fixture, "holder", holder, &["--overwrite"]);
         wait_for("the holder", || there(&fixture, "started").exists());
         let mut waiter = start(&fixture, "waiter", waiter, &["--overwrite"]);
         let line = hears(&mut waiter, says);
         assert!(line.contains(&format!("pid {} (", holder.id())), "{line}");
-        assert!(line.contains(" run --selftests selftests ") && line.contains(", started at 20"), "{line}");
+        assert!(
+            line.contains(" run --selftests selftests ") && line.contains(", started at 20"),
+            "{line}"
+        );
         assert!(waiter.try_wait().unwrap().is_none());
         kill_process(Pid::from_child(&holder), Signal::KILL).unwrap();
         assert!(waiter.wait().unwrap().success());
@@ -128,7 +180,10 @@ fn a_wait_for_another_run_can_be_interrupted() {
     hears(&mut waiter, "it needs this host alone");
     kill_process(Pid::from_child(&waiter), Signal::INT).unwrap();
     assert_eq!(waiter.wait().unwrap().code(), Some(130));
-    let verdict = (Status::NoRun, "interrupted while it waited for another run".to_owned());
+    let verdict = (
+        Status::NoRun,
+        "interrupted while it waited for another run".to_owned(),
+    );
     assert_eq!(fixture.verdict("suite::beside"), verdict);
     fs::write(there(&fixture, "go"), "").unwrap();
     assert!(holder.wait().unwrap().success());
@@ -140,10 +195,20 @@ fn a_run_inside_an_exclusive_case_does_not_wait_for_it() {
         "{} run --selftests ../selftests --output inner --exact a_test::default",
         env!("CARGO_BIN_EXE_kvm-tests-runner")
     );
-    let suite =
-        format!("[[test]]\nname = \"outer\"\nexclusive = true\ncommand = \"cd ../selftests; {inner}\"\n");
-    let fixture = Fixture::new().selftest("a_test", "exit 0").file("suite.toml", &suite);
-    let ran = fixture.run(&["--config", "suite.toml", "--exact", "suite::outer", "--timeout", "30"]);
+    let suite = format!(
+        "[[test]]\nname = \"outer\"\nexclusive = true\ncommand = \"cd ../selftests; {inner}\"\n"
+    );
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("suite.toml", &suite);
+    let ran = fixture.run(&[
+        "--config",
+        "suite.toml",
+        "--exact",
+        "suite::outer",
+        "--timeout",
+        "30",
+    ]);
     assert_eq!(ran.code, Some(0), "{}", ran.stdout);
 }
 
@@ -153,7 +218,9 @@ fn a_run_never_waits_for_itself() {
         let exclusive = number >= 40;
         format!("[[test]]\nname = \"t{number}\"\ncommand = \"true\"\nexclusive = {exclusive}\n")
     });
-    let fixture = Fixture::new().selftest("a_test", "exit 0").file("own.toml", &cases.collect::<String>());
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("own.toml", &cases.collect::<String>());
     let ran = fixture.run(&["--config", "own.toml", "--test-threads", "2", "own::"]);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert!(!ran.stderr.contains("waiting"), "{}", ran.stderr);

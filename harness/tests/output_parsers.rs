@@ -4,16 +4,21 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use harness::case::Command;
 use harness::evidence::{self, Evidence};
-use harness::outcome::{Exit, Status, SubtestResult};
-use harness::verdict::{Verdict, derive};
+use harness::exec::verdict::{Verdict, derive};
+use harness::model::case::Command;
+use harness::model::outcome::{Exit, Status, SubtestResult};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// Outputs of upstream's selftests (Linux 6.12), with their exit codes and what they must add up to.
 const RECORDED: &[(&str, i32, Status, &str)] = &[
-    ("amx_test", 4, Status::Skipped, "Required XSAVE feature 'XFEATURE_MASK_XTILE_DATA' not supported"),
+    (
+        "amx_test",
+        4,
+        Status::Skipped,
+        "Required XSAVE feature 'XFEATURE_MASK_XTILE_DATA' not supported",
+    ),
     (
         "apic_bus_clock_test_Z",
         4,
@@ -53,7 +58,12 @@ const RECORDED: &[(&str, i32, Status, &str)] = &[
         "x86_64/tsc_msrs_test.c:106: rounded_host_rdmsr(MSR_IA32_TSC) == val\n\
          0x28a00000000 != 0 (rounded_host_rdmsr(MSR_IA32_TSC) != val)\nplanned 5 sub-tests, reported 0",
     ),
-    ("ucna_injection_test", 4, Status::Skipped, "MCG_CMCI_P is not supported, skipping test"),
+    (
+        "ucna_injection_test",
+        4,
+        Status::Skipped,
+        "MCG_CMCI_P is not supported, skipping test",
+    ),
     ("userspace_msr_exit_test", 0, Status::Passed, ""),
     (
         "xapic_ipi_test_Z",
@@ -79,7 +89,10 @@ fn recorded(name: &str, stream: &str) -> Vec<u8> {
 }
 
 fn program() -> Command {
-    Command::Program { path: std::path::Path::new("/x").into(), args: Vec::new() }
+    Command::Program {
+        path: std::path::Path::new("/x").into(),
+        args: Vec::new(),
+    }
 }
 
 fn judge(exit: Exit, stdout: impl Read, stderr: impl Read) -> (Evidence, Verdict) {
@@ -92,9 +105,16 @@ fn judge(exit: Exit, stdout: impl Read, stderr: impl Read) -> (Evidence, Verdict
 fn recorded_outputs_give_the_verdict_that_a_developer_would() {
     for &(name, code, status, reason) in RECORDED {
         let (stdout, stderr) = (recorded(name, "stdout"), recorded(name, "stderr"));
-        assert!(!(stdout.is_empty() && stderr.is_empty()), "{name} is recorded");
+        assert!(
+            !(stdout.is_empty() && stderr.is_empty()),
+            "{name} is recorded"
+        );
         let (_, verdict) = judge(Exit::Code(code), &stdout[..], &stderr[..]);
-        assert_eq!((verdict.status, verdict.reason.unwrap_or_default().as_str()), (status, reason), "{name}");
+        assert_eq!(
+            (verdict.status, verdict.reason.unwrap_or_default().as_str()),
+            (status, reason),
+            "{name}"
+        );
     }
 }
 
@@ -109,7 +129,14 @@ fn check(exit: Exit, stdout: &[u8], stderr: &[u8]) {
         .iter()
         .flat_map(|subtest| [Some(&subtest.name), subtest.reason.as_ref()])
         .chain([&ktap.bail_out, &ktap.skip, &ktap.running].map(Option::as_ref))
-        .chain([&evidence.usage, &evidence.last_stdout, &evidence.last_stderr].map(Option::as_ref))
+        .chain(
+            [
+                &evidence.usage,
+                &evidence.last_stdout,
+                &evidence.last_stderr,
+            ]
+            .map(Option::as_ref),
+        )
         .chain(evidence.diagnostics.iter().map(Some))
         .flatten();
     for text in texts {
@@ -117,7 +144,9 @@ fn check(exit: Exit, stdout: &[u8], stderr: &[u8]) {
         assert!(!text.contains('\n') && is_harmless(text), "{text:?}");
     }
     if let Some(assertion) = &evidence.assertion {
-        let text = [&assertion.file, &assertion.expression, &assertion.message].map(String::as_str).concat();
+        let text = [&assertion.file, &assertion.expression, &assertion.message]
+            .map(String::as_str)
+            .concat();
         assert!(text.len() <= 20_000 && is_harmless(&text), "{text:?}");
     }
     match (verdict.status, exit) {
@@ -128,7 +157,10 @@ fn check(exit: Exit, stdout: &[u8], stderr: &[u8]) {
         | (Status::NoRun, Exit::Interrupted) => {
             let reason = verdict.reason.expect("what is no pass has a reason");
             assert!(reason.len() <= 60_000 && is_harmless(&reason), "{reason:?}");
-            assert!(!reason.lines().next().unwrap_or_default().trim().is_empty(), "{reason:?}");
+            assert!(
+                !reason.lines().next().unwrap_or_default().trim().is_empty(),
+                "{reason:?}"
+            );
         }
         (status, exit) => panic!("{status:?} for {exit:?}"),
     }
@@ -137,7 +169,8 @@ fn check(exit: Exit, stdout: &[u8], stderr: &[u8]) {
 }
 
 fn is_harmless(text: &str) -> bool {
-    text.chars().all(|c| matches!(c, '\n' | '\t') || !(c.is_control() || c == '\u{202e}'))
+    text.chars()
+        .all(|c| matches!(c, '\n' | '\t') || !(c.is_control() || c == '\u{202e}'))
 }
 
 /// A file that gives a few bytes at a time.
@@ -268,7 +301,12 @@ fn changed(mut bytes: Vec<u8>, changes: &[Change]) -> Vec<u8> {
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     vec(
-        (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), vec(any::<u8>(), 0..8)),
+        (
+            any::<prop::sample::Index>(),
+            any::<prop::sample::Index>(),
+            any::<u8>(),
+            vec(any::<u8>(), 0..8),
+        ),
         0..5,
     )
 }
@@ -350,7 +388,9 @@ fn large_and_hostile_outputs_take_a_bounded_time() {
     // Some seconds without optimisation; anything quadratic would take hours.
     const LIMIT: Duration = Duration::from_secs(120);
     const SIZE: u64 = 2 << 20;
-    let nested: String = (0..1000).map(|level| format!("{}ok 1 a\n", " ".repeat(level))).collect();
+    let nested: String = (0..1000)
+        .map(|level| format!("{}ok 1 a\n", " ".repeat(level)))
+        .collect();
     let zigzag = "  1..1\n    ok 1 a\n      ok 2 b\n  ok 3 c\n ok 4 d\n".repeat(100);
     for pattern in [
         "x",
@@ -379,14 +419,29 @@ fn large_and_hostile_outputs_take_a_bounded_time() {
         &nested,
         &zigzag,
     ] {
-        for head in ["", "KTAP version 1\n==== Test Assertion Failure ====\n  a.c:1: x\n  pid\n  "] {
+        for head in [
+            "",
+            "KTAP version 1\n==== Test Assertion Failure ====\n  a.c:1: x\n  pid\n  ",
+        ] {
             let started = Instant::now();
             let mut output = pattern.as_bytes().repeat(1 + 100_000 / pattern.len());
             output.truncate(1 << 17);
-            let stream = || head.as_bytes().chain(Endless { bytes: &output, at: 0 }.take(SIZE));
+            let stream = || {
+                head.as_bytes().chain(
+                    Endless {
+                        bytes: &output,
+                        at: 0,
+                    }
+                    .take(SIZE),
+                )
+            };
             let (evidence, _) = judge(Exit::Code(0), stream(), stream());
             assert!(evidence.ktap.subtests.len() <= 20_000 && evidence.diagnostics.len() <= 20);
-            assert!(started.elapsed() < LIMIT, "{pattern:?}: {:?}", started.elapsed());
+            assert!(
+                started.elapsed() < LIMIT,
+                "{pattern:?}: {:?}",
+                started.elapsed()
+            );
         }
     }
 }

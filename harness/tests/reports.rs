@@ -1,14 +1,17 @@
 //! What reports say, and that they can be read whatever a test printed and however a run ended.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be made or read fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "what cannot be made or read fails the test"
+)]
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use harness::outcome::{Exit, Status};
+use harness::log::results::{JOURNAL, RUN_JSON};
+use harness::model::outcome::{Exit, Status};
 use harness::report;
-use harness::results::{JOURNAL, RUN_JSON};
 use quick_junit::{NonSuccessKind, Report, TestCaseStatus};
 
 use crate::stage::Run;
@@ -24,21 +27,34 @@ const HOSTILE: &[(&str, &[u8])] = &[
     ("escape", b"\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b"),
     ("invalid_utf8", b"\xff\xfe\xc3( \xed\xa0\x80\n"),
     ("no_character", "\u{fffe}\u{ffff}\u{202e}\u{85}".as_bytes()),
-    ("end_of_cdata", b"<![CDATA[ ]]> <!-- & \" ' </system-out></testcase>\n"),
+    (
+        "end_of_cdata",
+        b"<![CDATA[ ]]> <!-- & \" ' </system-out></testcase>\n",
+    ),
     ("script", b"</script><script>alert(1)</script>\n"),
-    ("kernel_log", b"reboot: System halted\nKTAP version 1\n# Subtest: x\n"),
+    (
+        "kernel_log",
+        b"reboot: System halted\nKTAP version 1\n# Subtest: x\n",
+    ),
 ];
 
 fn a_run_of_everything() -> Run {
     let mut run = Run::new();
     run.case("plain::passes", Status::Passed, "");
     run.case("plain::skipped", Status::Skipped, "no such thing\nat all");
-    run.case("plain::fails", Status::Failed, "a.c:7: x == y\nerrno 1: told");
+    run.case(
+        "plain::fails",
+        Status::Failed,
+        "a.c:7: x == y\nerrno 1: told",
+    );
     run.case("plain::hangs", Status::TimedOut, "did not end in its time");
     run.case("plain::never", Status::NoRun, "setup failed");
     run.case("skipped::default", Status::Skipped, "");
     let crash = run.case("crash::default", Status::Failed, "killed by SIGSEGV");
-    crash.exit = Some(Exit::Signal { signal: 11, core_dumped: false });
+    crash.exit = Some(Exit::Signal {
+        signal: 11,
+        core_dumped: false,
+    });
     let elsewhere = run.case("plain::passes", Status::Passed, "");
     elsewhere.environment = Some("shadow".to_owned());
     elsewhere.name = "shadow::plain::passes".to_owned();
@@ -50,10 +66,22 @@ fn tap_runs() -> Run {
     let mut case = |name: &str, code: i32, stdout: &str| {
         run.printed(name, Exit::Code(code), stdout.as_bytes(), b"");
     };
-    case("tap::passes", 0, "TAP version 13\n1..2\nok 1 one\nok 2 - two # SKIP without it\n");
-    case("tap::fails", 1, "TAP version 13\n1..3\nok 1 one\nnot ok 2 two # why\nok 3 one # XFAIL known\n");
+    case(
+        "tap::passes",
+        0,
+        "TAP version 13\n1..2\nok 1 one\nok 2 - two # SKIP without it\n",
+    );
+    case(
+        "tap::fails",
+        1,
+        "TAP version 13\n1..3\nok 1 one\nnot ok 2 two # why\nok 3 one # XFAIL known\n",
+    );
     case("tap::ends_badly", 9, "TAP version 13\n1..1\nok 1 exit\n");
-    case("tap::skips_half_way", 4, "TAP version 13\n1..2\nok 1 one\nok 2 # SKIP no more of it\n");
+    case(
+        "tap::skips_half_way",
+        4,
+        "TAP version 13\n1..2\nok 1 one\nok 2 # SKIP no more of it\n",
+    );
     case("tap::plans_more", 0, "TAP version 13\n1..5\nok 1 one\n");
     case(
         "tap::nested",
@@ -75,10 +103,22 @@ fn junit_has_every_status_with_its_reason_and_the_hosts_properties() {
     run.end();
     let (junit, _) = run.reports();
     let report = Report::deserialize_from_str(&junit).unwrap();
-    assert_eq!((report.tests, report.failures, report.errors, report.skipped), (8, 4, 0, 2));
-    let names: Vec<_> = report.test_suites.iter().map(|suite| suite.name.as_str()).collect();
+    assert_eq!(
+        (report.tests, report.failures, report.errors, report.skipped),
+        (8, 4, 0, 2)
+    );
+    let names: Vec<_> = report
+        .test_suites
+        .iter()
+        .map(|suite| suite.name.as_str())
+        .collect();
     assert_eq!(names, ["crash", "plain", "skipped", "shadow::plain"]);
-    let told: Vec<_> = report.test_suites.iter().flat_map(|suite| &suite.test_cases).map(told).collect();
+    let told: Vec<_> = report
+        .test_suites
+        .iter()
+        .flat_map(|suite| &suite.test_cases)
+        .map(told)
+        .collect();
     assert_eq!(
         told,
         [
@@ -94,27 +134,47 @@ fn junit_has_every_status_with_its_reason_and_the_hosts_properties() {
     );
     for suite in &report.test_suites {
         let property = |name: &str| {
-            suite.properties.iter().find(|property| property.name.as_str() == name).map(|p| p.value.as_str())
+            suite
+                .properties
+                .iter()
+                .find(|property| property.name.as_str() == name)
+                .map(|p| p.value.as_str())
         };
         assert_eq!(property("host.kernel"), Some("6.12.1"));
         assert_eq!(property("module.kvm_intel"), Some("ept=Y"));
         assert_eq!(property("command_line"), Some("kvm-tests run 'a b'"));
         assert_eq!(property("finished"), None);
     }
-    assert_eq!(report.test_suites[0].test_cases[0].time.unwrap().as_millis(), 250);
+    assert_eq!(
+        report.test_suites[0].test_cases[0]
+            .time
+            .unwrap()
+            .as_millis(),
+        250
+    );
 }
 
 /// A case in a line.
 fn told(case: &quick_junit::TestCase) -> String {
-    let name = format!("{}::{}", case.classname.as_deref().unwrap(), case.name.as_str());
+    let name = format!(
+        "{}::{}",
+        case.classname.as_deref().unwrap(),
+        case.name.as_str()
+    );
     match &case.status {
         TestCaseStatus::Success { .. } => format!("{name} passed"),
         TestCaseStatus::Skipped { message, .. } => {
             format!("{name} skipped: {}", message.as_deref().unwrap_or_default())
         }
-        TestCaseStatus::NonSuccess { kind, message, ty, .. } => {
+        TestCaseStatus::NonSuccess {
+            kind, message, ty, ..
+        } => {
             assert_eq!(*kind, NonSuccessKind::Failure);
-            format!("{name} failed: {}: {}", ty.as_deref().unwrap(), message.as_deref().unwrap())
+            format!(
+                "{name} failed: {}: {}",
+                ty.as_deref().unwrap(),
+                message.as_deref().unwrap()
+            )
         }
     }
 }
@@ -186,7 +246,10 @@ fn ktap_shows_the_sub_tests_of_a_case_and_what_they_do_not_tell() {
     run.end();
     let (_, ktap) = run.reports();
     let after_plan = ktap.split_once("  # Subtest: tap\n").unwrap().1;
-    let kept: Vec<_> = after_plan.lines().filter(|line| !line.contains("# reproduce: ")).collect();
+    let kept: Vec<_> = after_plan
+        .lines()
+        .filter(|line| !line.contains("# reproduce: "))
+        .collect();
     let expected = "  1..7
     KTAP version 1
     # Subtest: ends_badly
@@ -273,13 +336,21 @@ fn reports_are_well_formed_whatever_a_test_printed() {
     let output = |name: &str| {
         let mut cases = report.test_suites[0].test_cases.iter();
         let case = cases.find(|case| case.name.as_str() == name).unwrap();
-        let text = |stream: &Option<quick_junit::XmlString>| stream.as_deref().unwrap_or_default().to_owned();
+        let text = |stream: &Option<quick_junit::XmlString>| {
+            stream.as_deref().unwrap_or_default().to_owned()
+        };
         (text(&case.system_out), text(&case.system_err))
     };
     assert_eq!(output("nul").0, "a\\x00b");
     assert_eq!(output("escape").1, "red");
-    assert_eq!(output("no_character").0, "\\u{fffe}\\u{ffff}\\u{202e}\\u{85}");
-    assert_eq!(output("end_of_cdata").0, "<![CDATA[ ]]> <!-- & \" ' </system-out></testcase>");
+    assert_eq!(
+        output("no_character").0,
+        "\\u{fffe}\\u{ffff}\\u{202e}\\u{85}"
+    );
+    assert_eq!(
+        output("end_of_cdata").0,
+        "<![CDATA[ ]]> <!-- & \" ' </system-out></testcase>"
+    );
     assert_eq!(output("a_long_line").0.len(), 16 * 1024 + "…".len());
 }
 
@@ -289,7 +360,12 @@ fn a_hostile_run() -> Run {
         let printed = run.printed(&format!("hostile::{name}"), Exit::Code(1), bytes, bytes);
         printed.reason = Some(String::from_utf8_lossy(bytes).into_owned());
     }
-    run.printed("hostile::a_long_line", Exit::Code(0), &b"x".repeat(3 << 20), b"");
+    run.printed(
+        "hostile::a_long_line",
+        Exit::Code(0),
+        &b"x".repeat(3 << 20),
+        b"",
+    );
     run
 }
 
@@ -320,11 +396,17 @@ fn the_reports_of_a_killed_run_say_what_was_running() {
         let cases: Vec<_> = report.test_suites[0].test_cases.iter().map(told).collect();
         assert_eq!(
             cases,
-            ["a::ended passed", "a::running failed: NO_RUN: the run ended while this was running"]
+            [
+                "a::ended passed",
+                "a::running failed: NO_RUN: the run ended while this was running"
+            ]
         );
         let line = "# finished: no: the runner was gone before its end; 1 cases ran then, or may have, and 3 had not run\n";
         assert!(ktap.contains(line), "{ktap}");
-        assert!(ktap.contains("  not ok 2 running # ERROR the run ended while this was running\n"), "{ktap}");
+        assert!(
+            ktap.contains("  not ok 2 running # ERROR the run ended while this was running\n"),
+            "{ktap}"
+        );
     }
 }
 
@@ -335,7 +417,11 @@ fn a_run_of_a_newer_schema_version_is_refused_with_a_sentence() {
     for file in [RUN_JSON, JOURNAL] {
         let path = run.directory().join(file);
         let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text.replace("\"schema_version\":1", "\"schema_version\":99,\"new\":[]")).unwrap();
+        fs::write(
+            &path,
+            text.replace("\"schema_version\":1", "\"schema_version\":99,\"new\":[]"),
+        )
+        .unwrap();
     }
     for file in [RUN_JSON, JOURNAL] {
         let error = format!("{:#}", report::write_all(run.directory()).unwrap_err());
@@ -361,7 +447,9 @@ fn output_that_is_gone_or_no_file_does_not_stop_the_reports() {
     fs::create_dir(run.directory().join("a/odd/command.stdout")).unwrap();
     let (junit, _) = run.reports();
     let report = Report::deserialize_from_str(&junit).unwrap();
-    let [gone, odd] = &report.test_suites[0].test_cases[..] else { panic!("{junit}") };
+    let [gone, odd] = &report.test_suites[0].test_cases[..] else {
+        panic!("{junit}")
+    };
     assert_eq!((&gone.system_out, &gone.system_err), (&None, &None));
     let said = odd.system_out.as_deref().unwrap();
     assert_eq!(said, "(cannot read command.stdout: it is no regular file)");
@@ -375,37 +463,59 @@ fn one_report_that_cannot_be_written_does_not_stop_the_others() {
     let junit = run.directory().join("junit.xml");
     fs::create_dir(&junit).unwrap();
     let error = format!("{:#}", report::write_all(run.directory()).unwrap_err());
-    assert!(error.starts_with(&format!("write {}: ", junit.display())), "{error}");
+    assert!(
+        error.starts_with(&format!("write {}: ", junit.display())),
+        "{error}"
+    );
     assert!(run.directory().join("results.ktap").is_file());
     assert!(!run.directory().join(".junit.xml.unfinished").exists());
 }
 
 #[test]
 fn a_run_ends_with_its_reports_and_they_can_be_written_again() {
-    let fixture = Fixture::new().selftest("pass_test", "echo told").selftest("fail_test", "exit 1");
+    let fixture = Fixture::new()
+        .selftest("pass_test", "echo told")
+        .selftest("fail_test", "exit 1");
     assert_eq!(fixture.run(&[]).code, Some(101));
     let paths = ["junit.xml", "results.ktap"].map(|name| fixture.results().join(name));
-    let written = paths.each_ref().map(|path| fs::read_to_string(path).unwrap());
+    let written = paths
+        .each_ref()
+        .map(|path| fs::read_to_string(path).unwrap());
     assert!(written[0].contains("<system-out>told"), "{}", written[0]);
     paths.iter().for_each(|path| fs::remove_file(path).unwrap());
     let again = program(&["report", "run"], fixture.path());
     assert_eq!(
         (again.code, again.stdout.as_str()),
-        (Some(0), "run/junit.xml\nrun/results.ktap\nrun/report.html\n")
+        (
+            Some(0),
+            "run/junit.xml\nrun/results.ktap\nrun/report.html\n"
+        )
     );
-    assert_eq!(paths.each_ref().map(|path| fs::read_to_string(path).unwrap()), written);
+    assert_eq!(
+        paths
+            .each_ref()
+            .map(|path| fs::read_to_string(path).unwrap()),
+        written
+    );
     let nothing = program(&["report", "nothing"], fixture.path());
     assert_eq!(nothing.code, Some(2));
-    assert_eq!(nothing.stderr, "error: read nothing: No such file or directory (os error 2)\n");
+    assert_eq!(
+        nothing.stderr,
+        "error: read nothing: No such file or directory (os error 2)\n"
+    );
 }
 
 #[test]
 fn a_run_whose_report_cannot_be_written_says_so_and_fails() {
-    let in_the_way = "exec 3>&1; mkdir \"$(dirname \"$(readlink /proc/self/fd/3)\")/../../junit.xml\"";
+    let in_the_way =
+        "exec 3>&1; mkdir \"$(dirname \"$(readlink /proc/self/fd/3)\")/../../junit.xml\"";
     let fixture = Fixture::new().selftest("pass_test", in_the_way);
     let ran = fixture.run(&[]);
     assert_eq!(ran.code, Some(101), "{}", ran.stderr);
-    let said = format!("cannot write the reports: write {}/junit.xml: ", fixture.results().display());
+    let said = format!(
+        "cannot write the reports: write {}/junit.xml: ",
+        fixture.results().display()
+    );
     assert!(ran.stderr.contains(&said), "{}", ran.stderr);
     assert_eq!(fixture.record().of_status(Status::Passed).count(), 1);
     assert!(fixture.results().join("results.ktap").is_file());
@@ -424,14 +534,22 @@ fn other_readers_count_the_same() {
     killed.be_killed();
     let finished = [a_run_of_everything(), tap_runs(), a_hostile_run()];
     finished.iter().for_each(Run::end);
-    let mut directories: Vec<&Path> = finished.iter().chain([&killed]).map(Run::directory).collect();
+    let mut directories: Vec<&Path> = finished
+        .iter()
+        .chain([&killed])
+        .map(Run::directory)
+        .collect();
     // A run of real selftests, where there is one.
     let real = std::env::var_os("KVM_TESTS_RUN");
     directories.extend(real.as_ref().map(Path::new));
     for directory in directories {
         report::write_all(directory).unwrap();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reports/readers.py");
-        let status = Command::new("python3").arg(script).arg(directory).status().unwrap();
+        let status = Command::new("python3")
+            .arg(script)
+            .arg(directory)
+            .status()
+            .unwrap();
         assert!(status.success(), "{}", directory.display());
     }
 }

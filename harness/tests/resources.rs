@@ -1,12 +1,15 @@
 //! What the cases of the real program share with it and with each other: memory, and the cores that they leave.
 
-#![expect(clippy::unwrap_used, reason = "a run that cannot be started fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a run that cannot be started fails its test"
+)]
 
 use std::fs;
 use std::process::Command;
 
-use harness::host::Host;
-use harness::outcome::Status;
+use harness::model::host::Host;
+use harness::model::outcome::Status;
 use support::{Fixture, Ran};
 
 mod support;
@@ -29,12 +32,25 @@ fn two_that_wait_for_each_other(memory: u64) -> [Status; 2] {
         meet("a", "b"),
         meet("b", "a")
     );
-    let fixture = Fixture::new().selftest("a_test", "exit 0").file("suite.toml", &suite);
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("suite.toml", &suite);
     // Alone, each waits until its time is up: that they can meet is what the other half of the test shows.
     let timeout = if memory == LITTLE { "60" } else { "1" };
-    let ran =
-        fixture.run(&["--config", "suite.toml", "suite::", "--test-threads", "2", "--timeout", timeout]);
-    assert!(ran.code == Some(0) || ran.code == Some(101), "{}", ran.stderr);
+    let ran = fixture.run(&[
+        "--config",
+        "suite.toml",
+        "suite::",
+        "--test-threads",
+        "2",
+        "--timeout",
+        timeout,
+    ]);
+    assert!(
+        ran.code == Some(0) || ran.code == Some(101),
+        "{}",
+        ran.stderr
+    );
     ["suite::a", "suite::b"].map(|name| fixture.verdict(name).0)
 }
 
@@ -50,8 +66,14 @@ fn crash(limit: &str) -> (Fixture, String) {
     let fixture = Fixture::new().selftest("crash_test", "kill -SEGV $$");
     let program = fixture.command(&["--selftests", "selftests", "--output", "run"]);
     let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("ulimit -S -c {limit} && exec \"$@\"")).arg("sh");
-    command.arg(program.get_program()).args(program.get_args()).current_dir(fixture.path());
+    command
+        .arg("-c")
+        .arg(format!("ulimit -S -c {limit} && exec \"$@\""))
+        .arg("sh");
+    command
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(fixture.path());
     command.env("KVM_TESTS_ROOT", fixture.path().join("root"));
     let ran = Ran::of(command.output().unwrap());
     assert_eq!(ran.code, Some(101), "{}", ran.stderr);
@@ -65,7 +87,10 @@ fn a_failure_names_the_core_that_was_dumped() {
     let (fixture, reason) = crash("unlimited");
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     let line = reason.lines().last().unwrap();
-    assert!(reason.starts_with("killed by SIGSEGV (core dumped)"), "{reason}");
+    assert!(
+        reason.starts_with("killed by SIGSEGV (core dumped)"),
+        "{reason}"
+    );
     let place = line.strip_prefix("core dump: ").unwrap();
     if pattern.starts_with(['|', '@']) {
         return eprintln!("not tested with a file: core_pattern is {pattern}");
@@ -73,15 +98,26 @@ fn a_failure_names_the_core_that_was_dumped() {
     let core = fs::read(place).unwrap_or_else(|error| panic!("{place}: {error}"));
     assert_eq!(core.get(..4), Some(b"\x7fELF".as_slice()));
     if !pattern.starts_with('/') {
-        assert!(place.starts_with(fixture.path().join("selftests").to_str().unwrap()), "{place}");
+        assert!(
+            place.starts_with(fixture.path().join("selftests").to_str().unwrap()),
+            "{place}"
+        );
     }
 }
 
 #[test]
 fn the_limit_on_the_size_of_cores_is_left_as_it_is() {
     let (fixture, reason) = crash("0");
-    if !fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap().starts_with(['|', '@']) {
+    if !fs::read_to_string("/proc/sys/kernel/core_pattern")
+        .unwrap()
+        .starts_with(['|', '@'])
+    {
         assert_eq!(reason, "killed by SIGSEGV");
     }
-    assert_eq!(fs::read_dir(fixture.path().join("selftests")).unwrap().count(), 1);
+    assert_eq!(
+        fs::read_dir(fixture.path().join("selftests"))
+            .unwrap()
+            .count(),
+        1
+    );
 }

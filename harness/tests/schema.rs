@@ -1,12 +1,15 @@
 //! The published schemas are those of the code.
 
-#![expect(clippy::unwrap_used, reason = "what cannot be made or read fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "what cannot be made or read fails the test"
+)]
 
 use std::fs;
 use std::path::Path;
 
-use harness::entry::Entry;
-use harness::record::Record;
+use harness::log::record::Record;
+use harness::model::entry::Entry;
 use schemars::{Schema, schema_for};
 
 /// Set, this variable has the schemas written anew: `UPDATE_SCHEMAS=1 cargo test -p harness --test schema`.
@@ -23,11 +26,16 @@ fn the_schema_of_a_line_of_the_journal_is_that_of_the_code() {
 }
 
 fn check(name: &str, schema: &Schema) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kvm-tests").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../kvm-tests")
+        .join(name);
     let generated = serde_json::to_string_pretty(schema).unwrap() + "\n";
     if std::env::var_os(UPDATE).is_some() {
         fs::write(&path, &generated).unwrap();
     }
     let published = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(published, generated, "{name} is old: run this again with {UPDATE}=1 and commit it");
+    assert_eq!(
+        published, generated,
+        "{name} is old: run this again with {UPDATE}=1 and commit it"
+    );
 }

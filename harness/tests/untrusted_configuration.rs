@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use harness::config;
+use harness::plan::config;
 use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest};
 use proptest::sample::Index;
 
@@ -83,7 +83,8 @@ enum Edit {
 
 fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
-        (any::<Index>(), prop::sample::select(PIECES)).prop_map(|(at, piece)| Edit::Insert(at, piece)),
+        (any::<Index>(), prop::sample::select(PIECES))
+            .prop_map(|(at, piece)| Edit::Insert(at, piece)),
         (any::<Index>(), 1..20_usize).prop_map(|(at, count)| Edit::Delete(at, count)),
         (any::<Index>(), 1..200_usize).prop_map(|(at, count)| Edit::Repeat(at, count)),
     ]
@@ -92,16 +93,24 @@ fn edit() -> impl Strategy<Value = Edit> {
 /// The suites and environments that are built in.
 fn shipped() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kvm-tests");
-    let files =
-        ["suites", "environments"].map(|directory| fs::read_dir(root.join(directory)).expect("read it"));
-    let texts = files.into_iter().flatten().map(|file| fs::read_to_string(file.expect("find it").path()));
-    texts.collect::<Result<_, _>>().expect("read the shipped files")
+    let files = ["suites", "environments"]
+        .map(|directory| fs::read_dir(root.join(directory)).expect("read it"));
+    let texts = files
+        .into_iter()
+        .flatten()
+        .map(|file| fs::read_to_string(file.expect("find it").path()));
+    texts
+        .collect::<Result<_, _>>()
+        .expect("read the shipped files")
 }
 
 /// A file that was right once.
 fn edited() -> impl Strategy<Value = String> {
     let known = [SUITE, PROPOSAL, TESTCASE].map(str::to_owned);
-    let text = prop_oneof![prop::sample::select(known.to_vec()), prop::sample::select(shipped())];
+    let text = prop_oneof![
+        prop::sample::select(known.to_vec()),
+        prop::sample::select(shipped())
+    ];
     (text, prop::collection::vec(edit(), 1..6)).prop_map(|(text, edits)| {
         let mut characters: Vec<char> = text.chars().collect();
         for edit in edits {
@@ -137,7 +146,10 @@ fn check(text: &str) -> Result<(), proptest::test_runner::TestCaseError> {
             prop_assert!(shown.chars().count() < 1000, "{shown:?}");
             if let Some((line, column)) = problem.position {
                 prop_assert!((1..=lines.len()).contains(&line), "{shown}");
-                prop_assert!((1..=lines[line - 1].chars().count() + 1).contains(&column), "{shown}");
+                prop_assert!(
+                    (1..=lines[line - 1].chars().count() + 1).contains(&column),
+                    "{shown}"
+                );
             }
         }
         let tests = configuration.suites.iter().flat_map(|suite| &suite.tests);

@@ -1,7 +1,10 @@
 //! Whatever is in the directory of a run, which may come from anybody: it is read or refused, and nothing outside of it is
 //! touched or quoted.
 
-#![expect(clippy::unwrap_used, reason = "a run that cannot be made fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a run that cannot be made fails its test"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,8 +13,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use harness::compare::{self, Comparison};
+use harness::log::results::{JOURNAL, RUN_JSON};
 use harness::report;
-use harness::results::{JOURNAL, RUN_JSON};
 use proptest::prelude::{ProptestConfig, Strategy, any, prop, proptest};
 use proptest::sample::Index;
 use support::Fixture;
@@ -24,7 +27,10 @@ fn real() -> &'static [String; 2] {
     static REAL: OnceLock<[String; 2]> = OnceLock::new();
     REAL.get_or_init(|| {
         let fixture = Fixture::new()
-            .selftest("pass_test", "printf 'TAP version 13\\n1..2\\nok 1 a\\nok 2 b # SKIP no\\n'")
+            .selftest(
+                "pass_test",
+                "printf 'TAP version 13\\n1..2\\nok 1 a\\nok 2 b # SKIP no\\n'",
+            )
             .selftest(
                 "assert_test",
                 "printf '==== Test Assertion Failure ====\\n  a.c:1: x\\n' >&2; exit 254",
@@ -74,9 +80,24 @@ enum Edit {
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
     let piece = || prop::sample::select(PIECES);
     let edit = prop::strategy::Union::new_weighted(vec![
-        (6, (any::<Index>(), piece()).prop_map(|(at, piece)| Edit::Value(at, piece)).boxed()),
-        (2, (any::<Index>(), piece()).prop_map(|(at, piece)| Edit::Insert(at, piece)).boxed()),
-        (1, (any::<Index>(), 1..200_usize).prop_map(|(at, count)| Edit::Delete(at, count)).boxed()),
+        (
+            6,
+            (any::<Index>(), piece())
+                .prop_map(|(at, piece)| Edit::Value(at, piece))
+                .boxed(),
+        ),
+        (
+            2,
+            (any::<Index>(), piece())
+                .prop_map(|(at, piece)| Edit::Insert(at, piece))
+                .boxed(),
+        ),
+        (
+            1,
+            (any::<Index>(), 1..200_usize)
+                .prop_map(|(at, count)| Edit::Delete(at, count))
+                .boxed(),
+        ),
         (1, any::<Index>().prop_map(Edit::Cut).boxed()),
     ]);
     prop::collection::vec(edit, 0..4)
@@ -115,7 +136,10 @@ trait Boundary {
 
 impl Boundary for str {
     fn floor_char_boundary_of(&self, at: usize) -> usize {
-        (0..=at.min(self.len())).rev().find(|&at| self.is_char_boundary(at)).unwrap_or(0)
+        (0..=at.min(self.len()))
+            .rev()
+            .find(|&at| self.is_char_boundary(at))
+            .unwrap_or(0)
     }
 }
 
@@ -136,15 +160,31 @@ fn nothing_outside_of_a_run_is_quoted_in_its_reports() {
         let [run_json, journal] = real();
         let here = "\"output\":\"assert_test/default/";
         assert!(run_json.contains(here), "{run_json}");
-        write(&run, &run_json.replace(here, &format!("\"output\":\"{output}/")), journal);
+        write(
+            &run,
+            &run_json.replace(here, &format!("\"output\":\"{output}/")),
+            journal,
+        );
         symlink_once(&secret, &run.join("link"));
         let written = report::write_all(&run).unwrap();
-        written.iter().any(|report| fs::read_to_string(report).unwrap().contains("nobody else's business"))
+        written.iter().any(|report| {
+            fs::read_to_string(report)
+                .unwrap()
+                .contains("nobody else's business")
+        })
     };
     fs::create_dir_all(directory.path().join("run/inside/iteration_1")).unwrap();
-    for place in ["secret/iteration_1", "secret/iteration_2", "run/inside/iteration_1"] {
+    for place in [
+        "secret/iteration_1",
+        "secret/iteration_2",
+        "run/inside/iteration_1",
+    ] {
         fs::create_dir_all(directory.path().join(place)).unwrap();
-        fs::copy(secret.join("command.stdout"), directory.path().join(place).join("command.stdout")).unwrap();
+        fs::copy(
+            secret.join("command.stdout"),
+            directory.path().join(place).join("command.stdout"),
+        )
+        .unwrap();
     }
     assert!(quote("inside"), "it would be found");
     assert!(!quote("../secret") && !quote("link") && !quote(secret.to_str().unwrap()));
@@ -163,7 +203,11 @@ fn no_number_in_a_run_makes_its_reports_endless() {
         }
         let end = start + run_json[start..].find([',', '}', '\n']).unwrap();
         for number in ["18446744073709551615", "9223372036854775807", "1e300", "-1"] {
-            write(&run, &[&run_json[..start], number, &run_json[end..]].concat(), journal);
+            write(
+                &run,
+                &[&run_json[..start], number, &run_json[end..]].concat(),
+                journal,
+            );
             let begin = Instant::now();
             // It may well be refused.
             drop(report::write_all(&run));

@@ -1,6 +1,9 @@
 //! What the real program says while it runs: on a terminal, in a pipe, and when it is asked.
 
-#![expect(clippy::unwrap_used, reason = "a run that cannot be started fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a run that cannot be started fails its test"
+)]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -26,8 +29,16 @@ fn one_that_waits() -> Fixture {
         .file("suite.toml", &suite)
 }
 
-const ARGUMENTS: [&str; 8] =
-    ["--selftests", "selftests", "--output", "run", "--config", "suite.toml", "--test-threads", "2"];
+const ARGUMENTS: [&str; 8] = [
+    "--selftests",
+    "selftests",
+    "--output",
+    "run",
+    "--config",
+    "suite.toml",
+    "--test-threads",
+    "2",
+];
 
 fn let_go(fixture: &Fixture) {
     fs::write(fixture.path().join("go"), "").unwrap();
@@ -37,9 +48,18 @@ fn let_go(fixture: &Fixture) {
 const FAILED_SO_FAR: &str = "FAILED SO FAR\n  FAILED a_fails_test::default: not ok: the moon";
 
 fn assert_it_says_what_runs(said: &str) {
-    assert_eq!(lines_with(said, "cases have ended after").len(), 1, "{said}");
-    let running = lines_with(said, "  suite::waits: ").pop().unwrap_or_default();
-    assert!(running.contains(" s, pid ") && running.contains(", worker "), "{said}");
+    assert_eq!(
+        lines_with(said, "cases have ended after").len(),
+        1,
+        "{said}"
+    );
+    let running = lines_with(said, "  suite::waits: ")
+        .pop()
+        .unwrap_or_default();
+    assert!(
+        running.contains(" s, pid ") && running.contains(", worker "),
+        "{said}"
+    );
     // Not the first of them, and none that is empty; and no byte that would do something to a terminal.
     let last = "    stdout: second\n    stdout: third\n    stdout: \\xfffourth\\x00\n    stderr: to stderr\n";
     assert!(said.contains(last), "{said}");
@@ -87,7 +107,10 @@ fn the_terse_formats_line_of_characters_stays_whole() {
         "never",
     ]));
     let (code, printed) = terminal.end();
-    assert!(code == Some(0) && printed.contains(&".".repeat(20)), "{printed}");
+    assert!(
+        code == Some(0) && printed.contains(&".".repeat(20)),
+        "{printed}"
+    );
 }
 
 /// A shell with job control that has the run in the background, and does `then`.
@@ -96,15 +119,24 @@ fn shell(fixture: &Fixture, then: &str) -> Terminal {
     let words = std::iter::once(program.get_program()).chain(program.get_args());
     let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
     let mut shell = Command::new("bash");
-    shell.args(["-c", &format!("set -m\n{} &\n{then}", words.join(" "))]).current_dir(fixture.path());
-    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell
+        .args(["-c", &format!("set -m\n{} &\n{then}", words.join(" "))])
+        .current_dir(fixture.path());
+    shell.envs(
+        program
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
     Terminal::run(&shell)
 }
 
 #[test]
 fn in_the_background_the_keyboard_is_the_shells() {
     let fixture = one_that_waits();
-    let mut terminal = shell(&fixture, "read line; echo \"the shell read $line\"; wait $!");
+    let mut terminal = shell(
+        &fixture,
+        "read line; echo \"the shell read $line\"; wait $!",
+    );
     let ready = terminal.wait_for(0, "1 skipped, 1 failed): suite::waits (pid ");
     terminal.write("this\n");
     terminal.wait_for(ready, "the shell read this");
@@ -133,7 +165,8 @@ fn sigusr1_says_what_runs_in_a_pipe() {
     let fixture = one_that_waits();
     let (mut child, lines) = start(fixture.command(&ARGUMENTS));
     wait_until(|| {
-        fs::read(fixture.results().join("suite/waits/command.stderr")).is_ok_and(|text| !text.is_empty())
+        fs::read(fixture.results().join("suite/waits/command.stderr"))
+            .is_ok_and(|text| !text.is_empty())
     });
     wait_for(&lines, "FAILED a_fails_test::default: not ok: the moon");
     // Its output may be there before the run has heard that it was started.
@@ -171,27 +204,47 @@ fn sigusr1_ends_nothing_whenever_it_comes() {
 
 #[test]
 fn a_case_that_takes_far_longer_than_last_time_is_told_while_it_runs_and_at_the_end() {
-    let waits = "cd ..; test -e first || { touch first; exit 0; }; while ! test -e go; do sleep 0.05; done";
-    let fixture = Fixture::new().selftest("slow_test", waits).selftest("other_test", "sleep 0.1");
+    let waits =
+        "cd ..; test -e first || { touch first; exit 0; }; while ! test -e go; do sleep 0.05; done";
+    let fixture = Fixture::new()
+        .selftest("slow_test", waits)
+        .selftest("other_test", "sleep 0.1");
     // Durations are kept beside the default results directory, which is where the program lies.
     let program = fixture.path().join("kvm-tests");
     fs::copy(env!("CARGO_BIN_EXE_kvm-tests-runner"), &program).unwrap();
     let command = || {
         let original = fixture.command(&["--selftests", "selftests", "--test-threads", "2"]);
         let mut command = Command::new(&program);
-        command.args(original.get_args()).current_dir(fixture.path()).env_clear();
-        command.envs(original.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+            .args(original.get_args())
+            .current_dir(fixture.path())
+            .env_clear();
+        command.envs(
+            original
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         command
     };
     let first = Ran::of(command().output().unwrap());
-    assert_eq!((first.code, lines_with(&first.stdout, "SLOWER")), (Some(0), vec![]), "{}", first.stderr);
+    assert_eq!(
+        (first.code, lines_with(&first.stdout, "SLOWER")),
+        (Some(0), vec![]),
+        "{}",
+        first.stderr
+    );
 
-    let mut child = command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let lines = lines_of(child.stderr.take().unwrap());
     wait_for(&lines, "  results");
     let begin = Instant::now();
     let is_slow = |line: &str| {
-        line.starts_with("  slow_test::default: ") && line.contains(" s, SLOW: last time 0.0 s, pid ")
+        line.starts_with("  slow_test::default: ")
+            && line.contains(" s, SLOW: last time 0.0 s, pid ")
     };
     'asking: loop {
         signal(&child);
@@ -200,11 +253,17 @@ fn a_case_that_takes_far_longer_than_last_time_is_told_while_it_runs_and_at_the_
                 break 'asking;
             }
         }
-        assert!(begin.elapsed() < Duration::from_secs(60), "it is never called slow");
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "it is never called slow"
+        );
     }
     let_go(&fixture);
     let slower = wait_for(&lines, "SLOWER slow_test::default: ");
-    assert!(slower.trim_end().ends_with(" s, last time 0.0 s"), "{slower}");
+    assert!(
+        slower.trim_end().ends_with(" s, last time 0.0 s"),
+        "{slower}"
+    );
     let ran = Ran::of(child.wait_with_output().unwrap());
     // It is no failure.
     assert_eq!(ran.code, Some(0), "{}", ran.stdout);
@@ -214,7 +273,11 @@ fn a_case_that_takes_far_longer_than_last_time_is_told_while_it_runs_and_at_the_
 }
 
 fn start(mut command: Command) -> (Child, Receiver<String>) {
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let lines = lines_of(child.stderr.take().unwrap());
     (child, lines)
 }

@@ -38,6 +38,13 @@ pub(crate) fn run() -> Result {
 }
 
 fn judge(name: &str, value: i32, least: i32) -> Result {
-    check!(value >= least, "KVM_CHECK_EXTENSION({name}) is {value}, below the {least} that every KVM has");
-    if value == 0 { skip(format!("{name} is missing")) } else { Ok(()) }
+    check!(
+        value >= least,
+        "KVM_CHECK_EXTENSION({name}) is {value}, below the {least} that every KVM has"
+    );
+    if value == 0 {
+        skip(format!("{name} is missing"))
+    } else {
+        Ok(())
+    }
 }

@@ -19,20 +19,34 @@ pub(crate) fn open() -> Result<Kvm> {
                 return skip(format!("cannot open {PATH}: {}", error_text(error.errno())));
             }
             Errno::ACCESS | Errno::PERM => {
-                return skip(format!("cannot open {PATH}: {}{}", error_text(error.errno()), permissions()));
+                return skip(format!(
+                    "cannot open {PATH}: {}{}",
+                    error_text(error.errno()),
+                    permissions()
+                ));
             }
             _ => Err(error).or_fail("open /dev/kvm")?,
         },
         Ok(kvm) => kvm,
     };
-    check_eq!(kvm.get_api_version(), KVM_API_VERSION as i32, "KVM_GET_API_VERSION, which never changes");
+    check_eq!(
+        kvm.get_api_version(),
+        KVM_API_VERSION as i32,
+        "KVM_GET_API_VERSION, which never changes"
+    );
     Ok(kvm)
 }
 
 /// Who may open the device: ` (mode 0660, owner 0, group kvm)`.
 fn permissions() -> String {
-    let Ok(metadata) = fs::metadata(PATH) else { return String::new() };
-    let (mode, owner, gid) = (metadata.permissions().mode() & 0o7777, metadata.uid(), metadata.gid());
+    let Ok(metadata) = fs::metadata(PATH) else {
+        return String::new();
+    };
+    let (mode, owner, gid) = (
+        metadata.permissions().mode() & 0o7777,
+        metadata.uid(),
+        metadata.gid(),
+    );
     let group = group_name(gid).unwrap_or_else(|| gid.to_string());
     format!(" (mode {mode:04o}, owner {owner}, group {group})")
 }

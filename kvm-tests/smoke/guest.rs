@@ -1,6 +1,8 @@
 //! A guest in 64-bit mode, set up by the host alone: it needs no firmware, and works where real mode does not.
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_segment, kvm_userspace_memory_region};
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_segment, kvm_userspace_memory_region,
+};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
 use super::device;
@@ -44,10 +46,13 @@ impl Vm {
         let kvm = device::open()?;
         let vm = Self {
             fd: kvm.create_vm().or_fail("KVM_CREATE_VM")?,
-            cpuid: kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).or_fail("KVM_GET_SUPPORTED_CPUID")?,
+            cpuid: kvm
+                .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+                .or_fail("KVM_GET_SUPPORTED_CPUID")?,
             memory: Memory::new(SIZE),
         };
-        vm.set_slot(SLOT, 0, 0, &vm.memory).or_fail("KVM_SET_USER_MEMORY_REGION")?;
+        vm.set_slot(SLOT, 0, 0, &vm.memory)
+            .or_fail("KVM_SET_USER_MEMORY_REGION")?;
         vm.write_page_tables();
         Ok(vm)
     }
@@ -119,11 +124,15 @@ impl Vm {
     fn write_page_tables(&self) {
         const PRESENT_WRITABLE: u64 = 0b11;
         const LARGE: u64 = 1 << 7;
-        let write = |address: u64, entry: u64| self.memory.write(address as usize, &entry.to_le_bytes());
+        let write =
+            |address: u64, entry: u64| self.memory.write(address as usize, &entry.to_le_bytes());
         write(PML4, PDPT | PRESENT_WRITABLE);
         write(PDPT, PAGE_DIRECTORY | PRESENT_WRITABLE);
         for (index, page) in (0..END).step_by(2 << 20).enumerate() {
-            write(PAGE_DIRECTORY + 8 * index as u64, page | LARGE | PRESENT_WRITABLE);
+            write(
+                PAGE_DIRECTORY + 8 * index as u64,
+                page | LARGE | PRESENT_WRITABLE,
+            );
         }
     }
 }
@@ -153,7 +162,13 @@ fn enter_long_mode(vcpu: &VcpuFd) -> Result {
         g: 1,
         ..Default::default()
     };
-    let code = kvm_segment { selector: 0x8, type_: 11, db: 0, l: 1, ..data };
+    let code = kvm_segment {
+        selector: 0x8,
+        type_: 11,
+        db: 0,
+        l: 1,
+        ..data
+    };
     let task = kvm_segment {
         base: TASK_STATE,
         limit: 0x67,
@@ -170,7 +185,10 @@ fn enter_long_mode(vcpu: &VcpuFd) -> Result {
     sregs.efer |= EFER_LONG_MODE_ENABLED_ACTIVE;
     (sregs.cs, sregs.tr) = (code, task);
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-    sregs.ldt = kvm_segment { unusable: 1, ..Default::default() };
+    sregs.ldt = kvm_segment {
+        unusable: 1,
+        ..Default::default()
+    };
     vcpu.set_sregs(&sregs).or_fail("KVM_SET_SREGS")
 }
 
@@ -194,15 +212,29 @@ pub(crate) enum Exit {
 /// Runs a vCPU until it comes back; a read of it gets the bytes of `reply`.
 pub(crate) fn run(vcpu: &mut VcpuFd, reply: &[u8]) -> Result<Exit> {
     let answer = |data: &mut [u8]| {
-        data.iter_mut().zip(reply).for_each(|(to, from)| *to = *from);
+        data.iter_mut()
+            .zip(reply)
+            .for_each(|(to, from)| *to = *from);
         data.len()
     };
     Ok(match vcpu.run().or_fail("KVM_RUN")? {
         VcpuExit::Hlt => Exit::Halt,
-        VcpuExit::IoIn(port, data) => Exit::In { port, size: answer(data) },
-        VcpuExit::IoOut(port, data) => Exit::Out { port, data: data.to_vec() },
-        VcpuExit::MmioRead(address, data) => Exit::MmioRead { address, size: answer(data) },
-        VcpuExit::MmioWrite(address, data) => Exit::MmioWrite { address, data: data.to_vec() },
+        VcpuExit::IoIn(port, data) => Exit::In {
+            port,
+            size: answer(data),
+        },
+        VcpuExit::IoOut(port, data) => Exit::Out {
+            port,
+            data: data.to_vec(),
+        },
+        VcpuExit::MmioRead(address, data) => Exit::MmioRead {
+            address,
+            size: answer(data),
+        },
+        VcpuExit::MmioWrite(address, data) => Exit::MmioWrite {
+            address,
+            data: data.to_vec(),
+        },
         other => Exit::Other(format!("{other:?}")),
     })
 }

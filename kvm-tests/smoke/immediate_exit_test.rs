@@ -14,17 +14,36 @@ pub(crate) fn run() -> Result {
     let in_length = guest_code!("in al, 0x10").len() as u64;
     let mut vcpu = vm.vcpu(0, |regs| regs.rax = 0)?;
 
-    check_eq!(run_to_no_avail(&mut vcpu)?, (CODE, 0), "rip and rax, as nothing ran");
+    check_eq!(
+        run_to_no_avail(&mut vcpu)?,
+        (CODE, 0),
+        "rip and rax, as nothing ran"
+    );
 
-    check_eq!(guest::run(&mut vcpu, &[0x41])?, Exit::In { port: 0x10, size: 1 }, "without immediate_exit");
+    check_eq!(
+        guest::run(&mut vcpu, &[0x41])?,
+        Exit::In {
+            port: 0x10,
+            size: 1
+        },
+        "without immediate_exit"
+    );
     check_eq!(
         run_to_no_avail(&mut vcpu)?,
         (CODE + in_length, 0x41),
         "rip and rax, as only the input was completed"
     );
 
-    check_eq!(guest::run(&mut vcpu, &[])?, Exit::Halt, "without immediate_exit");
-    check_eq!(vcpu.get_regs().or_fail("KVM_GET_REGS")?.rax, 0x42, "rax at last");
+    check_eq!(
+        guest::run(&mut vcpu, &[])?,
+        Exit::Halt,
+        "without immediate_exit"
+    );
+    check_eq!(
+        vcpu.get_regs().or_fail("KVM_GET_REGS")?.rax,
+        0x42,
+        "rax at last"
+    );
     Ok(())
 }
 

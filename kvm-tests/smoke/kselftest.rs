@@ -60,16 +60,28 @@ pub(crate) fn skip<T>(reason: impl Into<String>) -> Result<T> {
 /// The kernel's text for `errno`, as strerror(3) has it.
 pub(crate) fn error_text(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    text.split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 impl Failure {
     fn print(&self) {
-        let Self { file, line, expression, errno, message } = self;
+        let Self {
+            file,
+            line,
+            expression,
+            errno,
+            message,
+        } = self;
         let (pid, tid) = (rustix::process::getpid(), rustix::thread::gettid());
         eprintln!("==== Test Assertion Failure ====");
         eprintln!("  {file}:{line}: {expression}");
-        eprintln!("  pid={pid} tid={tid} errno={errno} - {}", error_text(*errno));
+        eprintln!(
+            "  pid={pid} tid={tid} errno={errno} - {}",
+            error_text(*errno)
+        );
         eprintln!("  {message}");
     }
 }
@@ -146,7 +158,12 @@ impl Subtests {
     /// Announces `count` sub-tests.
     pub(crate) fn plan(count: usize) -> Self {
         println!("TAP version 13\n1..{count}");
-        Self { number: 0, passed: 0, failed: 0, skipped: 0 }
+        Self {
+            number: 0,
+            passed: 0,
+            failed: 0,
+            skipped: 0,
+        }
     }
 
     /// Reports one; a failed assertion goes to stderr, as outside of sub-tests.
@@ -174,8 +191,17 @@ impl Subtests {
 
     /// Prints the totals, and fails the selftest if any sub-test failed.
     pub(crate) fn finish(self) -> Result {
-        let Self { number: _, passed, failed, skipped } = self;
+        let Self {
+            number: _,
+            passed,
+            failed,
+            skipped,
+        } = self;
         println!("# Totals: pass:{passed} fail:{failed} xfail:0 xpass:0 skip:{skipped} error:0");
-        if failed == 0 { Ok(()) } else { Err(Stop::Subtests) }
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Stop::Subtests)
+        }
     }
 }

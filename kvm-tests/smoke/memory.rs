@@ -18,10 +18,15 @@ impl Memory {
     pub(crate) fn new(size: usize) -> Self {
         // SAFETY: with a null address and without MAP_FIXED, no existing mapping changes.
         let pointer = unsafe {
-            mmap_anonymous(ptr::null_mut(), size, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)
+            mmap_anonymous(
+                ptr::null_mut(),
+                size,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
         };
-        let pointer =
-            NonNull::new(pointer.expect("map memory for a guest")).expect("a mapping is never at null");
+        let pointer = NonNull::new(pointer.expect("map memory for a guest"))
+            .expect("a mapping is never at null");
         Self { pointer, size }
     }
 
@@ -50,8 +55,14 @@ impl Memory {
     }
 
     fn at(&self, offset: usize, length: usize) -> *mut u8 {
-        let inside = offset.checked_add(length).is_some_and(|end| end <= self.size);
-        assert!(inside, "{length} bytes at {offset} are outside of {} bytes of guest memory", self.size);
+        let inside = offset
+            .checked_add(length)
+            .is_some_and(|end| end <= self.size);
+        assert!(
+            inside,
+            "{length} bytes at {offset} are outside of {} bytes of guest memory",
+            self.size
+        );
         // SAFETY: it is inside the mapping, as has just been checked.
         unsafe { self.pointer.as_ptr().cast::<u8>().add(offset) }
     }

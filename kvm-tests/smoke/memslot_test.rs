@@ -25,24 +25,54 @@ fn add_move_replace_delete(vm: &Vm) -> Result {
     let mut vcpu = vm.vcpu(0, |_| {})?;
     let (one, other) = (memory_with(0x1111), memory_with(0x2222));
 
-    check_eq!(load(&mut vcpu, HERE)?, Loaded::Mmio, "before there is a slot");
-    vm.set_slot(SLOT, 0, HERE, &one).or_fail("KVM_SET_USER_MEMORY_REGION, adding")?;
-    check_eq!(load(&mut vcpu, HERE)?, Loaded::Memory(0x1111), "in the slot added");
+    check_eq!(
+        load(&mut vcpu, HERE)?,
+        Loaded::Mmio,
+        "before there is a slot"
+    );
+    vm.set_slot(SLOT, 0, HERE, &one)
+        .or_fail("KVM_SET_USER_MEMORY_REGION, adding")?;
+    check_eq!(
+        load(&mut vcpu, HERE)?,
+        Loaded::Memory(0x1111),
+        "in the slot added"
+    );
 
-    let overlap =
-        vm.set_slot(SLOT + 1, 0, HERE, &other).map_err(|error| Errno::from_raw_os_error(error.errno()));
-    check_eq!(overlap, Err(Errno::EXIST), "adding a slot on top of another");
+    let overlap = vm
+        .set_slot(SLOT + 1, 0, HERE, &other)
+        .map_err(|error| Errno::from_raw_os_error(error.errno()));
+    check_eq!(
+        overlap,
+        Err(Errno::EXIST),
+        "adding a slot on top of another"
+    );
 
-    vm.set_slot(SLOT, 0, THERE, &one).or_fail("KVM_SET_USER_MEMORY_REGION, moving")?;
+    vm.set_slot(SLOT, 0, THERE, &one)
+        .or_fail("KVM_SET_USER_MEMORY_REGION, moving")?;
     check_eq!(load(&mut vcpu, HERE)?, Loaded::Mmio, "where the slot was");
-    check_eq!(load(&mut vcpu, THERE)?, Loaded::Memory(0x1111), "where the slot was moved");
+    check_eq!(
+        load(&mut vcpu, THERE)?,
+        Loaded::Memory(0x1111),
+        "where the slot was moved"
+    );
 
-    vm.delete_slot(SLOT).or_fail("KVM_SET_USER_MEMORY_REGION, deleting")?;
-    vm.set_slot(SLOT, 0, THERE, &other).or_fail("KVM_SET_USER_MEMORY_REGION, replacing")?;
-    check_eq!(load(&mut vcpu, THERE)?, Loaded::Memory(0x2222), "in the slot whose memory was replaced");
+    vm.delete_slot(SLOT)
+        .or_fail("KVM_SET_USER_MEMORY_REGION, deleting")?;
+    vm.set_slot(SLOT, 0, THERE, &other)
+        .or_fail("KVM_SET_USER_MEMORY_REGION, replacing")?;
+    check_eq!(
+        load(&mut vcpu, THERE)?,
+        Loaded::Memory(0x2222),
+        "in the slot whose memory was replaced"
+    );
 
-    vm.delete_slot(SLOT).or_fail("KVM_SET_USER_MEMORY_REGION, deleting")?;
-    check_eq!(load(&mut vcpu, THERE)?, Loaded::Mmio, "where the slot was deleted");
+    vm.delete_slot(SLOT)
+        .or_fail("KVM_SET_USER_MEMORY_REGION, deleting")?;
+    check_eq!(
+        load(&mut vcpu, THERE)?,
+        Loaded::Mmio,
+        "where the slot was deleted"
+    );
     Ok(())
 }
 
@@ -51,13 +81,25 @@ fn readonly() -> Result {
     vm.require("KVM_CAP_READONLY_MEM", KVM_CAP_READONLY_MEM)?;
     vm.load(guest_code!("mov rcx, [rbx]", "mov [rbx], rax", "hlt"));
     let memory = memory_with(0x1111);
-    vm.set_slot(SLOT, KVM_MEM_READONLY, HERE, &memory).or_fail("KVM_SET_USER_MEMORY_REGION")?;
+    vm.set_slot(SLOT, KVM_MEM_READONLY, HERE, &memory)
+        .or_fail("KVM_SET_USER_MEMORY_REGION")?;
     let mut vcpu = vm.vcpu(0, |regs| (regs.rax, regs.rbx) = (0x3333, HERE))?;
 
-    let write = Exit::MmioWrite { address: HERE, data: 0x3333_u64.to_le_bytes().to_vec() };
-    check_eq!(guest::run(&mut vcpu, &[])?, write, "the write to read-only memory");
+    let write = Exit::MmioWrite {
+        address: HERE,
+        data: 0x3333_u64.to_le_bytes().to_vec(),
+    };
+    check_eq!(
+        guest::run(&mut vcpu, &[])?,
+        write,
+        "the write to read-only memory"
+    );
     check_eq!(guest::run(&mut vcpu, &[])?, Exit::Halt, "after the write");
-    check_eq!(vcpu.get_regs().or_fail("KVM_GET_REGS")?.rcx, 0x1111, "what was read from read-only memory");
+    check_eq!(
+        vcpu.get_regs().or_fail("KVM_GET_REGS")?.rcx,
+        0x1111,
+        "what was read from read-only memory"
+    );
     check_eq!(memory.read(0), 0x1111, "read-only memory after the write");
     Ok(())
 }
@@ -81,7 +123,11 @@ fn load(vcpu: &mut VcpuFd, address: u64) -> Result<Loaded> {
     guest::restart(vcpu, |regs| regs.rbx = address)?;
     let first = guest::run(vcpu, &REPLY.to_le_bytes())?;
     let is_mmio = first == Exit::MmioRead { address, size: 8 };
-    let last = if is_mmio { guest::run(vcpu, &[])? } else { first };
+    let last = if is_mmio {
+        guest::run(vcpu, &[])?
+    } else {
+        first
+    };
     check_eq!(last, Exit::Halt, "a load from {address:#x}, then hlt");
     let loaded = vcpu.get_regs().or_fail("KVM_GET_REGS")?.rax;
     if is_mmio {

@@ -13,11 +13,31 @@ pub(crate) fn run() -> Result {
     let mut vcpu = vm.vcpu(0, |_| {})?;
     // What a load leaves in rax: 1 and 2 bytes keep the rest, 4 clear it (Intel SDM volume 1, 3.4.1.1).
     let loads = [
-        ("read_1", 1, guest_code!("mov al, [rbx]", "hlt"), 0xaaaa_aaaa_aaaa_aa91),
-        ("read_2", 2, guest_code!("mov ax, [rbx]", "hlt"), 0xaaaa_aaaa_aaaa_2291),
-        ("read_4", 4, guest_code!("mov eax, [rbx]", "hlt"), 0x4433_2291),
+        (
+            "read_1",
+            1,
+            guest_code!("mov al, [rbx]", "hlt"),
+            0xaaaa_aaaa_aaaa_aa91,
+        ),
+        (
+            "read_2",
+            2,
+            guest_code!("mov ax, [rbx]", "hlt"),
+            0xaaaa_aaaa_aaaa_2291,
+        ),
+        (
+            "read_4",
+            4,
+            guest_code!("mov eax, [rbx]", "hlt"),
+            0x4433_2291,
+        ),
         ("read_8", 8, guest_code!("mov rax, [rbx]", "hlt"), VALUE),
-        ("read_1_sign_extended", 1, guest_code!("movsx rax, byte ptr [rbx]", "hlt"), 0xffff_ffff_ffff_ff91),
+        (
+            "read_1_sign_extended",
+            1,
+            guest_code!("movsx rax, byte ptr [rbx]", "hlt"),
+            0xffff_ffff_ffff_ff91,
+        ),
     ];
     let stores = [
         ("write_1", 1, guest_code!("mov [rbx], al", "hlt")),
@@ -41,16 +61,27 @@ fn load(vcpu: &mut VcpuFd, size: usize, rax: u64) -> Result {
     // An address that is a multiple of no access's length but its own, and not at a page's start.
     let address = FREE + 0x100 + size as u64;
     guest::restart(vcpu, |regs| (regs.rax, regs.rbx) = (BEFORE, address))?;
-    check_eq!(guest::run(vcpu, &VALUE.to_le_bytes())?, Exit::MmioRead { address, size }, "the load");
+    check_eq!(
+        guest::run(vcpu, &VALUE.to_le_bytes())?,
+        Exit::MmioRead { address, size },
+        "the load"
+    );
     check_eq!(guest::run(vcpu, &[])?, Exit::Halt, "after the load");
-    check_eq!(vcpu.get_regs().or_fail("KVM_GET_REGS")?.rax, rax, "rax after a load of {size} bytes");
+    check_eq!(
+        vcpu.get_regs().or_fail("KVM_GET_REGS")?.rax,
+        rax,
+        "rax after a load of {size} bytes"
+    );
     Ok(())
 }
 
 fn store(vcpu: &mut VcpuFd, size: usize) -> Result {
     let address = FREE + 0x100 + size as u64;
     guest::restart(vcpu, |regs| (regs.rax, regs.rbx) = (VALUE, address))?;
-    let write = Exit::MmioWrite { address, data: VALUE.to_le_bytes()[..size].to_vec() };
+    let write = Exit::MmioWrite {
+        address,
+        data: VALUE.to_le_bytes()[..size].to_vec(),
+    };
     check_eq!(guest::run(vcpu, &[])?, write, "the store");
     check_eq!(guest::run(vcpu, &[])?, Exit::Halt, "after the store");
     Ok(())

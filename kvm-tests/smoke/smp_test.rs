@@ -21,9 +21,17 @@ pub(crate) fn run() -> Result {
         return skip(format!("KVM_CAP_MAX_VCPUS is {most}, below {VCPUS}"));
     }
     // The shared counter is at rbx, the vCPU's own, counted without a lock, at rdx.
-    vm.load(guest_code!("4:", "lock inc qword ptr [rbx]", "inc qword ptr [rdx]", "dec rcx", "jnz 4b", "hlt"));
+    vm.load(guest_code!(
+        "4:",
+        "lock inc qword ptr [rbx]",
+        "inc qword ptr [rdx]",
+        "dec rcx",
+        "jnz 4b",
+        "hlt"
+    ));
     let counters = Memory::new(PAGE);
-    vm.set_slot(1, 0, FREE, &counters).or_fail("KVM_SET_USER_MEMORY_REGION")?;
+    vm.set_slot(1, 0, FREE, &counters)
+        .or_fail("KVM_SET_USER_MEMORY_REGION")?;
     let own = |id: u64| 64 * (id + 1);
 
     let mut vcpus = Vec::new();
@@ -38,8 +46,14 @@ pub(crate) fn run() -> Result {
         guest::run(&mut vcpu, &[])
     };
     let exits: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = vcpus.into_iter().map(|vcpu| scope.spawn(|| run(vcpu))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a vCPU's thread does not panic")).collect()
+        let threads: Vec<_> = vcpus
+            .into_iter()
+            .map(|vcpu| scope.spawn(|| run(vcpu)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a vCPU's thread does not panic"))
+            .collect()
     });
     for exit in exits {
         check_eq!(exit?, Exit::Halt, "each vCPU counts, then halts");
@@ -47,7 +61,11 @@ pub(crate) fn run() -> Result {
 
     check_eq!(counters.read(0), VCPUS * ROUNDS, "the counter of all vCPUs");
     for id in 0..VCPUS {
-        check_eq!(counters.read(own(id) as usize), ROUNDS, "the counter of vCPU {id}");
+        check_eq!(
+            counters.read(own(id) as usize),
+            ROUNDS,
+            "the counter of vCPU {id}"
+        );
     }
     Ok(())
 }

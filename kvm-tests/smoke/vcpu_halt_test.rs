@@ -22,15 +22,61 @@ pub(crate) fn run() -> Result {
     ));
     let mut vcpu = vm.vcpu(0, |_| {})?;
 
-    check_eq!(guest::run(&mut vcpu, &[0x41])?, Exit::In { port: 0x10, size: 1 }, "in al");
-    check_eq!(guest::run(&mut vcpu, &[])?, Exit::Out { port: 0x11, data: vec![0x42] }, "out al");
-    check_eq!(guest::run(&mut vcpu, &[0xff, 0x01])?, Exit::In { port: 0x1234, size: 2 }, "in ax");
-    check_eq!(guest::run(&mut vcpu, &[])?, Exit::Out { port: 0x1234, data: vec![0x00, 0x02] }, "out ax");
-    check_eq!(guest::run(&mut vcpu, &[0xff, 1, 2, 3])?, Exit::In { port: 0x1234, size: 4 }, "in eax");
-    check_eq!(guest::run(&mut vcpu, &[])?, Exit::Out { port: 0x1234, data: vec![0, 2, 2, 3] }, "out eax");
+    check_eq!(
+        guest::run(&mut vcpu, &[0x41])?,
+        Exit::In {
+            port: 0x10,
+            size: 1
+        },
+        "in al"
+    );
+    check_eq!(
+        guest::run(&mut vcpu, &[])?,
+        Exit::Out {
+            port: 0x11,
+            data: vec![0x42]
+        },
+        "out al"
+    );
+    check_eq!(
+        guest::run(&mut vcpu, &[0xff, 0x01])?,
+        Exit::In {
+            port: 0x1234,
+            size: 2
+        },
+        "in ax"
+    );
+    check_eq!(
+        guest::run(&mut vcpu, &[])?,
+        Exit::Out {
+            port: 0x1234,
+            data: vec![0x00, 0x02]
+        },
+        "out ax"
+    );
+    check_eq!(
+        guest::run(&mut vcpu, &[0xff, 1, 2, 3])?,
+        Exit::In {
+            port: 0x1234,
+            size: 4
+        },
+        "in eax"
+    );
+    check_eq!(
+        guest::run(&mut vcpu, &[])?,
+        Exit::Out {
+            port: 0x1234,
+            data: vec![0, 2, 2, 3]
+        },
+        "out eax"
+    );
     check_eq!(guest::run(&mut vcpu, &[])?, Exit::Halt, "the first hlt");
 
-    check_eq!(guest::run(&mut vcpu, &[])?, Exit::Halt, "the hlt after the one that it was resumed from");
+    check_eq!(
+        guest::run(&mut vcpu, &[])?,
+        Exit::Halt,
+        "the hlt after the one that it was resumed from"
+    );
     let regs = vcpu.get_regs().or_fail("KVM_GET_REGS")?;
     check_eq!(regs.rax, 0x600d, "rax, set between the two hlt");
     Ok(())

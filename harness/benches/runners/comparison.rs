@@ -23,17 +23,29 @@ impl Comparison {
     /// Runs `workload` by everyone.
     pub(crate) fn new(workload: &Workload, workers: usize, options: &Options) -> Self {
         let (contenders, absent) = contenders::all(workload, workers);
-        let mut contenders: Vec<(Contender, Option<(usize, Figures)>)> =
-            contenders.into_iter().map(|contender| (contender, None)).collect();
+        let mut contenders: Vec<(Contender, Option<(usize, Figures)>)> = contenders
+            .into_iter()
+            .map(|contender| (contender, None))
+            .collect();
         for round in 0..options.rounds {
             for (contender, best) in &mut contenders {
                 if round == 0 || best.is_some_and(|(_, best)| best.wall < PATIENCE) {
-                    let this = contender.run(workload, round, options.limit).map(|figures| (round, figures));
-                    *best = best.take().into_iter().chain(this).min_by_key(|(_, figures)| figures.wall);
+                    let this = contender
+                        .run(workload, round, options.limit)
+                        .map(|figures| (round, figures));
+                    *best = best
+                        .take()
+                        .into_iter()
+                        .chain(this)
+                        .min_by_key(|(_, figures)| figures.wall);
                 }
             }
         }
-        Self { limit: options.limit, contenders, absent }
+        Self {
+            limit: options.limit,
+            contenders,
+            absent,
+        }
     }
 
     /// The bare loop.
@@ -47,8 +59,14 @@ impl Comparison {
     }
 
     fn best(&self, name: &str) -> (usize, Figures) {
-        let mut bests = self.contenders.iter().filter(|(contender, _)| contender.name == name);
-        bests.next().and_then(|(_, best)| *best).unwrap_or_else(|| panic!("{name} does not end in time"))
+        let mut bests = self
+            .contenders
+            .iter()
+            .filter(|(contender, _)| contender.name == name);
+        bests
+            .next()
+            .and_then(|(_, best)| *best)
+            .unwrap_or_else(|| panic!("{name} does not end in time"))
     }
 
     /// Prints who took how long, as ratios to `unit` too, which is called `of`.
@@ -59,7 +77,13 @@ impl Comparison {
             let Some((_, figures)) = best else {
                 let limit = self.limit.as_secs_f64();
                 let ratio = table::ratio(self.limit, unit);
-                return [name, format!("> {limit} s"), format!("> {ratio}"), String::new(), String::new()];
+                return [
+                    name,
+                    format!("> {limit} s"),
+                    format!("> {ratio}"),
+                    String::new(),
+                    String::new(),
+                ];
             };
             [
                 name,

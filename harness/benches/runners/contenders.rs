@@ -26,13 +26,22 @@ type MakeCommand = Box<dyn Fn(usize) -> Command>;
 
 impl Contender {
     /// Runs the whole of `workload`; `None` if it takes longer than `limit`.
-    pub(crate) fn run(&self, workload: &Workload, round: usize, limit: Duration) -> Option<Figures> {
+    pub(crate) fn run(
+        &self,
+        workload: &Workload,
+        round: usize,
+        limit: Duration,
+    ) -> Option<Figures> {
         let mut command = (self.command)(round);
         if command.get_current_dir().is_none() {
             command.current_dir(workload.directory());
         }
         let figures = measure::run_within(&command, limit)?;
-        assert!(figures.code == 0 || workload.may_fail, "{command:?} exits with {}", figures.code);
+        assert!(
+            figures.code == 0 || workload.may_fail,
+            "{command:?} exits with {}",
+            figures.code
+        );
         Some(figures)
     }
 }

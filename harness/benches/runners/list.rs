@@ -33,7 +33,10 @@ pub(crate) fn measure(options: &Options, scratch: &Path) {
         .unwrap();
         text
     });
-    let kinds = [("matrix", sweep, "a matrix"), ("tests", tests, "10,000 `[[test]]`")];
+    let kinds = [
+        ("matrix", sweep, "a matrix"),
+        ("tests", tests, "10,000 `[[test]]`"),
+    ];
     for (suite, toml, _) in &kinds {
         fs::write(directory.join(suite).with_extension("toml"), toml).unwrap();
     }
@@ -41,30 +44,62 @@ pub(crate) fn measure(options: &Options, scratch: &Path) {
     let one = [("matrix", whole), ("tests", "n7")];
     let mut asked = Vec::new();
     for ((suite, _, what), (_, name)) in kinds.iter().zip(one) {
-        asked.push((format!("`--list` of {what}"), *suite, format!("{suite}::"), false));
-        asked.push((format!("`--list --exact` of one of {what}"), *suite, format!("{suite}::{name}"), true));
+        asked.push((
+            format!("`--list` of {what}"),
+            *suite,
+            format!("{suite}::"),
+            false,
+        ));
+        asked.push((
+            format!("`--list --exact` of one of {what}"),
+            *suite,
+            format!("{suite}::{name}"),
+            true,
+        ));
     }
     let mut best: Vec<Option<Figures>> = vec![None; asked.len()];
     let listings = options.rounds * LISTINGS;
     for _ in 0..listings {
         for ((_, suite, filter, is_exact), best) in asked.iter().zip(&mut best) {
             let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
-            command.args(["run", "--list", "--format", "terse", "--selftests", "selftests"]);
+            command.args([
+                "run",
+                "--list",
+                "--format",
+                "terse",
+                "--selftests",
+                "selftests",
+            ]);
             command.args(["--config", &format!("{suite}.toml"), filter]);
             command.args(is_exact.then_some("--exact"));
-            command.current_dir(&directory).stdin(Stdio::null()).stderr(Stdio::null());
+            command
+                .current_dir(&directory)
+                .stdin(Stdio::null())
+                .stderr(Stdio::null());
             let listed = directory.join("listed");
             command.stdout(fs::File::create(&listed).unwrap());
             let figures = measure::run(&mut command);
             let lines = fs::read_to_string(&listed).unwrap().lines().count();
-            assert_eq!((figures.code, lines), (0, if *is_exact { 1 } else { VARIANTS }), "{command:?}");
+            assert_eq!(
+                (figures.code, lines),
+                (0, if *is_exact { 1 } else { VARIANTS }),
+                "{command:?}"
+            );
             *best = Figures::better(*best, Some(figures));
         }
     }
     let rows = asked.iter().zip(best).map(|((what, ..), best)| {
         let best = best.unwrap();
-        [what.clone(), format!("{:.1} ms", best.wall.as_secs_f64() * 1e3), table::megabytes(best.peak)]
+        [
+            what.clone(),
+            format!("{:.1} ms", best.wall.as_secs_f64() * 1e3),
+            table::megabytes(best.peak),
+        ]
     });
     let title = format!("**{VARIANTS} variants from a file**, the best of {listings}:");
-    table::print(&title, ["", "wall", "peak memory"], &rows.collect::<Vec<_>>());
+    table::print(
+        &title,
+        ["", "wall", "peak memory"],
+        &rows.collect::<Vec<_>>(),
+    );
 }

@@ -3,7 +3,10 @@
 //! `cargo bench -p harness --bench runners -- --help` tells of the workloads. All that is installed takes part, and the
 //! rest is named. `KSELFTEST_INSTALL=DIR`, an installed tree of kselftests, lets upstream's `runner.sh` take part.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark that cannot be set up is of no use")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot be set up is of no use"
+)]
 
 mod comparison;
 mod contenders;
@@ -91,6 +94,8 @@ fn main() {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().map_err(|_| format!("{text} is no number of seconds"))?;
+    let seconds = text
+        .parse()
+        .map_err(|_| format!("{text} is no number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

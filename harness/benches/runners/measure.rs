@@ -23,7 +23,9 @@ pub(crate) struct Figures {
 impl Figures {
     /// Those that took less time.
     pub(crate) fn better(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        one.into_iter().chain(other).min_by_key(|figures| figures.wall)
+        one.into_iter()
+            .chain(other)
+            .min_by_key(|figures| figures.wall)
     }
 }
 
@@ -32,9 +34,16 @@ pub(crate) fn run_within(command: &Command, limit: Duration) -> Option<Figures> 
     let mut limited = Command::new("timeout");
     limited.args(["--kill-after=5", &limit.as_secs_f64().to_string()]);
     limited.arg(command.get_program()).args(command.get_args());
-    limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited.envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
     limited.current_dir(command.get_current_dir().unwrap());
-    limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    limited
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     Some(run(&mut limited)).filter(|figures| figures.code != TIMED_OUT)
 }
 
@@ -42,16 +51,25 @@ pub(crate) fn run_within(command: &Command, limit: Duration) -> Option<Figures> 
 pub(crate) fn run(command: &mut Command) -> Figures {
     let begin = Instant::now();
     #[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
-    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let mut status = 0;
     // SAFETY: an all-zero rusage is a valid one.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live variables of the right types; nobody else waits for this child.
-    let waited = unsafe { libc::wait4(child.id().cast_signed(), &raw mut status, 0, &raw mut usage) };
+    let waited =
+        unsafe { libc::wait4(child.id().cast_signed(), &raw mut status, 0, &raw mut usage) };
     let wall = begin.elapsed();
-    assert!(waited > 0 && libc::WIFEXITED(status), "{command:?}: wait status {status:#x}");
+    assert!(
+        waited > 0 && libc::WIFEXITED(status),
+        "{command:?}: wait status {status:#x}"
+    );
     let time = |time: libc::timeval| {
-        Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_usec).unwrap() * 1000)
+        Duration::new(
+            time.tv_sec.cast_unsigned(),
+            u32::try_from(time.tv_usec).unwrap() * 1000,
+        )
     };
     Figures {
         wall,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::record::Record;
+use harness::log::record::Record;
 use tempfile::TempDir;
 
 use crate::Options;
@@ -25,7 +25,10 @@ pub(crate) fn measure(options: &Options) {
 
 fn on(place: &Path, options: &Options) {
     let Ok(directory) = TempDir::new_in(place) else {
-        println!("\nNot measured on {}: it cannot be written to.", place.display());
+        println!(
+            "\nNot measured on {}: it cannot be written to.",
+            place.display()
+        );
         return;
     };
     prepare(directory.path());
@@ -47,40 +50,73 @@ fn on(place: &Path, options: &Options) {
             peak,
         ]
     };
-    let alone = Case { duration: bare, told: bare, wall: bare, peak: 0 };
+    let alone = Case {
+        duration: bare,
+        told: bare,
+        wall: bare,
+        peak: 0,
+    };
     let rows = [
         row("`prog > file`", alone, String::new()),
-        row("a case that prints as much", loud, table::megabytes(loud.peak)),
-        row("a case that prints nothing", quiet, table::megabytes(quiet.peak)),
+        row(
+            "a case that prints as much",
+            loud,
+            table::megabytes(loud.peak),
+        ),
+        row(
+            "a case that prints nothing",
+            quiet,
+            table::megabytes(quiet.peak),
+        ),
     ];
     let title = format!(
         "**A program that prints 1 GiB**, results in {}, the best of {}:",
         place.display(),
         options.rounds
     );
-    let columns = ["", "by itself", "ratio", "until its end is told", "the whole run", "peak memory"];
+    let columns = [
+        "",
+        "by itself",
+        "ratio",
+        "until its end is told",
+        "the whole run",
+        "peak memory",
+    ];
     table::print(&title, columns, &rows);
 }
 
 fn prepare(directory: &Path) {
     fs::create_dir_all(directory.join("selftests")).unwrap();
-    fs::copy(std::env::current_exe().unwrap(), directory.join("selftests/print_test")).unwrap();
+    fs::copy(
+        std::env::current_exe().unwrap(),
+        directory.join("selftests/print_test"),
+    )
+    .unwrap();
     let variant = |name: &str, size: u64| {
         format!(
             "[[test]]\nname = \"{name}\"\nselftest = \"print_test\"\nargs = [\"{}\", \"{size}\"]\n",
             roles::PRINT
         )
     };
-    fs::write(directory.join("output.toml"), variant("loud", SIZE) + &variant("quiet", 0)).unwrap();
+    fs::write(
+        directory.join("output.toml"),
+        variant("loud", SIZE) + &variant("quiet", 0),
+    )
+    .unwrap();
 }
 
 /// Runs the program by itself.
 fn into_file(directory: &Path) -> Duration {
     let path = directory.join("file");
     let mut command = Command::new(directory.join("selftests/print_test"));
-    command.args([roles::PRINT, &SIZE.to_string()]).stdout(File::create(&path).unwrap());
+    command
+        .args([roles::PRINT, &SIZE.to_string()])
+        .stdout(File::create(&path).unwrap());
     let figures = measure::run(&mut command);
-    assert_eq!((figures.code, fs::metadata(&path).unwrap().len()), (0, SIZE));
+    assert_eq!(
+        (figures.code, fs::metadata(&path).unwrap().len()),
+        (0, SIZE)
+    );
     fs::remove_file(path).unwrap();
     figures.wall
 }
@@ -99,7 +135,12 @@ struct Case {
 }
 
 impl Case {
-    const WORST: Self = Self { duration: Duration::MAX, told: Duration::MAX, wall: Duration::MAX, peak: 0 };
+    const WORST: Self = Self {
+        duration: Duration::MAX,
+        told: Duration::MAX,
+        wall: Duration::MAX,
+        peak: 0,
+    };
 
     /// The best of each, and the most memory.
     fn better(self, other: Self) -> Self {
@@ -116,11 +157,22 @@ impl Case {
 fn case(directory: &Path, name: &str, round: usize) -> Case {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
     let output = format!("{name}-{round}");
-    command.args(["run", "--selftests", "selftests", "--config", "output.toml", "--output", &output]);
+    command.args([
+        "run",
+        "--selftests",
+        "selftests",
+        "--config",
+        "output.toml",
+        "--output",
+        &output,
+    ]);
     command.args([&format!("output::{name}"), "--exact"]);
     stand_in::use_host_in(directory, &mut command);
     let (reader, writer) = std::io::pipe().unwrap();
-    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::null());
     let begin = Instant::now();
     let told = std::thread::spawn(move || {
         let is_result = |line: &String| line.starts_with("test output::") && line.ends_with(" ok");
@@ -135,8 +187,15 @@ fn case(directory: &Path, name: &str, round: usize) -> Case {
     drop(command);
     assert_eq!(figures.code, 0);
     let results = directory.join(output);
-    let [outcome] = &Record::read(&results).unwrap().0.outcomes[..] else { panic!("one case") };
+    let [outcome] = &Record::read(&results).unwrap().0.outcomes[..] else {
+        panic!("one case")
+    };
     let duration = Duration::from_secs_f64(outcome.duration_s);
     fs::remove_dir_all(results).unwrap();
-    Case { duration, told: told.join().unwrap(), wall: figures.wall, peak: figures.peak }
+    Case {
+        duration,
+        told: told.join().unwrap(),
+        wall: figures.wall,
+        peak: figures.peak,
+    }
 }

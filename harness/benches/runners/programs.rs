@@ -9,7 +9,10 @@ use crate::workload::Workload;
 
 /// Measures and prints it.
 pub(crate) fn measure(options: &Options, scratch: &Path) {
-    let workload = Workload::sleeping(scratch.join("programs"), &vec![Duration::ZERO; options.programs]);
+    let workload = Workload::sleeping(
+        scratch.join("programs"),
+        &vec![Duration::ZERO; options.programs],
+    );
     for workers in [1, 2] {
         let comparison = Comparison::new(&workload, workers, options);
         let title = format!(

@@ -44,7 +44,11 @@ pub(crate) fn name_sleeping(name: &str, duration: Duration) -> String {
 /// How long the program of this name sleeps.
 fn sleeping(program: &str) -> Option<Duration> {
     let (_, duration) = program.rsplit_once('_')?;
-    duration.strip_suffix(SLEEPS)?.parse().ok().map(Duration::from_millis)
+    duration
+        .strip_suffix(SLEEPS)?
+        .parse()
+        .ok()
+        .map(Duration::from_millis)
 }
 
 /// The floor: the standard library uses `posix_spawn` for a command as plain as this.

@@ -28,7 +28,10 @@ impl Workload {
             let name = format!("prog_{number:05}");
             let (name, executable) = match duration.is_zero() {
                 true => (name, PathBuf::from("/bin/true")),
-                false => (roles::name_sleeping(&name, *duration), std::env::current_exe().unwrap()),
+                false => (
+                    roles::name_sleeping(&name, *duration),
+                    std::env::current_exe().unwrap(),
+                ),
             };
             let path = selftests.join(name);
             fs::copy(executable, &path).unwrap();
@@ -45,9 +48,20 @@ impl Workload {
         Self::new(programs, filters, directory, true)
     }
 
-    fn new(programs: Vec<PathBuf>, filters: Vec<String>, directory: PathBuf, may_fail: bool) -> Self {
+    fn new(
+        programs: Vec<PathBuf>,
+        filters: Vec<String>,
+        directory: PathBuf,
+        may_fail: bool,
+    ) -> Self {
         let list = directory.join("programs.list");
-        let workload = Self { programs, list: list.clone(), filters, may_fail, directory };
+        let workload = Self {
+            programs,
+            list: list.clone(),
+            filters,
+            may_fail,
+            directory,
+        };
         workload.write(&list, "", |_, path| path.display().to_string());
         workload
     }
@@ -71,7 +85,10 @@ impl Workload {
     ) -> PathBuf {
         let path = self.directory().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let lines = self.programs.iter().map(|program| line(&name(program), program) + "\n");
+        let lines = self
+            .programs
+            .iter()
+            .map(|program| line(&name(program), program) + "\n");
         fs::write(&path, head.to_owned() + &lines.collect::<String>()).unwrap();
         path
     }

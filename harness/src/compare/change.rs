@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::compare::share::has_risen;
 use crate::compare::tally::Tally;
-use crate::outcome::Status;
+use crate::model::outcome::Status;
 
 /// What happened to a case between two runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -55,21 +55,33 @@ impl<'a> Change<'a> {
             (None, Some(_)) => Kind::NewFailure,
             (Some(old), Some(new)) => of_both(old, new),
         };
-        Self { name, kind, old, new }
+        Self {
+            name,
+            kind,
+            old,
+            new,
+        }
     }
 
     /// Whether it got worse: it fails as it did not before, or what had been tested is not tested any more.
     pub fn is_worse(&self) -> bool {
         match self.kind {
             Kind::NewFailure | Kind::DifferentFailure | Kind::FailsMoreOften => true,
-            Kind::NewlySkipped | Kind::Vanished => self.old.as_ref().is_some_and(|old| old.ran() > 0),
-            Kind::Fixed | Kind::NewlyRun | Kind::Appeared | Kind::SameFailure | Kind::Unchanged => false,
+            Kind::NewlySkipped | Kind::Vanished => {
+                self.old.as_ref().is_some_and(|old| old.ran() > 0)
+            }
+            Kind::Fixed | Kind::NewlyRun | Kind::Appeared | Kind::SameFailure | Kind::Unchanged => {
+                false
+            }
         }
     }
 
     /// How long it took to pass, in seconds, in the old run and in the new one.
     pub fn durations_s(&self) -> Option<(f64, f64)> {
-        Some((self.old.as_ref()?.duration_s()?, self.new.as_ref()?.duration_s()?))
+        Some((
+            self.old.as_ref()?.duration_s()?,
+            self.new.as_ref()?.duration_s()?,
+        ))
     }
 }
 
@@ -77,10 +89,15 @@ fn of_both(old: &Tally<'_>, new: &Tally<'_>) -> Kind {
     let (failures, known) = (new.failures(), old.failures());
     if !failures.is_empty() {
         let is_known = |signature| known.iter().any(|failure| failure.signature == signature);
-        return match failures.into_iter().all(|failure| is_known(failure.signature)) {
+        return match failures
+            .into_iter()
+            .all(|failure| is_known(failure.signature))
+        {
             false if old.failed() > 0 => Kind::DifferentFailure,
             false => Kind::NewFailure,
-            true if has_risen((old.failed(), old.ran()), (new.failed(), new.ran())) => Kind::FailsMoreOften,
+            true if has_risen((old.failed(), old.ran()), (new.failed(), new.ran())) => {
+                Kind::FailsMoreOften
+            }
             true => Kind::SameFailure,
         };
     }

@@ -9,9 +9,9 @@ use crate::compare::difference::Difference;
 use crate::compare::signature::Signature;
 use crate::compare::tally::Tally;
 use crate::compare::{Comparison, Pace, Run, flat};
-use crate::host::Host;
-use crate::outcome::Status;
-use crate::printable::printable;
+use crate::model::host::Host;
+use crate::model::outcome::Status;
+use crate::model::printable::printable;
 
 /// The version of this form; raised with every change that an older reader would get wrong.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -106,8 +106,10 @@ pub struct FailureSeen {
 
 /// The comparison as JSON: indented, ASCII only, with a newline at its end.
 pub fn render(comparison: &Comparison<'_>) -> String {
-    let (unchanged, changed): (Vec<_>, Vec<_>) =
-        comparison.changes.iter().partition(|change| change.kind == Kind::Unchanged);
+    let (unchanged, changed): (Vec<_>, Vec<_>) = comparison
+        .changes
+        .iter()
+        .partition(|change| change.kind == Kind::Unchanged);
     let changes = changed.into_iter().map(|change| ChangedCase {
         name: change.name,
         kind: change.kind,
@@ -128,7 +130,8 @@ pub fn render(comparison: &Comparison<'_>) -> String {
         slower: comparison.slower(),
         faster: comparison.faster(),
     };
-    let mut text = ascii(&serde_json::to_string_pretty(&document).expect("write a comparison as JSON"));
+    let mut text =
+        ascii(&serde_json::to_string_pretty(&document).expect("write a comparison as JSON"));
     text.push('\n');
     text
 }
@@ -140,7 +143,12 @@ fn ascii(json: &str) -> String {
         if character == '\n' || (' '..='~').contains(&character) {
             text.push(character);
         } else {
-            text.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+            text.extend(
+                character
+                    .encode_utf16(&mut [0; 2])
+                    .iter()
+                    .map(|unit| format!("\\u{unit:04x}")),
+            );
         }
     }
     text
@@ -163,10 +171,20 @@ impl<'a> RunHead<'a> {
 
 impl Side {
     fn of(tally: &Tally<'_>) -> Self {
-        let skipped = tally.outcomes.iter().find(|outcome| outcome.status == Status::Skipped);
+        let skipped = tally
+            .outcomes
+            .iter()
+            .find(|outcome| outcome.status == Status::Skipped);
         let failures = tally.failures().into_iter().map(|failure| FailureSeen {
             count: failure.count,
-            reason: printable(failure.first.reason.as_deref().unwrap_or_default().as_bytes()),
+            reason: printable(
+                failure
+                    .first
+                    .reason
+                    .as_deref()
+                    .unwrap_or_default()
+                    .as_bytes(),
+            ),
             signature: failure.signature,
             reproduce: printable(failure.first.reproduce.as_bytes()),
         });

@@ -23,10 +23,19 @@ pub fn render(comparison: &Comparison<'_>) -> String {
     for (label, run) in [("old  ", comparison.old), ("new  ", comparison.new)] {
         head.extend(wrapped(label, label.len(), &sections::of_run(run), width));
     }
-    head.extend(wrapped("     ", 5, &sections::of_differences(&comparison.differences), width));
+    head.extend(wrapped(
+        "     ",
+        5,
+        &sections::of_differences(&comparison.differences),
+        width,
+    ));
     blocks.push(("KVM selftests, two runs compared".to_owned(), head));
     let parts = sections::of(comparison, Same::Told, width);
-    blocks.extend(parts.into_iter().map(|section| (section.heading, section.lines)));
+    blocks.extend(
+        parts
+            .into_iter()
+            .map(|section| (section.heading, section.lines)),
+    );
     let parameters = parameters(comparison, width);
     let mut text = String::new();
     for (heading, lines) in &blocks {
@@ -55,11 +64,18 @@ fn push(text: &mut String, heading: &str, lines: &[String]) {
 
 /// All parameters of each module: `npt=Y`, or `npt=Y->N` where the runs differ.
 fn parameters(comparison: &Comparison<'_>, width: usize) -> Vec<String> {
-    let (old, new) = (&comparison.old.record.run.host.modules, &comparison.new.record.run.host.modules);
+    let (old, new) = (
+        &comparison.old.record.run.host.modules,
+        &comparison.new.record.run.host.modules,
+    );
     let mut modules: BTreeMap<&str, BTreeMap<&str, (&str, &str)>> = BTreeMap::new();
     for (module, parameters) in old {
         let known = modules.entry(module).or_default();
-        known.extend(parameters.iter().map(|(name, value)| (name.as_str(), (value.as_str(), ""))));
+        known.extend(
+            parameters
+                .iter()
+                .map(|(name, value)| (name.as_str(), (value.as_str(), ""))),
+        );
     }
     for (module, parameters) in new {
         let known = modules.entry(module).or_default();
@@ -69,10 +85,19 @@ fn parameters(comparison: &Comparison<'_>, width: usize) -> Vec<String> {
     }
     let lines = modules.iter().flat_map(|(module, parameters)| {
         let shown = parameters.iter().map(|(name, (old, new))| {
-            let value = if old == new { flat(old) } else { format!("{}->{}", flat(old), flat(new)) };
+            let value = if old == new {
+                flat(old)
+            } else {
+                format!("{}->{}", flat(old), flat(new))
+            };
             format!("{}={value}", flat(name))
         });
-        wrapped(&format!("{}: ", flat(module)), 2, &shown.collect::<Vec<_>>().join(" "), width)
+        wrapped(
+            &format!("{}: ", flat(module)),
+            2,
+            &shown.collect::<Vec<_>>().join(" "),
+            width,
+        )
     });
     lines.collect()
 }

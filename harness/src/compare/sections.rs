@@ -5,8 +5,8 @@ use crate::compare::difference::{Difference, Subject};
 use crate::compare::layout::wrapped;
 use crate::compare::tally::Tally;
 use crate::compare::{Comparison, Run, flat};
-use crate::outcome::Status;
-use crate::verdict;
+use crate::exec::verdict;
+use crate::model::outcome::Status;
 
 /// How many lines of a failure's reason are shown; run.json has them all.
 const REASON_LINES: usize = 4;
@@ -32,12 +32,20 @@ pub enum Same {
 /// All that happened to cases, the worst first, in lines of `width` columns. A section without lines is left out.
 pub fn of(comparison: &Comparison<'_>, same: Same, width: usize) -> Vec<Section> {
     let section = |kind: Kind, heading: &str| {
-        let lines = comparison.of_kind(kind).flat_map(|change| lines_of(change, width));
-        Section { heading: heading.to_owned(), lines: lines.collect() }
+        let lines = comparison
+            .of_kind(kind)
+            .flat_map(|change| lines_of(change, width));
+        Section {
+            heading: heading.to_owned(),
+            lines: lines.collect(),
+        }
     };
     let mut sections = vec![
         section(Kind::NewFailure, "New failures"),
-        section(Kind::DifferentFailure, "Different failures under the same name"),
+        section(
+            Kind::DifferentFailure,
+            "Different failures under the same name",
+        ),
         section(Kind::FailsMoreOften, "Failing more often"),
         section(Kind::NewlySkipped, "Newly skipped"),
         section(Kind::Vanished, "Vanished"),
@@ -63,14 +71,27 @@ pub fn of(comparison: &Comparison<'_>, same: Same, width: usize) -> Vec<Section>
 /// The run in a line: kernel, host, when, how many cases, and whether it came to its end.
 pub fn of_run(run: &Run) -> String {
     let (record, host) = (&run.record, &run.record.run.host);
-    let started =
-        i64::try_from(record.run.started_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    let started = started.map_or_else(String::new, |time| time.strftime(", %Y-%m-%d %H:%M UTC").to_string());
+    let started = i64::try_from(record.run.started_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let started = started.map_or_else(String::new, |time| {
+        time.strftime(", %Y-%m-%d %H:%M UTC").to_string()
+    });
     let (count, selected) = (record.outcomes.len(), record.run.selected);
-    let count = if count == selected { count.to_string() } else { format!("{count} of {selected}") };
+    let count = if count == selected {
+        count.to_string()
+    } else {
+        format!("{count} of {selected}")
+    };
     let end = match record.interrupted_by {
         Some(signal) => {
-            format!(", {}", verdict::words(crate::outcome::Exit::Signal { signal, core_dumped: false }))
+            format!(
+                ", {}",
+                verdict::words(crate::model::outcome::Exit::Signal {
+                    signal,
+                    core_dumped: false
+                })
+            )
         }
         None if record.finished => String::new(),
         None => ", ended before its time".to_owned(),
@@ -93,8 +114,12 @@ pub fn of_differences(differences: &[Difference]) -> String {
     let mut parts = Vec::new();
     for (subject, same) in subjects {
         let before = parts.len();
-        let of_subject = differences.iter().filter(|difference| difference.subject == subject);
-        parts.extend(of_subject.map(|Difference { what, old, new, .. }| format!("{what} {old} -> {new}")));
+        let of_subject = differences
+            .iter()
+            .filter(|difference| difference.subject == subject);
+        parts.extend(
+            of_subject.map(|Difference { what, old, new, .. }| format!("{what} {old} -> {new}")),
+        );
         if parts.len() == before && !same.is_empty() {
             parts.push(same.to_owned());
         }
@@ -104,8 +129,12 @@ pub fn of_differences(differences: &[Difference]) -> String {
 
 /// Whether it got worse, and by what, in a sentence.
 pub fn verdict(comparison: &Comparison<'_>) -> String {
-    let worse =
-        |kind: Kind, what: &'static str| comparison.of_kind(kind).any(Change::is_worse).then_some(what);
+    let worse = |kind: Kind, what: &'static str| {
+        comparison
+            .of_kind(kind)
+            .any(Change::is_worse)
+            .then_some(what)
+    };
     let reasons = [
         worse(Kind::NewFailure, "new failures"),
         worse(Kind::DifferentFailure, "different failures"),
@@ -118,14 +147,24 @@ pub fn verdict(comparison: &Comparison<'_>) -> String {
     if !reasons.is_empty() {
         return format!("It got WORSE: {}.", reasons.join(", "));
     }
-    let is_as_before = |change: &Change<'_>| matches!(change.kind, Kind::SameFailure | Kind::Unchanged);
-    if comparison.changes.iter().all(is_as_before) { "Nothing changed." } else { "Nothing got worse." }
-        .to_owned()
+    let is_as_before =
+        |change: &Change<'_>| matches!(change.kind, Kind::SameFailure | Kind::Unchanged);
+    if comparison.changes.iter().all(is_as_before) {
+        "Nothing changed."
+    } else {
+        "Nothing got worse."
+    }
+    .to_owned()
 }
 
 fn lines_of(change: &Change<'_>, width: usize) -> Vec<String> {
     let name = flat(change.name);
-    let was = change.old.as_ref().map_or("not there before".to_owned(), |old| format!("was {}", words(old)));
+    let was = change
+        .old
+        .as_ref()
+        .map_or("not there before".to_owned(), |old| {
+            format!("was {}", words(old))
+        });
     let head = |text: &str| entry(&format!("{name} ({text})"), width);
     match (change.kind, &change.old, &change.new) {
         (Kind::DifferentFailure, Some(old), Some(new)) => {
@@ -140,27 +179,43 @@ fn lines_of(change: &Change<'_>, width: usize) -> Vec<String> {
             lines
         }
         (Kind::NewFailure | Kind::FailsMoreOften, _, Some(new)) => {
-            let mut lines =
-                if new.total() > 1 { head(&format!("{}, {was}", words(new))) } else { head(&was) };
+            let mut lines = if new.total() > 1 {
+                head(&format!("{}, {was}", words(new)))
+            } else {
+                head(&was)
+            };
             lines.extend(failures("  ", new, width));
             lines
         }
         (Kind::NewlySkipped, _, Some(new)) => {
-            let reason = new.outcomes.iter().find(|outcome| outcome.status == Status::Skipped);
-            let reason = reason.and_then(|outcome| outcome.reason.as_deref()).unwrap_or("no reason given");
-            let mut lines =
-                if new.total() > 1 { head(&format!("{}, {was}", words(new))) } else { head(&was) };
+            let reason = new
+                .outcomes
+                .iter()
+                .find(|outcome| outcome.status == Status::Skipped);
+            let reason = reason
+                .and_then(|outcome| outcome.reason.as_deref())
+                .unwrap_or("no reason given");
+            let mut lines = if new.total() > 1 {
+                head(&format!("{}, {was}", words(new)))
+            } else {
+                head(&was)
+            };
             lines.extend(wrapped("  ", 4, &first_line(reason), width));
             lines
         }
         (Kind::Fixed, Some(old), Some(new)) => {
-            let now = if new.total() > 1 { format!(" ({})", words(new)) } else { String::new() };
+            let now = if new.total() > 1 {
+                format!(" ({})", words(new))
+            } else {
+                String::new()
+            };
             entry(&format!("{name}{now}: was {}", told(old)), width)
         }
         (Kind::Vanished, Some(old), _) => entry(&format!("{name}: was {}", told(old)), width),
-        (Kind::NewlyRun, Some(old), Some(new)) => {
-            entry(&format!("{name} ({}): was {}", words(new), told(old)), width)
-        }
+        (Kind::NewlyRun, Some(old), Some(new)) => entry(
+            &format!("{name} ({}): was {}", words(new), told(old)),
+            width,
+        ),
         (_, _, Some(new)) => entry(&format!("{name}: {}", told(new)), width),
         (_, _, None) => vec![name],
     }
@@ -174,7 +229,10 @@ fn entry(text: &str, width: usize) -> Vec<String> {
 fn head_of_same(name: &str, old: &Tally<'_>, new: &Tally<'_>, width: usize) -> Vec<String> {
     match (old.total(), new.total()) {
         (1, 1) => vec![name.to_owned()],
-        _ => entry(&format!("{name} ({}, was {})", words(new), words(old)), width),
+        _ => entry(
+            &format!("{name} ({}, was {})", words(new), words(old)),
+            width,
+        ),
     }
 }
 
@@ -184,13 +242,20 @@ fn names_of_same(comparison: &Comparison<'_>, width: usize) -> Vec<String> {
         Some(head_of_same(&flat(change.name), old, new, usize::MAX).concat())
     });
     let names: Vec<_> = names.collect();
-    if names.is_empty() { Vec::new() } else { wrapped("", 0, &names.join(", "), width) }
+    if names.is_empty() {
+        Vec::new()
+    } else {
+        wrapped("", 0, &names.join(", "), width)
+    }
 }
 
 fn slower(comparison: &Comparison<'_>, width: usize) -> Vec<String> {
     let paces = comparison.slower().into_iter().flat_map(|pace| {
         let name = flat(pace.name);
-        entry(&format!("{name}: {:.1} s, was {:.1} s", pace.new_s, pace.old_s), width)
+        entry(
+            &format!("{name}: {:.1} s, was {:.1} s", pace.new_s, pace.old_s),
+            width,
+        )
     });
     paces.collect()
 }
@@ -204,16 +269,22 @@ fn words(tally: &Tally<'_>) -> String {
         _ => {}
     }
     let failed = tally.failed();
-    let others = [Status::Skipped, Status::NoRun].into_iter().filter(|&status| tally.count(status) > 0);
-    let others: Vec<_> =
-        others.map(|status| format!(", {} {}", tally.count(status), status.as_str())).collect();
+    let others = [Status::Skipped, Status::NoRun]
+        .into_iter()
+        .filter(|&status| tally.count(status) > 0);
+    let others: Vec<_> = others
+        .map(|status| format!(", {} {}", tally.count(status), status.as_str()))
+        .collect();
     format!("{failed} of {total} failed{}", others.concat())
 }
 
 /// The same, with the first line of the reason.
 fn told(tally: &Tally<'_>) -> String {
     let failures = tally.failures();
-    let telling = failures.first().map(|failure| failure.first).or(tally.outcomes.first().copied());
+    let telling = failures
+        .first()
+        .map(|failure| failure.first)
+        .or(tally.outcomes.first().copied());
     match telling.and_then(|outcome| outcome.reason.as_deref()) {
         Some(reason) => format!("{}: {}", words(tally), first_line(reason)),
         None => words(tally),
@@ -226,7 +297,11 @@ fn failures(label: &str, tally: &Tally<'_>, width: usize) -> Vec<String> {
     let indent = " ".repeat(label.len() + 2);
     for failure in tally.failures() {
         let reason = failure.first.reason.as_deref().unwrap_or("no reason given");
-        let count = if tally.total() > 1 { format!("{} x ", failure.count) } else { String::new() };
+        let count = if tally.total() > 1 {
+            format!("{} x ", failure.count)
+        } else {
+            String::new()
+        };
         let status = failure.signature.status.as_str();
         lines.extend(wrapped(
             label,
@@ -234,7 +309,12 @@ fn failures(label: &str, tally: &Tally<'_>, width: usize) -> Vec<String> {
             &format!("{count}{status}: {}", first_line(reason)),
             width,
         ));
-        let more = reason.lines().skip(1).map(flat).filter(|line| !line.is_empty()).take(REASON_LINES - 1);
+        let more = reason
+            .lines()
+            .skip(1)
+            .map(flat)
+            .filter(|line| !line.is_empty())
+            .take(REASON_LINES - 1);
         lines.extend(more.flat_map(|line| wrapped(&indent, indent.len() + 2, &line, width)));
     }
     lines

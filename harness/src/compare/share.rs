@@ -12,8 +12,9 @@ pub fn has_risen(old: (usize, usize), new: (usize, usize)) -> bool {
         None => f64::NEG_INFINITY,
     };
     // Of all ways to spread the failures over the iterations: those that give as many to `new`, or more.
-    let share =
-        |in_new| (choose(new.1, in_new) + choose(old.1, failed - in_new) - choose(total, failed)).exp();
+    let share = |in_new| {
+        (choose(new.1, in_new) + choose(old.1, failed - in_new) - choose(total, failed)).exp()
+    };
     let probability: f64 = (new.0..=failed.min(new.1)).map(share).sum();
     probability < SIGNIFICANT
 }
@@ -33,18 +34,25 @@ mod tests {
 
     #[test]
     fn a_rise_that_chance_explains_is_none() {
-        for (old, new) in
-            [((1, 10), (3, 10)), ((3, 10), (3, 10)), ((9, 10), (1, 10)), ((1, 1), (1, 1)), ((1, 2), (10, 10))]
-        {
+        for (old, new) in [
+            ((1, 10), (3, 10)),
+            ((3, 10), (3, 10)),
+            ((9, 10), (1, 10)),
+            ((1, 1), (1, 1)),
+            ((1, 2), (10, 10)),
+        ] {
             assert!(!has_risen(old, new), "{old:?} {new:?}");
         }
     }
 
     #[test]
     fn a_rise_that_chance_does_not_explain_is_one() {
-        for (old, new) in
-            [((1, 10), (9, 10)), ((5, 10), (10, 10)), ((10, 1000), (40, 1000)), ((1, 100), (5, 10))]
-        {
+        for (old, new) in [
+            ((1, 10), (9, 10)),
+            ((5, 10), (10, 10)),
+            ((10, 1000), (40, 1000)),
+            ((1, 100), (5, 10)),
+        ] {
             assert!(has_risen(old, new), "{old:?} {new:?}");
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::core_dump;
-use crate::outcome::{Exit, Outcome, Status, SubtestResult};
+use crate::exec::core_dump;
+use crate::model::outcome::{Exit, Outcome, Status, SubtestResult};
 
 /// What a failure is known by.
 ///
@@ -43,22 +43,41 @@ impl Signature {
     /// That of `outcome`.
     pub fn of(outcome: &Outcome) -> Self {
         let assertion = outcome.assertion.as_ref().map(|assertion| Place {
-            file: assertion.file.rsplit('/').next().unwrap_or_default().to_owned(),
-            expression: assertion.expression.split_whitespace().collect::<Vec<_>>().join(" "),
+            file: assertion
+                .file
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            expression: assertion
+                .expression
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" "),
             message: normalised(&assertion.message),
         });
-        let failed = outcome.subtests.iter().filter(|subtest| subtest.result == SubtestResult::NotOk);
+        let failed = outcome
+            .subtests
+            .iter()
+            .filter(|subtest| subtest.result == SubtestResult::NotOk);
         let subtests: BTreeSet<String> = failed.map(|subtest| subtest.name.clone()).collect();
         let reason = assertion.is_none().then(|| normalised(&reason(outcome)));
         Self {
             status: outcome.status,
             exit: outcome.exit.map(|exit| match exit {
-                Exit::Signal { signal, .. } => Exit::Signal { signal, core_dumped: false },
+                Exit::Signal { signal, .. } => Exit::Signal {
+                    signal,
+                    core_dumped: false,
+                },
                 Exit::Code(_) | Exit::Timeout | Exit::Interrupted => exit,
             }),
             assertion,
             subtests,
-            splats: outcome.splats.iter().map(|splat| normalised(&splat.title)).collect(),
+            splats: outcome
+                .splats
+                .iter()
+                .map(|splat| normalised(&splat.title))
+                .collect(),
             reason,
         }
     }
@@ -66,10 +85,22 @@ impl Signature {
 
 /// The reason, without the core that was dumped and where it is. How far a test got before its time was up is left to chance, and left out.
 fn reason(outcome: &Outcome) -> String {
-    let reason = outcome.reason.as_deref().unwrap_or_default().replace(" (core dumped)", "");
-    let reason = reason.lines().filter(|line| !core_dump::is_line(line)).collect::<Vec<_>>().join("\n");
+    let reason = outcome
+        .reason
+        .as_deref()
+        .unwrap_or_default()
+        .replace(" (core dumped)", "");
+    let reason = reason
+        .lines()
+        .filter(|line| !core_dump::is_line(line))
+        .collect::<Vec<_>>()
+        .join("\n");
     match outcome.status {
-        Status::TimedOut => reason.split("; last output: ").next().unwrap_or_default().to_owned(),
+        Status::TimedOut => reason
+            .split("; last output: ")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
         Status::Passed | Status::Skipped | Status::Failed | Status::NoRun => reason,
     }
 }
@@ -82,14 +113,18 @@ pub fn normalised(text: &str) -> String {
     let mut rest = text;
     while let Some(start) = rest.find(is_word) {
         let between = &rest[..start];
-        let end = rest[start..].find(|c| !is_word(c)).map_or(rest.len(), |length| start + length);
+        let end = rest[start..]
+            .find(|c| !is_word(c))
+            .map_or(rest.len(), |length| start + length);
         let word = &rest[start..end];
         rest = &rest[end..];
         let is_fraction = between == "." && result.ends_with('#');
         match (is_number(word), is_fraction) {
             (true, true) => {}
             (true, false) => {
-                let sign = between.strip_suffix('-').filter(|before| !before.is_empty() || result.is_empty());
+                let sign = between
+                    .strip_suffix('-')
+                    .filter(|before| !before.is_empty() || result.is_empty());
                 result.push_str(sign.unwrap_or(between));
                 result.push('#');
             }
@@ -149,7 +184,10 @@ mod tests {
     #[test]
     fn what_names_things_stays_in_a_message() {
         for (a, b) in [
-            ("Wanted KVM exit reason: 2 (IO)", "Wanted KVM exit reason: 6 (MMIO)"),
+            (
+                "Wanted KVM exit reason: 2 (IO)",
+                "Wanted KVM exit reason: 6 (MMIO)",
+            ),
             ("INT3 failed", "INT1 failed"),
             ("CR4", "CR0"),
             ("2slot_5vcpu", "3slot_5vcpu"),

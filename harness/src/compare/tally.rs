@@ -1,7 +1,7 @@
 //! What became of one case in a run, however many iterations of it there were.
 
 use crate::compare::signature::Signature;
-use crate::outcome::{Outcome, Status};
+use crate::model::outcome::{Outcome, Status};
 
 /// The outcomes of all iterations of a case; of a case without iterations, its one outcome.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +29,10 @@ impl<'a> Tally<'a> {
 
     /// How many ended so.
     pub fn count(&self, status: Status) -> usize {
-        self.outcomes.iter().filter(|outcome| outcome.status == status).count()
+        self.outcomes
+            .iter()
+            .filter(|outcome| outcome.status == status)
+            .count()
     }
 
     /// How many ran, and found something or nothing.
@@ -45,11 +48,22 @@ impl<'a> Tally<'a> {
     /// All failures, `NO_RUN` among them, in the order in which each was first seen.
     pub fn failures(&self) -> Vec<Failure<'a>> {
         let mut failures: Vec<Failure<'a>> = Vec::new();
-        for outcome in self.outcomes.iter().filter(|outcome| outcome.status.is_failure()) {
+        for outcome in self
+            .outcomes
+            .iter()
+            .filter(|outcome| outcome.status.is_failure())
+        {
             let signature = Signature::of(outcome);
-            match failures.iter_mut().find(|failure| failure.signature == signature) {
+            match failures
+                .iter_mut()
+                .find(|failure| failure.signature == signature)
+            {
                 Some(failure) => failure.count += 1,
-                None => failures.push(Failure { signature, first: outcome, count: 1 }),
+                None => failures.push(Failure {
+                    signature,
+                    first: outcome,
+                    count: 1,
+                }),
             }
         }
         failures
@@ -57,7 +71,10 @@ impl<'a> Tally<'a> {
 
     /// How long it takes to pass, in seconds: the median. `None` where it did not.
     pub fn duration_s(&self) -> Option<f64> {
-        let passed = self.outcomes.iter().filter(|outcome| outcome.status == Status::Passed);
+        let passed = self
+            .outcomes
+            .iter()
+            .filter(|outcome| outcome.status == Status::Passed);
         let mut durations: Vec<f64> = passed.map(|outcome| outcome.duration_s).collect();
         durations.sort_by(f64::total_cmp);
         durations.get(durations.len() / 2).copied()

@@ -13,11 +13,25 @@ pub fn render(comparison: &Comparison<'_>) -> String {
     let mut lines = Vec::new();
     for (label, run) in [("old  ", comparison.old), ("new  ", comparison.new)] {
         let place = flat(&run.place.to_string_lossy());
-        lines.extend(wrapped(label, label.len(), &format!("{place}: {}", sections::of_run(run)), WIDTH));
+        lines.extend(wrapped(
+            label,
+            label.len(),
+            &format!("{place}: {}", sections::of_run(run)),
+            WIDTH,
+        ));
     }
-    lines.extend(wrapped("     ", 5, &sections::of_differences(&comparison.differences), WIDTH));
+    lines.extend(wrapped(
+        "     ",
+        5,
+        &sections::of_differences(&comparison.differences),
+        WIDTH,
+    ));
     lines.extend(arguments(comparison));
-    for Section { heading, lines: section } in sections::of(comparison, Same::Named, WIDTH - 2) {
+    for Section {
+        heading,
+        lines: section,
+    } in sections::of(comparison, Same::Named, WIDTH - 2)
+    {
         lines.extend([String::new(), heading.to_uppercase()]);
         lines.extend(section.iter().map(|line| format!("  {line}")));
     }
@@ -27,11 +41,26 @@ pub fn render(comparison: &Comparison<'_>) -> String {
 
 /// Both command lines, where they may be why cases have vanished.
 fn arguments(comparison: &Comparison<'_>) -> Vec<String> {
-    let arguments = |run: &Run| flat(&run.record.run.command_line.get(1..).unwrap_or_default().join(" "));
+    let arguments = |run: &Run| {
+        flat(
+            &run.record
+                .run
+                .command_line
+                .get(1..)
+                .unwrap_or_default()
+                .join(" "),
+        )
+    };
     let (old, new) = (arguments(comparison.old), arguments(comparison.new));
     if old == new || comparison.of_kind(Kind::Vanished).next().is_none() {
         return Vec::new();
     }
-    let lines = [("     arguments of the old run: ", old), ("     arguments of the new run: ", new)];
-    lines.iter().flat_map(|(label, text)| wrapped(label, 7, text, WIDTH)).collect()
+    let lines = [
+        ("     arguments of the old run: ", old),
+        ("     arguments of the new run: ", new),
+    ];
+    lines
+        .iter()
+        .flat_map(|(label, text)| wrapped(label, 7, text, WIDTH))
+        .collect()
 }

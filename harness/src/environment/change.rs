@@ -23,14 +23,21 @@ pub struct Baseline {
 ///
 /// # Errors
 /// Why it was not possible; everything is put back then, or it is said what could not be.
-pub fn apply(root: &Root, plan: &Plan, baseline: &mut Option<Baseline>) -> Result<Vec<String>, Refusal> {
+pub fn apply(
+    root: &Root,
+    plan: &Plan,
+    baseline: &mut Option<Baseline>,
+) -> Result<Vec<String>, Refusal> {
     let mut journal = Journal::new(root, &plan.environment);
     journal.modules = modules_before(plan);
     journal.unloaded.clone_from(&plan.unloaded);
     journal.files = files_before(root, plan).map_err(Refusal::Refused)?;
     journal.device = Permissions::read(root).filter(|_| plan.reload.is_some());
     let unsaved = |error: std::io::Error| {
-        Refusal::Refused(format!("write {}: {error}", super::journal::path(root).display()))
+        Refusal::Refused(format!(
+            "write {}: {error}",
+            super::journal::path(root).display()
+        ))
     };
     journal.save(root).map_err(unsaved)?;
     change(root, plan, &mut journal, baseline).map_err(|refusal| match restore(root, &journal) {
@@ -51,16 +58,29 @@ fn change(
         // 1. What the user had set by hand is known only once the modules were loaded without it.
         if plan.reloaded().iter().all(Module::is_live) {
             journal.arguments = baseline_of(root, journal, baseline).map_err(Refusal::Failed)?;
-            journal.save(root).map_err(|error| Refusal::Failed(format!("write the journal: {error}")))?;
+            journal
+                .save(root)
+                .map_err(|error| Refusal::Failed(format!("write the journal: {error}")))?;
         }
         // 2. The modules, with that and with what is wanted.
         let mut arguments = journal.arguments.clone();
-        for target in plan.targets.iter().filter(|target| plan.is_argument(target)) {
+        for target in plan
+            .targets
+            .iter()
+            .filter(|target| plan.is_argument(target))
+        {
             if let Place::Parameter(module, name) = &target.knob {
-                arguments.entry(module.clone()).or_default().insert(name.clone(), target.to.clone());
+                arguments
+                    .entry(module.clone())
+                    .or_default()
+                    .insert(name.clone(), target.to.clone());
             }
         }
-        let names: Vec<&str> = plan.reloaded().iter().map(|module| module.name.as_str()).collect();
+        let names: Vec<&str> = plan
+            .reloaded()
+            .iter()
+            .map(|module| module.name.as_str())
+            .collect();
         loader.reload(&names, &arguments).map_err(Refusal::Failed)?;
         // 3. What can be written was lost with them.
         Return::of(root, journal).write_back(|difference| !is_wanted(plan, difference));
@@ -69,11 +89,19 @@ fn change(
         }
     }
     // 4. What can be written.
-    for target in plan.targets.iter().filter(|target| !plan.is_argument(target)) {
+    for target in plan
+        .targets
+        .iter()
+        .filter(|target| !plan.is_argument(target))
+    {
         if !target.now(root).is_some_and(|now| target.agrees(&now)) {
             root.write(target.path(), &target.to).map_err(|error| {
                 let said = loader.kernel_said();
-                Refusal::Failed(format!("write {} to {}: {error}{said}", target.to, target.path()))
+                Refusal::Failed(format!(
+                    "write {} to {}: {error}{said}",
+                    target.to,
+                    target.path()
+                ))
             })?;
         }
     }
@@ -90,8 +118,10 @@ fn check(root: &Root, target: &Target, loader: &mut Loader<'_>) -> Result<(), Re
     if now.as_deref().is_some_and(|now| target.agrees(now)) {
         return Ok(());
     }
-    let reads =
-        now.map_or_else(|| "cannot be read".to_owned(), |now| format!("reads {}", now.escape_debug()));
+    let reads = now.map_or_else(
+        || "cannot be read".to_owned(),
+        |now| format!("reads {}", now.escape_debug()),
+    );
     let label = target.label();
     let said = loader.kernel_said();
     Err(match (&target.knob, target.turns_on) {
@@ -103,7 +133,10 @@ fn check(root: &Root, target: &Target, loader: &mut Loader<'_>) -> Result<(), Re
             "the kernel does not turn `{feature}` on, which this CPU may lack: {label} was set to {} and {reads}{said}",
             target.to
         )),
-        _ => Refusal::Failed(format!("{label} was set to {}, but {reads}{said}", target.to)),
+        _ => Refusal::Failed(format!(
+            "{label} was set to {}, but {reads}{said}",
+            target.to
+        )),
     })
 }
 
@@ -112,7 +145,12 @@ fn also_changed(root: &Root, plan: &Plan, journal: &Journal) -> Vec<String> {
     let mut changed = Return::of(root, journal).differences();
     changed.retain(|difference| !is_wanted(plan, difference));
     let in_words = |difference: Difference| {
-        format!("{}.{} reads {} with it", difference.module, difference.name, difference.now.escape_debug())
+        format!(
+            "{}.{} reads {} with it",
+            difference.module,
+            difference.name,
+            difference.now.escape_debug()
+        )
     };
     changed.into_iter().map(in_words).collect()
 }
@@ -122,16 +160,26 @@ fn is_wanted(plan: &Plan, difference: &Difference) -> bool {
     plan.targets.iter().any(|target| target.knob == knob)
 }
 
-fn baseline_of(root: &Root, journal: &Journal, known: &mut Option<Baseline>) -> Result<Arguments, String> {
+fn baseline_of(
+    root: &Root,
+    journal: &Journal,
+    known: &mut Option<Baseline>,
+) -> Result<Arguments, String> {
     if let Some(known) = known
         && known.modules == journal.modules
     {
         return Ok(known.arguments.clone());
     }
     let arguments = Return::of(root, journal).reload().map_err(|problems| {
-        format!("loading the modules anew did not bring back what they were: {}", problems.join("; "))
+        format!(
+            "loading the modules anew did not bring back what they were: {}",
+            problems.join("; ")
+        )
     })?;
-    *known = Some(Baseline { modules: journal.modules.clone(), arguments: arguments.clone() });
+    *known = Some(Baseline {
+        modules: journal.modules.clone(),
+        arguments: arguments.clone(),
+    });
     Ok(arguments)
 }
 
@@ -142,13 +190,22 @@ fn modules_before(plan: &Plan) -> Vec<ModuleBefore> {
     let before = |module: &Module| ModuleBefore {
         name: module.name.clone(),
         loaded: module.is_live(),
-        reload: plan.reloaded().iter().any(|reloaded| reloaded.name == module.name),
+        reload: plan
+            .reloaded()
+            .iter()
+            .any(|reloaded| reloaded.name == module.name),
         parameters: module
             .parameters
             .iter()
             .filter_map(|(name, parameter)| {
                 let value = parameter.value.clone()?;
-                Some((name.clone(), ParameterBefore { value, writable: parameter.writable }))
+                Some((
+                    name.clone(),
+                    ParameterBefore {
+                        value,
+                        writable: parameter.writable,
+                    },
+                ))
             })
             .collect(),
     };
@@ -157,9 +214,16 @@ fn modules_before(plan: &Plan) -> Vec<ModuleBefore> {
 
 fn files_before(root: &Root, plan: &Plan) -> Result<Vec<FileBefore>, String> {
     let mut files = Vec::new();
-    for target in plan.targets.iter().filter(|target| !plan.is_argument(target)) {
+    for target in plan
+        .targets
+        .iter()
+        .filter(|target| !plan.is_argument(target))
+    {
         if let Place::Parameter(module, _) = &target.knob
-            && plan.reloaded().iter().any(|reloaded| reloaded.name == *module)
+            && plan
+                .reloaded()
+                .iter()
+                .any(|reloaded| reloaded.name == *module)
         {
             // It comes back with its module.
             continue;
@@ -169,8 +233,13 @@ fn files_before(root: &Root, plan: &Plan) -> Result<Vec<FileBefore>, String> {
             Place::Parameter(..) | Place::File(_) => vec![target.path()],
         };
         for path in paths {
-            let value = root.read(&path).map_err(|error| format!("read {path}: {error}"))?;
-            files.push(FileBefore { value: chosen(&value).to_owned(), path });
+            let value = root
+                .read(&path)
+                .map_err(|error| format!("read {path}: {error}"))?;
+            files.push(FileBefore {
+                value: chosen(&value).to_owned(),
+                path,
+            });
         }
     }
     Ok(files)

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::feature::{FEATURES, Feature};
-use crate::fields::hint;
-use crate::host;
-use crate::name::to_identifier;
+use crate::model::host;
+use crate::model::name::to_identifier;
+use crate::plan::fields::hint;
 
 /// The name of the environment that is the host as it is.
 pub const HOST: &str = "host";
@@ -53,7 +53,11 @@ impl Definition {
 
     /// The host as it is.
     pub fn host() -> Self {
-        Self { name: HOST.to_owned(), description: "the host as it is".to_owned(), ..Self::default() }
+        Self {
+            name: HOST.to_owned(),
+            description: "the host as it is".to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Raises `free`, the number of free hugepages by their size in bytes, to what there is in this environment.
@@ -82,8 +86,13 @@ impl Definition {
             match read_set(option) {
                 Ok((feature, value)) => {
                     names.push(format!("{}_{value}", feature.name));
-                    let twin =
-                        definition.features.insert(feature.name, Placed { value, place: place.clone() });
+                    let twin = definition.features.insert(
+                        feature.name,
+                        Placed {
+                            value,
+                            place: place.clone(),
+                        },
+                    );
                     if twin.is_some() {
                         problems.push(format!("{place}: `{}` is set twice", feature.name));
                     }
@@ -96,7 +105,13 @@ impl Definition {
             match read_param(option) {
                 Ok((key, value)) => {
                     names.push(format!("{}_{}_{value}", key.0, key.1));
-                    let twin = definition.params.insert(key, Placed { value, place: place.clone() });
+                    let twin = definition.params.insert(
+                        key,
+                        Placed {
+                            value,
+                            place: place.clone(),
+                        },
+                    );
                     if twin.is_some() {
                         problems.push(format!("{place}: it is set twice"));
                     }
@@ -105,28 +120,52 @@ impl Definition {
             }
         }
         problems.extend(
-            definition.contradictions().into_iter().map(|(place, problem)| format!("{place}: {problem}")),
+            definition
+                .contradictions()
+                .into_iter()
+                .map(|(place, problem)| format!("{place}: {problem}")),
         );
         definition.name = to_identifier(&names.join("_"));
         definition.description = definition.settings().join(", ");
-        if problems.is_empty() { Ok(definition) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(definition)
+        } else {
+            Err(problems)
+        }
     }
 
     /// Everything that it sets, a line each: two environments with the same lines are the same.
     pub fn settings(&self) -> Vec<String> {
-        let features = self.features.iter().map(|(name, value)| format!("{name}={}", value.value));
-        let params =
-            self.params.iter().map(|((module, name), value)| format!("{module}.{name}={}", value.value));
-        let hugepages = self.hugepages.iter().map(|(&size, pages)| match &pages.value {
-            Pages::Total(count) => format!("{count} hugepages of {}", host::size(size)),
-            Pages::Nodes(nodes) => {
-                let nodes: Vec<String> =
-                    nodes.iter().map(|(node, count)| format!("{count} on node{node}")).collect();
-                format!("hugepages of {}: {}", host::size(size), nodes.join(", "))
-            }
-        });
-        let files = self.files.iter().map(|(path, value)| format!("{path}={}", value.value));
-        features.chain(params).chain(hugepages).chain(files).collect()
+        let features = self
+            .features
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.value));
+        let params = self
+            .params
+            .iter()
+            .map(|((module, name), value)| format!("{module}.{name}={}", value.value));
+        let hugepages = self
+            .hugepages
+            .iter()
+            .map(|(&size, pages)| match &pages.value {
+                Pages::Total(count) => format!("{count} hugepages of {}", host::size(size)),
+                Pages::Nodes(nodes) => {
+                    let nodes: Vec<String> = nodes
+                        .iter()
+                        .map(|(node, count)| format!("{count} on node{node}"))
+                        .collect();
+                    format!("hugepages of {}: {}", host::size(size), nodes.join(", "))
+                }
+            });
+        let files = self
+            .files
+            .iter()
+            .map(|(path, value)| format!("{path}={}", value.value));
+        features
+            .chain(params)
+            .chain(hugepages)
+            .chain(files)
+            .collect()
     }
 
     /// Whether it sets nothing.
@@ -151,9 +190,10 @@ pub fn check_value(value: &str) -> Result<(), String> {
     }
     let wrong = |c: char| !c.is_ascii_graphic() || matches!(c, '"' | '\'' | '\\');
     match value.chars().find(|&c| wrong(c)) {
-        Some(c) => {
-            Err(format!("the value contains `{}`, which a module's parameter cannot", c.escape_debug()))
-        }
+        Some(c) => Err(format!(
+            "the value contains `{}`, which a module's parameter cannot",
+            c.escape_debug()
+        )),
         None => Ok(()),
     }
 }
@@ -176,27 +216,42 @@ pub fn feature(name: &str) -> Result<&'static Feature, String> {
 /// That it is not written so.
 pub fn parameter(text: &str) -> Result<(String, String), String> {
     let is_name = |name: &str| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
     };
     match text.split_once('.') {
         Some((module, name)) if is_name(module) && is_name(name) => {
             Ok((module.replace('-', "_"), name.to_owned()))
         }
-        _ => Err(format!("`{}` is not written as MODULE.PARAMETER", text.escape_debug())),
+        _ => Err(format!(
+            "`{}` is not written as MODULE.PARAMETER",
+            text.escape_debug()
+        )),
     }
 }
 
 fn read_set(option: &str) -> Result<(&'static Feature, String), String> {
-    let (name, text) = option.split_once('=').ok_or("it is not written as FEATURE=VALUE")?;
+    let (name, text) = option
+        .split_once('=')
+        .ok_or("it is not written as FEATURE=VALUE")?;
     let feature = feature(name)?;
     let value = feature.of_text(text);
-    let value = value
-        .ok_or_else(|| format!("`{name}` must be {}, not `{}`", feature.takes(), text.escape_debug()))?;
+    let value = value.ok_or_else(|| {
+        format!(
+            "`{name}` must be {}, not `{}`",
+            feature.takes(),
+            text.escape_debug()
+        )
+    })?;
     Ok((feature, value))
 }
 
 fn read_param(option: &str) -> Result<((String, String), String), String> {
-    let (name, value) = option.split_once('=').ok_or("it is not written as MODULE.PARAMETER=VALUE")?;
+    let (name, value) = option
+        .split_once('=')
+        .ok_or("it is not written as MODULE.PARAMETER=VALUE")?;
     let key = parameter(name)?;
     check_value(value)?;
     Ok((key, value.to_owned()))
@@ -207,24 +262,37 @@ mod tests {
     use super::*;
 
     fn options(sets: &[&str], params: &[&str]) -> Result<Definition, Vec<String>> {
-        let owned = |options: &[&str]| options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>();
+        let owned = |options: &[&str]| {
+            options
+                .iter()
+                .map(|&option| option.to_owned())
+                .collect::<Vec<_>>()
+        };
         Definition::from_options(&owned(sets), &owned(params))
     }
 
     #[test]
     fn an_environment_made_up_on_the_spot_is_named_by_what_it_sets() {
         assert_eq!(options(&["nested=false"], &[]).unwrap().name, "nested_off");
-        assert_eq!(options(&[], &["kvm-intel.ept=N"]).unwrap().name, "kvm_intel_ept_N");
+        assert_eq!(
+            options(&[], &["kvm-intel.ept=N"]).unwrap().name,
+            "kvm_intel_ept_N"
+        );
         let both = options(&["halt_polling=off", "nx_huge_pages=never"], &["kvm.x=-1"]).unwrap();
         assert_eq!(both.name, "halt_polling_0_nx_huge_pages_never_kvm_x__1");
-        assert_eq!(both.settings(), ["halt_polling=0", "nx_huge_pages=never", "kvm.x=-1"]);
+        assert_eq!(
+            both.settings(),
+            ["halt_polling=0", "nx_huge_pages=never", "kvm.x=-1"]
+        );
     }
 
     #[test]
     fn everything_wrong_with_the_options_is_said_at_once() {
-        let problems =
-            options(&["tpd=off", "tdp=maybe", "tdp", "halt_polling=on"], &["ept=N", "kvm.x=a b", "kvm.x="])
-                .unwrap_err();
+        let problems = options(
+            &["tpd=off", "tdp=maybe", "tdp", "halt_polling=on"],
+            &["ept=N", "kvm.x=a b", "kvm.x="],
+        )
+        .unwrap_err();
         let expected = [
             "--set tpd=off: unknown feature `tpd`; did you mean `tdp`?",
             "--set tdp=maybe: `tdp` must be `true` or `false`, not `maybe`",

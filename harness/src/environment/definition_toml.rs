@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::definition::{Definition, HOST, Pages, Placed, check_value, feature, parameter};
-use crate::config::EnvironmentSource;
-use crate::fields::{Fields, Item, quoted, short_enough};
-use crate::host;
-use crate::name;
-use crate::node::{self, Value};
-use crate::problem::Problem;
-use crate::size;
-use crate::source::Source;
+use crate::model::host;
+use crate::model::name;
+use crate::model::size;
+use crate::plan::config::EnvironmentSource;
+use crate::plan::fields::{Fields, Item, quoted, short_enough};
+use crate::plan::node::{self, Value};
+use crate::plan::problem::Problem;
+use crate::plan::source::Source;
 
 /// Reads an environment.
 ///
@@ -41,12 +41,17 @@ impl<'s, 'a> Reader<'s, 'a> {
         let named = fields.take("environment", |item| Some((item.at, item.identifier())));
         let (at, name) = named.unwrap_or_else(|| (0, self.name_of_file().map(Cow::Owned)));
         if name.as_deref() == Some(HOST) {
-            self.source
-                .problem(at, format!("`{HOST}` is the host as it is, and cannot be another environment"));
+            self.source.problem(
+                at,
+                format!("`{HOST}` is the host as it is, and cannot be another environment"),
+            );
         }
         let mut definition = Definition {
             name: name.unwrap_or_default().into_owned(),
-            description: fields.take("description", Item::text).unwrap_or_default().into_owned(),
+            description: fields
+                .take("description", Item::text)
+                .unwrap_or_default()
+                .into_owned(),
             ..Definition::default()
         };
         let mut places = BTreeMap::new();
@@ -66,7 +71,8 @@ impl<'s, 'a> Reader<'s, 'a> {
         }
         fields.finish();
         for (place, problem) in definition.contradictions() {
-            self.source.problem(places.get(&place).copied().unwrap_or_default(), problem);
+            self.source
+                .problem(places.get(&place).copied().unwrap_or_default(), problem);
         }
         Some(definition)
     }
@@ -75,15 +81,21 @@ impl<'s, 'a> Reader<'s, 'a> {
         let stem = self.source.path.file_stem()?.to_string_lossy();
         if !name::is_identifier(&stem) {
             let better = name::to_identifier(&stem);
-            let message =
-                format!("the file's name is no identifier; rename it, or say `environment = \"{better}\"`");
+            let message = format!(
+                "the file's name is no identifier; rename it, or say `environment = \"{better}\"`"
+            );
             self.source.problem(0, message);
             return None;
         }
         short_enough(self.source, 0, stem.into_owned())
     }
 
-    fn features(&self, item: Item<'s, 'a>, definition: &mut Definition, places: &mut Places<String>) {
+    fn features(
+        &self,
+        item: Item<'s, 'a>,
+        definition: &mut Definition,
+        places: &mut Places<String>,
+    ) {
         for (name, at, item) in item.fields().into_iter().flat_map(Fields::entries) {
             let feature = match feature(&name) {
                 Ok(feature) => feature,
@@ -95,13 +107,15 @@ impl<'s, 'a> Reader<'s, 'a> {
             let value = match &item.value {
                 Value::Boolean(on) => feature.of_bool(*on),
                 Value::String(word) => feature.of_word(word),
-                Value::Integer(number) => {
-                    u32::try_from(*number).ok().and_then(|number| feature.of_number(number))
-                }
+                Value::Integer(number) => u32::try_from(*number)
+                    .ok()
+                    .and_then(|number| feature.of_number(number)),
                 _ => None,
             };
             if let Some(value) = value.or_else(|| item.wrong(&feature.takes())) {
-                definition.features.insert(feature.name, self.placed(at, value, places));
+                definition
+                    .features
+                    .insert(feature.name, self.placed(at, value, places));
             }
         }
     }
@@ -109,17 +123,28 @@ impl<'s, 'a> Reader<'s, 'a> {
     fn params(&self, item: Item<'s, 'a>, definition: &mut Definition, places: &mut Places<String>) {
         for (name, at, item) in item.fields().into_iter().flat_map(Fields::entries) {
             let key = parameter(&name).map_err(|problem| {
-                self.source.problem(at, format!("{problem}, in quotation marks"));
+                self.source
+                    .problem(at, format!("{problem}, in quotation marks"));
             });
             if let (Ok(key), Some(value)) = (key, self.value(item, "Y", "N"))
-                && definition.params.insert(key, self.placed(at, value, places)).is_some()
+                && definition
+                    .params
+                    .insert(key, self.placed(at, value, places))
+                    .is_some()
             {
-                self.source.problem(at, format!("{} is set twice", quoted(&name)));
+                self.source
+                    .problem(at, format!("{} is set twice", quoted(&name)));
             }
         }
     }
 
-    fn files(&self, item: Item<'s, 'a>, key: &str, definition: &mut Definition, places: &mut Places<String>) {
+    fn files(
+        &self,
+        item: Item<'s, 'a>,
+        key: &str,
+        definition: &mut Definition,
+        places: &mut Places<String>,
+    ) {
         for (name, at, item) in item.fields().into_iter().flat_map(Fields::entries) {
             let path = match key {
                 "sysctls" => sysctl_path(&name),
@@ -127,9 +152,13 @@ impl<'s, 'a> Reader<'s, 'a> {
             };
             let path = path.map_err(|problem| self.source.problem(at, problem));
             if let (Ok(path), Some(value)) = (path, self.value(item, "1", "0"))
-                && definition.files.insert(path, self.placed(at, value, places)).is_some()
+                && definition
+                    .files
+                    .insert(path, self.placed(at, value, places))
+                    .is_some()
             {
-                self.source.problem(at, format!("{} is set twice", quoted(&name)));
+                self.source
+                    .problem(at, format!("{} is set twice", quoted(&name)));
             }
         }
     }
@@ -144,7 +173,9 @@ impl<'s, 'a> Reader<'s, 'a> {
             Value::String(_) => item.text()?.into_owned(),
             _ => return item.wrong("a string, a whole number, `true` or `false`"),
         };
-        check_value(&value).map_err(|problem| self.source.problem(at, problem)).ok()?;
+        check_value(&value)
+            .map_err(|problem| self.source.problem(at, problem))
+            .ok()?;
         Some(value)
     }
 
@@ -162,8 +193,8 @@ impl<'s, 'a> Reader<'s, 'a> {
             let pages = match &item.value {
                 Value::Table(_) => {
                     let entries = item.fields().into_iter().flat_map(Fields::entries);
-                    let nodes =
-                        entries.filter_map(|(name, at, item)| Some((self.node(&name, at)?, count(item)?)));
+                    let nodes = entries
+                        .filter_map(|(name, at, item)| Some((self.node(&name, at)?, count(item)?)));
                     Some(Pages::Nodes(nodes.collect()))
                 }
                 Value::Integer(_) => count(item).map(Pages::Total),
@@ -172,18 +203,32 @@ impl<'s, 'a> Reader<'s, 'a> {
             if let Some(pages) = pages
                 && definition
                     .hugepages
-                    .insert(bytes, Placed { value: pages, place: self.place(at) })
+                    .insert(
+                        bytes,
+                        Placed {
+                            value: pages,
+                            place: self.place(at),
+                        },
+                    )
                     .is_some()
             {
-                self.source.problem(at, format!("hugepages of {} are set twice", host::size(bytes)));
+                self.source.problem(
+                    at,
+                    format!("hugepages of {} are set twice", host::size(bytes)),
+                );
             }
         }
     }
 
     fn node(&self, name: &str, at: usize) -> Option<u32> {
-        let number = name.strip_prefix("node").and_then(|number| number.parse().ok());
+        let number = name
+            .strip_prefix("node")
+            .and_then(|number| number.parse().ok());
         if number.is_none() {
-            self.source.problem(at, format!("a NUMA node is written as `node0`, not {}", quoted(name)));
+            self.source.problem(
+                at,
+                format!("a NUMA node is written as `node0`, not {}", quoted(name)),
+            );
         }
         number
     }
@@ -208,9 +253,14 @@ fn sysctl_path(name: &str) -> Result<String, String> {
         '/' => '.',
         c => c,
     };
-    let dots_separate = name.find(['.', '/']).is_some_and(|first| name[first..].starts_with('.'));
-    let path: Cow<'_, str> =
-        if dots_separate { name.chars().map(swap).collect::<String>().into() } else { name.into() };
+    let dots_separate = name
+        .find(['.', '/'])
+        .is_some_and(|first| name[first..].starts_with('.'));
+    let path: Cow<'_, str> = if dots_separate {
+        name.chars().map(swap).collect::<String>().into()
+    } else {
+        name.into()
+    };
     if !is_path(&path) {
         return Err(format!(
             "{} is not the name of a sysctl, such as \"kernel.numa_balancing\"",
@@ -225,7 +275,10 @@ fn sysctl_path(name: &str) -> Result<String, String> {
 
 fn sysfs_path(name: &str) -> Result<String, String> {
     let Some(path) = name.strip_prefix("/sys/").filter(|path| is_path(path)) else {
-        return Err(format!("{} is not the path of a file under /sys", quoted(name)));
+        return Err(format!(
+            "{} is not the path of a file under /sys",
+            quoted(name)
+        ));
     };
     if path.starts_with("module/") && path.contains("/parameters/") {
         return Err("a module's parameter is set with `params`".to_owned());
@@ -247,7 +300,10 @@ mod tests {
     use crate::environment::feature::TRANSPARENT_HUGE_PAGES;
 
     fn read_text(text: &str) -> Result<Definition, Vec<String>> {
-        let file = EnvironmentSource { path: "environments/shadow.toml".into(), text: text.to_owned() };
+        let file = EnvironmentSource {
+            path: "environments/shadow.toml".into(),
+            text: text.to_owned(),
+        };
         read(&file).map_err(|problems| problems.iter().map(ToString::to_string).collect())
     }
 
@@ -279,7 +335,10 @@ sysfs = { "/sys/kernel/mm/ksm/run" = "0" }
             "/sys/kernel/mm/ksm/run=0",
         ];
         assert_eq!(definition.settings(), expected);
-        assert_eq!(definition.hugepages[&(2 << 20)].place, "environments/shadow.toml:5:15");
+        assert_eq!(
+            definition.hugepages[&(2 << 20)].place,
+            "environments/shadow.toml:5:15"
+        );
     }
 
     #[test]
@@ -301,7 +360,9 @@ sysfs = { "/sys/../etc/passwd" = 1, "/etc/passwd" = 1, "/sys/module/kvm/paramete
             format!("{place}:2:1: unknown key `descripton`; did you mean `description`?"),
             format!("{place}:3:14: unknown feature `tpd`; did you mean `tdp`?"),
             format!("{place}:3:33: `tdp` must be `true` or `false`, not \"off\""),
-            format!("{place}:3:55: `halt_polling` must be a number, or `false` for 0, not a boolean"),
+            format!(
+                "{place}:3:55: `halt_polling` must be a number, or `false` for 0, not a boolean"
+            ),
             format!("{place}:4:12: `ept` is not written as MODULE.PARAMETER, in quotation marks"),
             format!("{place}:4:33: the value contains ` `, which a module's parameter cannot"),
             format!(
@@ -316,7 +377,9 @@ sysfs = { "/sys/../etc/passwd" = 1, "/etc/passwd" = 1, "/sys/module/kvm/paramete
             format!("{place}:5:32: `2M` must be a whole number from 1 to 4294967295, not 0"),
             format!("{place}:5:44: a NUMA node is written as `node0`, not \"zero\""),
             format!("{place}:6:13: the number of hugepages is set with `hugepages`"),
-            format!("{place}:6:36: \"../x\" is not the name of a sysctl, such as \"kernel.numa_balancing\""),
+            format!(
+                "{place}:6:36: \"../x\" is not the name of a sysctl, such as \"kernel.numa_balancing\""
+            ),
             format!("{place}:7:11: \"/sys/../etc/passwd\" is not the path of a file under /sys"),
             format!("{place}:7:37: \"/etc/passwd\" is not the path of a file under /sys"),
             format!("{place}:7:56: a module's parameter is set with `params`"),
@@ -331,6 +394,10 @@ sysfs = { "/sys/../etc/passwd" = 1, "/etc/passwd" = 1, "/sys/module/kvm/paramete
         );
         let problems = read_text(&text).unwrap_err();
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].starts_with("environments/shadow.toml:2:11: "), "{}", problems[0]);
+        assert!(
+            problems[0].starts_with("environments/shadow.toml:2:11: "),
+            "{}",
+            problems[0]
+        );
     }
 }

@@ -31,7 +31,12 @@ impl Permissions {
     pub fn read(root: &Root) -> Option<Self> {
         let metadata = fs::metadata(root.path(PATH)).ok()?;
         let (mode, owner, group) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
-        Some(Self { mode, owner, group, acl: read_acl(root) })
+        Some(Self {
+            mode,
+            owner,
+            group,
+            acl: read_acl(root),
+        })
     }
 
     /// Gives them back to a device that was made anew, if it has others.
@@ -66,7 +71,11 @@ impl Permissions {
             self.owner,
             self.group,
             self.mode,
-            if self.acl.is_some() { " and an access control list (setfacl)" } else { "" },
+            if self.acl.is_some() {
+                " and an access control list (setfacl)"
+            } else {
+                ""
+            },
             error.unwrap_or_default()
         ))
     }
@@ -86,6 +95,10 @@ fn settle(root: &Root) {
         && let Some(udevadm) = root.program("udevadm")
     {
         // Whatever comes of it, the permissions are read back.
-        drop(program::run(&udevadm, &["settle", "--timeout=10"], root.program_time));
+        drop(program::run(
+            &udevadm,
+            &["settle", "--timeout=10"],
+            root.program_time,
+        ));
     }
 }

@@ -69,27 +69,72 @@ use Knob::{Always, Boot, File, None as No, Parameter};
 /// `nx_huge_pages` reads back as a bool, but for `never` (`get_nx_huge_pages` in `arch/x86/kvm/mmu/mmu.c`). `off` and
 /// `on` stand for the booleans here and below.
 const NX_HUGE_PAGES: &[Word] = &[
-    Word { name: "off", write: "off", reads: &["N"] },
-    Word { name: "force", write: "force", reads: &["Y"] },
-    Word { name: "on", write: "force", reads: &["Y"] },
-    Word { name: "auto", write: "auto", reads: &["Y", "N"] },
-    Word { name: "never", write: "never", reads: &["never"] },
+    Word {
+        name: "off",
+        write: "off",
+        reads: &["N"],
+    },
+    Word {
+        name: "force",
+        write: "force",
+        reads: &["Y"],
+    },
+    Word {
+        name: "on",
+        write: "force",
+        reads: &["Y"],
+    },
+    Word {
+        name: "auto",
+        write: "auto",
+        reads: &["Y", "N"],
+    },
+    Word {
+        name: "never",
+        write: "never",
+        reads: &["never"],
+    },
 ];
 
 /// Documentation/admin-guide/mm/transhuge.rst
 const HUGE_PAGES: &[Word] = &[
-    Word { name: "always", write: "always", reads: &["always"] },
-    Word { name: "on", write: "always", reads: &["always"] },
-    Word { name: "madvise", write: "madvise", reads: &["madvise"] },
-    Word { name: "never", write: "never", reads: &["never"] },
-    Word { name: "off", write: "never", reads: &["never"] },
+    Word {
+        name: "always",
+        write: "always",
+        reads: &["always"],
+    },
+    Word {
+        name: "on",
+        write: "always",
+        reads: &["always"],
+    },
+    Word {
+        name: "madvise",
+        write: "madvise",
+        reads: &["madvise"],
+    },
+    Word {
+        name: "never",
+        write: "never",
+        reads: &["never"],
+    },
+    Word {
+        name: "off",
+        write: "never",
+        reads: &["never"],
+    },
 ];
 
 /// Where the kernel keeps whether memory is backed by transparent huge pages.
 pub const TRANSPARENT_HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
 /// One and the same knob everywhere.
-const fn everywhere(name: &'static str, meaning: &'static str, values: Values, knob: Knob) -> Feature {
+const fn everywhere(
+    name: &'static str,
+    meaning: &'static str,
+    values: Values,
+    knob: Knob,
+) -> Feature {
     Feature {
         name,
         meaning,
@@ -106,12 +151,21 @@ const fn everywhere(name: &'static str, meaning: &'static str, values: Values, k
 
 /// A feature of x86 alone.
 const fn x86(name: &'static str, meaning: &'static str, intel: Knob, amd: Knob) -> Feature {
-    Feature { intel, amd, ..everywhere(name, meaning, Values::Switch, No) }
+    Feature {
+        intel,
+        amd,
+        ..everywhere(name, meaning, Values::Switch, No)
+    }
 }
 
 /// The same parameter of `kvm` for all of x86.
 const fn common(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
-    x86(name, meaning, Parameter("kvm", parameter), Parameter("kvm", parameter))
+    x86(
+        name,
+        meaning,
+        Parameter("kvm", parameter),
+        Parameter("kvm", parameter),
+    )
 }
 
 const fn intel(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
@@ -132,13 +186,23 @@ pub const FEATURES: &[Feature] = &[
         s390: Always,
         riscv: Always,
         loongarch: Always,
-        ..x86("tdp", "two-dimensional paging", Parameter("kvm_intel", "ept"), Parameter("kvm_amd", "npt"))
+        ..x86(
+            "tdp",
+            "two-dimensional paging",
+            Parameter("kvm_intel", "ept"),
+            Parameter("kvm_amd", "npt"),
+        )
     },
     Feature {
         arm: Boot("kvm-arm.mode=nested"),
         s390: Parameter("kvm", "nested"),
         power: Parameter("kvm_hv", "nested"),
-        ..x86("nested", "VMs inside VMs", Parameter("kvm_intel", "nested"), Parameter("kvm_amd", "nested"))
+        ..x86(
+            "nested",
+            "VMs inside VMs",
+            Parameter("kvm_intel", "nested"),
+            Parameter("kvm_amd", "nested"),
+        )
     },
     x86(
         "apicv",
@@ -163,19 +227,48 @@ pub const FEATURES: &[Feature] = &[
     intel("vpid", "tagged TLB entries", "vpid"),
     intel("flexpriority", "TPR shadowing", "flexpriority"),
     amd("vgif", "virtual global interrupt flag", "vgif"),
-    x86("vnmi", "virtual NMIs", Parameter("kvm_intel", "vnmi"), Parameter("kvm_amd", "vnmi")),
+    x86(
+        "vnmi",
+        "virtual NMIs",
+        Parameter("kvm_intel", "vnmi"),
+        Parameter("kvm_amd", "vnmi"),
+    ),
     amd("vls", "virtual VMLOAD and VMSAVE", "vls"),
     amd("lbrv", "virtual last-branch records", "lbrv"),
-    common("tdp_mmu", "the MMU for two-dimensional paging alone", "tdp_mmu"),
-    common("mmio_caching", "MMIO remembered in page tables", "mmio_caching"),
+    common(
+        "tdp_mmu",
+        "the MMU for two-dimensional paging alone",
+        "tdp_mmu",
+    ),
+    common(
+        "mmio_caching",
+        "MMIO remembered in page tables",
+        "mmio_caching",
+    ),
     common("pmu", "performance counters for guests", "enable_pmu"),
-    common("vmware_backdoor", "VMware's I/O port", "enable_vmware_backdoor"),
-    common("eager_page_split", "huge pages split ahead of dirty logging", "eager_page_split"),
-    common("emulation_prefix", "instructions emulated when prefixed", "force_emulation_prefix"),
+    common(
+        "vmware_backdoor",
+        "VMware's I/O port",
+        "enable_vmware_backdoor",
+    ),
+    common(
+        "eager_page_split",
+        "huge pages split ahead of dirty logging",
+        "eager_page_split",
+    ),
+    common(
+        "emulation_prefix",
+        "instructions emulated when prefixed",
+        "force_emulation_prefix",
+    ),
     common("ignore_msrs", "unknown MSRs ignored", "ignore_msrs"),
     Feature {
         values: Values::Words(NX_HUGE_PAGES),
-        ..common("nx_huge_pages", "huge pages not executable", "nx_huge_pages")
+        ..common(
+            "nx_huge_pages",
+            "huge pages not executable",
+            "nx_huge_pages",
+        )
     },
     everywhere(
         "halt_polling",
@@ -234,8 +327,13 @@ impl Feature {
 
     /// What a word means for it.
     pub fn of_word(&self, name: &str) -> Option<String> {
-        let Values::Words(words) = self.values else { return None };
-        words.iter().any(|word| word.name == name).then(|| name.to_owned())
+        let Values::Words(words) = self.values else {
+            return None;
+        };
+        words
+            .iter()
+            .any(|word| word.name == name)
+            .then(|| name.to_owned())
     }
 
     /// What the text of an option of the command line means for it.
@@ -246,7 +344,9 @@ impl Feature {
             _ => value::switch(text),
         };
         let number = || self.of_number(text.parse().ok()?);
-        self.of_word(text).or_else(number).or_else(|| self.of_bool(on?))
+        self.of_word(text)
+            .or_else(number)
+            .or_else(|| self.of_bool(on?))
     }
 
     /// What it takes, in words that follow "must be".
@@ -255,7 +355,10 @@ impl Feature {
             Values::Switch => "`true` or `false`".to_owned(),
             Values::Number => "a number, or `false` for 0".to_owned(),
             Values::Words(words) => {
-                let names: Vec<String> = words.iter().map(|word| format!("\"{}\"", word.name)).collect();
+                let names: Vec<String> = words
+                    .iter()
+                    .map(|word| format!("\"{}\"", word.name))
+                    .collect();
                 format!("one of {}", names.join(", "))
             }
         }
@@ -283,11 +386,22 @@ pub fn markdown() -> String {
         let values = match feature.values {
             Values::Switch => "on, off".to_owned(),
             Values::Number => "a number, off".to_owned(),
-            Values::Words(words) => words.iter().map(|word| word.name).collect::<Vec<_>>().join(", "),
+            Values::Words(words) => words
+                .iter()
+                .map(|word| word.name)
+                .collect::<Vec<_>>()
+                .join(", "),
         };
-        let knobs: Vec<String> =
-            Vendor::KNOWN.iter().map(|&vendor| feature.knob(vendor).describe()).collect();
-        let row = format!("| `{}`: {} | {values} | {} |\n", feature.name, feature.meaning, knobs.join(" | "));
+        let knobs: Vec<String> = Vendor::KNOWN
+            .iter()
+            .map(|&vendor| feature.knob(vendor).describe())
+            .collect();
+        let row = format!(
+            "| `{}`: {} | {values} | {} |\n",
+            feature.name,
+            feature.meaning,
+            knobs.join(" | ")
+        );
         table.push_str(&row);
     }
     table
@@ -304,12 +418,17 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), FEATURES.len());
         for feature in FEATURES {
-            assert!(Vendor::KNOWN.iter().any(|&vendor| feature.knob(vendor) != No), "{}", feature.name);
+            assert!(
+                Vendor::KNOWN
+                    .iter()
+                    .any(|&vendor| feature.knob(vendor) != No),
+                "{}",
+                feature.name
+            );
         }
         assert_eq!(markdown().lines().count(), FEATURES.len() + 2);
-        assert!(
-            markdown()
-                .contains("| `kvm_intel.ept` | `kvm_amd.npt` | always | always | – | always | always |")
-        );
+        assert!(markdown().contains(
+            "| `kvm_intel.ept` | `kvm_amd.npt` | always | always | – | always | always |"
+        ));
     }
 }

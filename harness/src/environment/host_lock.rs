@@ -47,8 +47,16 @@ impl HostLock {
     /// The lock of the host whose files are under `root`.
     pub fn new(root: Root) -> Self {
         let place = Place::find(&root);
-        let is_inside = place.open(HOST).ok().flatten().is_some_and(|host| is_held_by_an_ancestor(&host));
-        Self { root, place: Mutex::new(place), is_inside }
+        let is_inside = place
+            .open(HOST)
+            .ok()
+            .flatten()
+            .is_some_and(|host| is_held_by_an_ancestor(&host));
+        Self {
+            root,
+            place: Mutex::new(place),
+            is_inside,
+        }
     }
 
     /// What the user should know of it: whom it does not see.
@@ -68,22 +76,34 @@ impl HostLock {
     ///
     /// # Errors
     /// A lock file cannot be used. `None` if the wait was broken off.
-    pub fn take(&self, how: Use, wait: &mut dyn FnMut(&str) -> ControlFlow<()>) -> io::Result<Option<Held>> {
+    pub fn take(
+        &self,
+        how: Use,
+        wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> io::Result<Option<Held>> {
         if self.is_inside {
             return Ok(Some(Held::default()));
         }
-        let Some((turnstile, host)) = self.open()? else { return Ok(Some(Held::default())) };
+        let Some((turnstile, host)) = self.open()? else {
+            return Ok(Some(Held::default()));
+        };
         let operation = match how {
             Use::Shared => FlockOperation::NonBlockingLockShared,
             Use::Alone => FlockOperation::NonBlockingLockExclusive,
         };
         let for_one = |who: &str| format!("waiting for {who}: it needs this host alone");
-        let for_others = |who: &str| format!("waiting to have this host alone: tests of {who} still run");
+        let for_others =
+            |who: &str| format!("waiting to have this host alone: tests of {who} still run");
         let passed = lock(&turnstile, operation, for_one, wait)?;
-        let taken = passed.map(|()| lock(&host, operation, for_others, wait)).transpose()?.flatten();
+        let taken = passed
+            .map(|()| lock(&host, operation, for_others, wait))
+            .transpose()?
+            .flatten();
         Ok(taken.map(|()| match how {
             Use::Shared => Held { _files: vec![host] },
-            Use::Alone => Held { _files: vec![host, turnstile] },
+            Use::Alone => Held {
+                _files: vec![host, turnstile],
+            },
         }))
     }
 
@@ -105,5 +125,6 @@ fn is_held_by_an_ancestor(host: &File) -> bool {
         flock(host, FlockOperation::Unlock).ok();
         return false;
     }
-    host.metadata().is_ok_and(|host| holders(&host).iter().any(|holder| is_ancestor(holder.pid)))
+    host.metadata()
+        .is_ok_and(|host| holders(&host).iter().any(|holder| is_ancestor(holder.pid)))
 }

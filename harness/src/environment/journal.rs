@@ -117,12 +117,14 @@ impl Journal {
             )
         };
         // The version first: the rest of a newer one may have any form.
-        let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| not_understood(&format!("is damaged ({error})")))?;
+        let value: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|error| not_understood(&format!("is damaged ({error})")))?;
         match value.get("version").and_then(serde_json::Value::as_u64) {
             Some(VERSION) => {}
             Some(version) if version > VERSION => {
-                return Err(not_understood(&format!("is from a newer kvm-tests (version {version})")));
+                return Err(not_understood(&format!(
+                    "is from a newer kvm-tests (version {version})"
+                )));
             }
             _ => return Err(not_understood("is damaged (no version that was ever used)")),
         }
@@ -142,7 +144,12 @@ impl Journal {
     pub fn save(&self, root: &Root) -> io::Result<()> {
         let directory = directory(root)?;
         let (path, new) = (path(root), directory.join("journal.new"));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
         file.write_all(&serde_json::to_vec_pretty(self)?)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;
@@ -166,7 +173,11 @@ impl Journal {
 /// If it cannot be made, or somebody else could write into it.
 pub fn directory(root: &Root) -> io::Result<PathBuf> {
     let directory = root.path(DIRECTORY);
-    match DirBuilder::new().mode(0o755).recursive(!root.is_host()).create(&directory) {
+    match DirBuilder::new()
+        .mode(0o755)
+        .recursive(!root.is_host())
+        .create(&directory)
+    {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
@@ -175,7 +186,9 @@ pub fn directory(root: &Root) -> io::Result<PathBuf> {
         || metadata.uid() != rustix::process::geteuid().as_raw()
         || metadata.mode() & 0o022 != 0
     {
-        return Err(io::Error::other("it is not a directory that only its owner, this user, can write into"));
+        return Err(io::Error::other(
+            "it is not a directory that only its owner, this user, can write into",
+        ));
     }
     if metadata.mode() & 0o055 != 0o055 {
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
@@ -189,5 +202,6 @@ pub fn path(root: &Root) -> PathBuf {
 }
 
 fn boot(root: &Root) -> String {
-    root.read("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+    root.read("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
 }

@@ -24,7 +24,10 @@ pub struct Loader<'a> {
 impl<'a> Loader<'a> {
     /// One for this host.
     pub fn new(root: &'a Root) -> Self {
-        Self { root, log: KernelLog::from_now_on(root) }
+        Self {
+            root,
+            log: KernelLog::from_now_on(root),
+        }
     }
 
     /// What the kernel has said of late, as the end of a sentence: since this was last asked, or since the modules were
@@ -49,10 +52,13 @@ impl<'a> Loader<'a> {
             }
         }
         self.unload(modules)?;
-        self.load(modules, arguments).map_err(|failure| match failure {
-            Failure::LoadedAlready(name) => format!("something else keeps loading {name} first"),
-            Failure::Other(reason) => reason,
-        })
+        self.load(modules, arguments)
+            .map_err(|failure| match failure {
+                Failure::LoadedAlready(name) => {
+                    format!("something else keeps loading {name} first")
+                }
+                Failure::Other(reason) => reason,
+            })
     }
 
     /// Unloads those of the modules that are loaded, the last first.
@@ -72,7 +78,9 @@ impl<'a> Loader<'a> {
             let module = Module::of_sysfs(self.root, name);
             match module.presence {
                 Presence::Available | Presence::Absent => return Ok(()),
-                Presence::BuiltIn => return Err(format!("{name} is built in, and cannot be unloaded")),
+                Presence::BuiltIn => {
+                    return Err(format!("{name} is built in, and cannot be unloaded"));
+                }
                 Presence::Loaded { .. } => {}
             }
             let used = in_use(self.root, std::slice::from_ref(&module));
@@ -108,8 +116,9 @@ impl<'a> Loader<'a> {
                     return Err(Failure::LoadedAlready((*name).to_owned()));
                 }
                 failure => {
-                    let failure = failure
-                        .unwrap_or_else(|| "it says that it did, but the module is not there".to_owned());
+                    let failure = failure.unwrap_or_else(|| {
+                        "it says that it did, but the module is not there".to_owned()
+                    });
                     let arguments = command[1..].join(" ");
                     return Err(Failure::Other(format!(
                         "modprobe {arguments}: {failure}{}",
@@ -122,9 +131,15 @@ impl<'a> Loader<'a> {
     }
 
     /// Runs a program; how it failed, if it did.
-    fn run<S: AsRef<std::ffi::OsStr>>(&self, name: &str, args: &[S]) -> Result<Option<String>, String> {
-        let program =
-            self.root.program(name).ok_or_else(|| format!("there is no {name} in PATH: install kmod"))?;
+    fn run<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        name: &str,
+        args: &[S],
+    ) -> Result<Option<String>, String> {
+        let program = self
+            .root
+            .program(name)
+            .ok_or_else(|| format!("there is no {name} in PATH: install kmod"))?;
         let ended = program::run(&program, args, self.root.program_time)
             .map_err(|error| format!("run {}: {error}", program.display()))?;
         Ok((!ended.success()).then(|| ended.complaint(self.root.program_time)))

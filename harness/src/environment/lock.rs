@@ -64,14 +64,23 @@ impl Gate {
         mut wait: impl FnMut(&str) -> ControlFlow<()>,
     ) -> io::Result<Option<Self>> {
         let path = directory.join(GATE);
-        let options =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .clone();
         let mut file = options.open(path)?;
         while !try_lock(&file, FlockOperation::NonBlockingLockExclusive)? {
             let mut who = String::new();
             file.rewind()?;
             file.read_to_string(&mut who)?;
-            if wait(&format!("waiting for {who}, which changes or restores this host")).is_break() {
+            if wait(&format!(
+                "waiting for {who}, which changes or restores this host"
+            ))
+            .is_break()
+            {
                 return Ok(None);
             }
             thread::sleep(POLL);
@@ -79,7 +88,10 @@ impl Gate {
         file.set_len(0)?;
         file.rewind()?;
         write!(file, "{}", this_process().at_length())?;
-        Ok(Some(Self { directory: directory.to_owned(), _file: file }))
+        Ok(Some(Self {
+            directory: directory.to_owned(),
+            _file: file,
+        }))
     }
 
     /// Everybody who uses an environment now.
@@ -90,8 +102,14 @@ impl Gate {
         let mut others = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(pid) = name.strip_prefix(USE).and_then(|name| name.split('-').next()?.parse().ok())
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let Some(pid) = name
+                .strip_prefix(USE)
+                .and_then(|name| name.split('-').next()?.parse().ok())
             else {
                 continue;
             };
@@ -104,8 +122,14 @@ impl Gate {
             let mut text = String::new();
             file.read_to_string(&mut text)?;
             let (command, environment) = text.split_once('\n').unwrap_or_default();
-            let process = Process { pid, command: command.to_owned() };
-            others.push(Other { process, environment: environment.to_owned() });
+            let process = Process {
+                pid,
+                command: command.to_owned(),
+            };
+            others.push(Other {
+                process,
+                environment: environment.to_owned(),
+            });
         }
         others.sort_by_key(|other| other.process.pid);
         Ok(others)
@@ -120,7 +144,13 @@ impl Gate {
         let mut number = 0;
         let (path, mut file) = loop {
             let path = self.directory.join(format!("{USE}{pid}-{number}"));
-            match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
+            match OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)
+            {
                 Ok(file) => break (path, file),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 Err(error) => return Err(error),
@@ -142,9 +172,16 @@ impl Gate {
 
 /// Those who use an environment, or stand in the gate: for everybody to see, also without the right to enter.
 pub fn users(root: &Root) -> Vec<Process> {
-    let entries = fs::read_dir(root.path(DIRECTORY)).into_iter().flatten().flatten();
+    let entries = fs::read_dir(root.path(DIRECTORY))
+        .into_iter()
+        .flatten()
+        .flatten();
     let is_lock = |entry: &fs::DirEntry| {
-        entry.file_name() == GATE || entry.file_name().as_encoded_bytes().starts_with(USE.as_bytes())
+        entry.file_name() == GATE
+            || entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(USE.as_bytes())
     };
     let mut users: Vec<Process> = entries
         .filter(is_lock)
@@ -173,7 +210,10 @@ mod tests {
         fs::write(directory.path().join("use-1-0"), "dead\nb").unwrap();
         let used = gate.register("a\nb").unwrap();
         let others = gate.others().unwrap();
-        assert_eq!((others.len(), others[0].process.pid), (1, std::process::id()));
+        assert_eq!(
+            (others.len(), others[0].process.pid),
+            (1, std::process::id())
+        );
         assert_eq!(others[0].environment, "a\nb");
         gate.unregister(used).unwrap();
         assert_eq!(gate.others().unwrap(), []);
@@ -189,7 +229,10 @@ mod tests {
             ControlFlow::Break(())
         });
         assert!(second.unwrap().is_none());
-        assert!(said.contains(&format!("pid {}", std::process::id())), "{said}");
+        assert!(
+            said.contains(&format!("pid {}", std::process::id())),
+            "{said}"
+        );
         drop(gate);
     }
 }

@@ -53,8 +53,13 @@ impl Place {
             return Self::EveryUsers(directory);
         }
         let of_every_user = root.path(journal::DIRECTORY);
-        let is_roots = fs::symlink_metadata(&of_every_user).is_ok_and(|found| is_only_of(&found, 0));
-        if is_roots && NAMES.iter().all(|name| access(of_every_user.join(name), Access::READ_OK).is_ok()) {
+        let is_roots =
+            fs::symlink_metadata(&of_every_user).is_ok_and(|found| is_only_of(&found, 0));
+        if is_roots
+            && NAMES
+                .iter()
+                .all(|name| access(of_every_user.join(name), Access::READ_OK).is_ok())
+        {
             return Self::EveryUsers(of_every_user);
         }
         let uid = geteuid().as_raw();
@@ -84,7 +89,9 @@ impl Place {
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options
+        .read(true)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     options
 }
 
@@ -93,8 +100,12 @@ fn options() -> OpenOptions {
 fn make(directory: &Path, for_users_of_kvm: Option<&Root>) -> io::Result<()> {
     let device = for_users_of_kvm.and_then(|root| fs::metadata(root.path("/dev/kvm")).ok());
     for name in NAMES {
-        let file =
-            options().write(true).create(true).truncate(false).mode(0o600).open(directory.join(name))?;
+        let file = options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(directory.join(name))?;
         if let Some(device) = &device {
             // Where this is not possible, other users make do with their own.
             drop(fchown(&file, None, Some(device.gid())));
@@ -150,12 +161,22 @@ pub fn try_lock(file: &File, operation: FlockOperation) -> io::Result<bool> {
 /// Who holds a lock on a file, as far as they can be seen: those of this PID namespace and below (proc_locks(5)).
 pub fn holders(file: &Metadata) -> Vec<Process> {
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let place = format!("{:02x}:{:02x}:{}", major(file.dev()), minor(file.dev()), file.ino());
-    let mut pids: Vec<u32> = locks.lines().filter_map(|line| holder(line, &place)).collect();
+    let place = format!(
+        "{:02x}:{:02x}:{}",
+        major(file.dev()),
+        minor(file.dev()),
+        file.ino()
+    );
+    let mut pids: Vec<u32> = locks
+        .lines()
+        .filter_map(|line| holder(line, &place))
+        .collect();
     pids.sort_unstable();
     pids.dedup();
     let root = Root::at(Path::new("/"), "");
-    pids.into_iter().map(|pid| Process::of_pid(&root, pid)).collect()
+    pids.into_iter()
+        .map(|pid| Process::of_pid(&root, pid))
+        .collect()
 }
 
 /// `1: FLOCK  ADVISORY  WRITE 1234 08:02:1311 0 EOF`; one who waits has `->` before the kind.
@@ -169,7 +190,11 @@ fn holder(line: &str, place: &str) -> Option<u32> {
 
 /// Several processes in words, with the times when they were started.
 pub fn list(processes: &[Process]) -> String {
-    processes.iter().map(Process::at_length).collect::<Vec<_>>().join(", ")
+    processes
+        .iter()
+        .map(Process::at_length)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn is_only_of(directory: &Metadata, uid: u32) -> bool {
@@ -184,9 +209,9 @@ fn make_own(directory: &Path, uid: u32) -> io::Result<()> {
     // In a directory that everybody may write into, somebody else may have been there first, also with a link.
     match is_only_of(&fs::symlink_metadata(directory)?, uid) {
         true => Ok(()),
-        false => {
-            Err(io::Error::other("it is not a directory that only its owner, this user, can write into"))
-        }
+        false => Err(io::Error::other(
+            "it is not a directory that only its owner, this user, can write into",
+        )),
     }
 }
 
@@ -200,7 +225,10 @@ mod tests {
         let file = File::create(directory.path().join("lock")).unwrap();
         assert_eq!(holders(&file.metadata().unwrap()), []);
         assert!(try_lock(&file, FlockOperation::NonBlockingLockShared).unwrap());
-        let pids: Vec<_> = holders(&file.metadata().unwrap()).iter().map(|holder| holder.pid).collect();
+        let pids: Vec<_> = holders(&file.metadata().unwrap())
+            .iter()
+            .map(|holder| holder.pid)
+            .collect();
         assert_eq!(pids, [std::process::id()]);
     }
 

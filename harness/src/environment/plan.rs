@@ -53,8 +53,11 @@ impl Plan {
                 return plan;
             }
         }
-        plan.reload =
-            plan.targets.iter().filter_map(|target| needs_reload(root, &plan.platform, target)).min();
+        plan.reload = plan
+            .targets
+            .iter()
+            .filter_map(|target| needs_reload(root, &plan.platform, target))
+            .min();
         plan.steps = plan.describe(root);
         if !plan.steps.is_empty() {
             plan.refusal = plan.obstacle(root).map(Refusal::Refused);
@@ -69,29 +72,65 @@ impl Plan {
 
     /// The modules that have to be loaded anew, in the order of loading.
     pub fn reloaded(&self) -> &[Module] {
-        self.reload.map_or(&[], |first| &self.platform.modules[first..])
+        self.reload
+            .map_or(&[], |first| &self.platform.modules[first..])
     }
 
     /// Whether a target has to be an argument of a module that is loaded, since it cannot be written afterwards.
     pub fn is_argument(&self, target: &Target) -> bool {
-        let Place::Parameter(module, name) = &target.knob else { return false };
-        let Some(module) = self.reloaded().iter().find(|reloaded| reloaded.name == *module) else {
+        let Place::Parameter(module, name) = &target.knob else {
             return false;
         };
-        let writable = module.parameters.get(name).is_some_and(|parameter| parameter.writable);
-        !writable || is_one_way(target, module.parameters.get(name).and_then(|known| known.value.as_deref()))
+        let Some(module) = self
+            .reloaded()
+            .iter()
+            .find(|reloaded| reloaded.name == *module)
+        else {
+            return false;
+        };
+        let writable = module
+            .parameters
+            .get(name)
+            .is_some_and(|parameter| parameter.writable);
+        !writable
+            || is_one_way(
+                target,
+                module
+                    .parameters
+                    .get(name)
+                    .and_then(|known| known.value.as_deref()),
+            )
     }
 
     fn describe(&self, root: &Root) -> Vec<String> {
         let mut steps = Vec::new();
         if !self.reloaded().is_empty() {
-            let names: Vec<&str> = self.reloaded().iter().map(|module| module.name.as_str()).collect();
-            let verb = if self.reloaded().iter().all(Module::is_live) { "reload" } else { "load" };
-            let arguments = self.targets.iter().filter(|target| self.is_argument(target));
+            let names: Vec<&str> = self
+                .reloaded()
+                .iter()
+                .map(|module| module.name.as_str())
+                .collect();
+            let verb = if self.reloaded().iter().all(Module::is_live) {
+                "reload"
+            } else {
+                "load"
+            };
+            let arguments = self
+                .targets
+                .iter()
+                .filter(|target| self.is_argument(target));
             let arguments: Vec<String> = arguments.map(|target| in_words(root, target)).collect();
-            steps.push(format!("{verb} {} with {}", names.join(" and "), arguments.join(", ")));
+            steps.push(format!(
+                "{verb} {} with {}",
+                names.join(" and "),
+                arguments.join(", ")
+            ));
         }
-        for target in self.targets.iter().filter(|target| !self.is_argument(target)) {
+        for target in self
+            .targets
+            .iter()
+            .filter(|target| !self.is_argument(target))
+        {
             if !target.now(root).is_some_and(|now| target.agrees(&now)) {
                 steps.push(format!("write {}", in_words(root, target)));
             }
@@ -101,10 +140,18 @@ impl Plan {
 
     /// Why this cannot be done, with what to do about it.
     fn obstacle(&mut self, root: &Root) -> Option<String> {
-        if let Some(built_in) = self.reloaded().iter().find(|module| module.presence == Presence::BuiltIn) {
-            let arguments = self.targets.iter().filter(|target| self.is_argument(target));
-            let boot: Vec<String> =
-                arguments.map(|target| format!("{}={}", target.label(), target.to)).collect();
+        if let Some(built_in) = self
+            .reloaded()
+            .iter()
+            .find(|module| module.presence == Presence::BuiltIn)
+        {
+            let arguments = self
+                .targets
+                .iter()
+                .filter(|target| self.is_argument(target));
+            let boot: Vec<String> = arguments
+                .map(|target| format!("{}={}", target.label(), target.to))
+                .collect();
             let name = &built_in.name;
             return Some(format!(
                 "{name} cannot be unloaded, it is built into this kernel: boot with {}, or use a kernel with {name} as a module",
@@ -127,7 +174,10 @@ impl Plan {
             match chain(root, &top) {
                 Ok(chain) => {
                     let loaded = module::loaded(root);
-                    self.unloaded = chain.into_iter().filter(|name| !loaded.contains(name)).collect();
+                    self.unloaded = chain
+                        .into_iter()
+                        .filter(|name| !loaded.contains(name))
+                        .collect();
                     None
                 }
                 Err(reason) => Some(reason),
@@ -140,7 +190,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.refusal {
             Some(Refusal::Impossible(reason)) => return write!(f, "impossible here: {reason}"),
-            _ if self.is_nothing() => return f.write_str("nothing to do: this host is that way already"),
+            _ if self.is_nothing() => {
+                return f.write_str("nothing to do: this host is that way already");
+            }
             _ => f.write_str(&self.steps.join("; "))?,
         }
         match &self.refusal {
@@ -155,8 +207,12 @@ impl fmt::Display for Plan {
 pub fn in_use(root: &Root, modules: &[Module]) -> Option<String> {
     let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
     for module in modules {
-        let others: Vec<&str> =
-            module.used_by.iter().map(String::as_str).filter(|user| !names.contains(user)).collect();
+        let others: Vec<&str> = module
+            .used_by
+            .iter()
+            .map(String::as_str)
+            .filter(|user| !names.contains(user))
+            .collect();
         // Only `kvm` can be used by a vendor module that is to stay or to go with it.
         if !others.is_empty() {
             let (name, others) = (&module.name, others.join(", "));
@@ -177,15 +233,28 @@ pub fn in_use(root: &Root, modules: &[Module]) -> Option<String> {
             used.name
         )
     } else {
-        format!("{} is in use by {}: end it first", used.name, process::list(&users))
+        format!(
+            "{} is in use by {}: end it first",
+            used.name,
+            process::list(&users)
+        )
     })
 }
 
 /// The index of the module from which on a target needs them loaded anew, if it does.
 fn needs_reload(root: &Root, platform: &Platform, target: &Target) -> Option<usize> {
-    let Place::Parameter(module, name) = &target.knob else { return None };
-    let index = platform.modules.iter().position(|known| known.name == *module)?;
-    let first_missing = platform.modules.iter().position(|module| !module.is_live()).unwrap_or(index);
+    let Place::Parameter(module, name) = &target.knob else {
+        return None;
+    };
+    let index = platform
+        .modules
+        .iter()
+        .position(|known| known.name == *module)?;
+    let first_missing = platform
+        .modules
+        .iter()
+        .position(|module| !module.is_live())
+        .unwrap_or(index);
     let now = target.now(root);
     let parameter = platform.modules[index].parameters.get(name)?;
     match &now {
@@ -204,7 +273,10 @@ fn is_one_way(target: &Target, now: Option<&str>) -> bool {
 }
 
 fn in_words(root: &Root, target: &Target) -> String {
-    let now = target.now(root).map_or_else(|| "nothing yet".to_owned(), |now| now.escape_debug().to_string());
+    let now = target.now(root).map_or_else(
+        || "nothing yet".to_owned(),
+        |now| now.escape_debug().to_string(),
+    );
     match &target.knob {
         Place::Hugepages(path) => format!("{path}: {now} becomes at least {}", target.to),
         _ if now == target.to => format!("{}={}", target.label(), target.to),
@@ -214,11 +286,16 @@ fn in_words(root: &Root, target: &Target) -> String {
 
 /// The modules that modprobe would load for one, in that order.
 fn chain(root: &Root, name: &str) -> Result<Vec<String>, String> {
-    let modprobe = root.program("modprobe").ok_or("there is no modprobe in PATH: install kmod")?;
+    let modprobe = root
+        .program("modprobe")
+        .ok_or("there is no modprobe in PATH: install kmod")?;
     let ended = program::run(&modprobe, &["--show-depends", name], root.program_time)
         .map_err(|error| format!("run {}: {error}", modprobe.display()))?;
     if !ended.success() {
-        return Err(format!("modprobe does not find {name}: {}", ended.complaint(root.program_time)));
+        return Err(format!(
+            "modprobe does not find {name}: {}",
+            ended.complaint(root.program_time)
+        ));
     }
     let mut chain = Vec::new();
     for line in ended.stdout.lines() {
@@ -226,7 +303,12 @@ fn chain(root: &Root, name: &str) -> Result<Vec<String>, String> {
             Some(("insmod", rest)) => {
                 let file = rest.split_whitespace().next().unwrap_or_default();
                 let file = file.rsplit('/').next().unwrap_or_default();
-                chain.push(file.split(".ko").next().unwrap_or_default().replace('-', "_"));
+                chain.push(
+                    file.split(".ko")
+                        .next()
+                        .unwrap_or_default()
+                        .replace('-', "_"),
+                );
             }
             Some(("install", command)) => {
                 let command = command.trim().escape_debug();

@@ -45,8 +45,15 @@ pub const VENDOR_MODULES: &[&str] = &["kvm_intel", "kvm_amd", "kvm_hv", "kvm_pr"
 
 impl Vendor {
     /// Every one that is known.
-    pub const KNOWN: &[Self] =
-        &[Self::Intel, Self::Amd, Self::Arm, Self::S390, Self::Power, Self::Riscv, Self::Loongarch];
+    pub const KNOWN: &[Self] = &[
+        Self::Intel,
+        Self::Amd,
+        Self::Arm,
+        Self::S390,
+        Self::Power,
+        Self::Riscv,
+        Self::Loongarch,
+    ];
 
     /// Its vendor modules, the usual one first; none where `kvm` is everything.
     fn modules(self) -> &'static [&'static str] {
@@ -71,7 +78,9 @@ impl Vendor {
     fn of_cpu(cpuinfo: &str) -> Self {
         let field = |key: &str| {
             let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
-            fields.find(|(found, _)| found.trim() == key).map(|(_, value)| value.trim())
+            fields
+                .find(|(found, _)| found.trim() == key)
+                .map(|(_, value)| value.trim())
         };
         match field("vendor_id") {
             Some("GenuineIntel" | "CentaurHauls" | "Shanghai") => return Self::Intel,
@@ -113,10 +122,15 @@ impl Platform {
     pub fn probe(root: &Root, modinfo: &Modinfo) -> Self {
         let cpuinfo = root.read("/proc/cpuinfo").unwrap_or_default();
         let mut vendor = Vendor::of_cpu(&cpuinfo);
-        let candidates = vendor.modules().iter().map(|name| Module::probe(root, modinfo, name));
+        let candidates = vendor
+            .modules()
+            .iter()
+            .map(|name| Module::probe(root, modinfo, name));
         let mut known: Vec<Module> = candidates.collect();
         let live = known.iter().position(Module::is_live);
-        let flag = vendor.flag().filter(|flag| !cpuinfo.split_whitespace().any(|word| word == *flag));
+        let flag = vendor
+            .flag()
+            .filter(|flag| !cpuinfo.split_whitespace().any(|word| word == *flag));
         let mut lacks = flag.map(|flag| {
             format!(
                 "this CPU shows no {flag}: it has no virtualization, or firmware or hypervisor keep it off"
@@ -130,11 +144,20 @@ impl Platform {
         if live.is_some() {
             lacks = None;
         } else if let Some(unknown) = unknown_vendor_module(root) {
-            (vendor, module, lacks) = (Vendor::Unknown, Some(Module::probe(root, modinfo, &unknown)), None);
+            (vendor, module, lacks) = (
+                Vendor::Unknown,
+                Some(Module::probe(root, modinfo, &unknown)),
+                None,
+            );
         }
         let mut modules = vec![Module::probe(root, modinfo, "kvm")];
         modules.extend(module.filter(|module| module.presence != Presence::Absent));
-        Self { vendor, modules, lacks, boot: root.read("/proc/cmdline").unwrap_or_default() }
+        Self {
+            vendor,
+            modules,
+            lacks,
+            boot: root.read("/proc/cmdline").unwrap_or_default(),
+        }
     }
 
     /// The module of this name, if it is one of those that make up KVM here.
@@ -160,13 +183,18 @@ impl fmt::Display for Platform {
                 Presence::Absent => f.write_str("absent")?,
             }
         }
-        self.lacks.as_ref().map_or(Ok(()), |lacks| write!(f, "; {lacks}"))
+        self.lacks
+            .as_ref()
+            .map_or(Ok(()), |lacks| write!(f, "; {lacks}"))
     }
 }
 
 /// A loaded `kvm_*` module that is no vendor's known here, yet does a vendor module's work.
 fn unknown_vendor_module(root: &Root) -> Option<String> {
-    let entries = std::fs::read_dir(root.path("/sys/module")).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(root.path("/sys/module"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| name.starts_with("kvm_") && !VENDOR_MODULES.contains(&name.as_str()))

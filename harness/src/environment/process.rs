@@ -29,8 +29,15 @@ impl Process {
         if command.is_empty() {
             command = root.read(format!("/proc/{pid}/comm")).unwrap_or_default();
         }
-        let shown = command.chars().take(MAX_COMMAND).flat_map(char::escape_debug).collect();
-        Self { pid, command: shown }
+        let shown = command
+            .chars()
+            .take(MAX_COMMAND)
+            .flat_map(char::escape_debug)
+            .collect();
+        Self {
+            pid,
+            command: shown,
+        }
     }
 
     /// The process with the time when it was started.
@@ -47,23 +54,42 @@ impl Process {
         let stat = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
         let stat = String::from_utf8_lossy(&stat);
         // The command before the last `)` may contain anything. What follows begins with the third field.
-        let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+        let ticks: u64 = stat
+            .rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(19)?
+            .parse()
+            .ok()?;
         let system = fs::read_to_string("/proc/stat").ok()?;
-        let boot: u64 = system.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+        let boot: u64 = system
+            .lines()
+            .find_map(|line| line.strip_prefix("btime "))?
+            .trim()
+            .parse()
+            .ok()?;
         let seconds = boot + ticks / rustix::param::clock_ticks_per_second();
         Timestamp::from_second(seconds.try_into().ok()?).ok()
     }
 
     /// Those that keep KVM's modules in use: they have /dev/kvm, a VM or a vCPU open (proc_pid_fd(5)).
     pub fn that_use_kvm(root: &Root) -> Vec<Self> {
-        let entries = fs::read_dir(root.path("/proc")).into_iter().flatten().flatten();
+        let entries = fs::read_dir(root.path("/proc"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         let users = pids.filter(|pid| {
-            let files = fs::read_dir(root.path(format!("/proc/{pid}/fd"))).into_iter().flatten().flatten();
-            files.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| {
-                let target = target.to_string_lossy();
-                target == "/dev/kvm" || target.starts_with("anon_inode:kvm-")
-            })
+            let files = fs::read_dir(root.path(format!("/proc/{pid}/fd")))
+                .into_iter()
+                .flatten()
+                .flatten();
+            files
+                .filter_map(|file| fs::read_link(file.path()).ok())
+                .any(|target| {
+                    let target = target.to_string_lossy();
+                    target == "/dev/kvm" || target.starts_with("anon_inode:kvm-")
+                })
         });
         let by_pid: BTreeMap<u32, Self> = users.map(|pid| (pid, Self::of_pid(root, pid))).collect();
         by_pid.into_values().collect()
@@ -78,7 +104,11 @@ impl fmt::Display for Process {
 
 /// Several processes in words.
 pub fn list(processes: &[Process]) -> String {
-    processes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    processes
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Whether a process is this one or one of those that started it.
@@ -91,7 +121,9 @@ pub fn is_ancestor(pid: u32) -> bool {
         // `PID (COMMAND) STATE PARENT …`, and the command may contain anything (proc_pid_stat(5)).
         let stat = fs::read(format!("/proc/{current}/stat")).unwrap_or_default();
         let stat = String::from_utf8_lossy(&stat);
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        let parent = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
         current = parent.unwrap_or(0);
     }
     false

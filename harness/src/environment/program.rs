@@ -35,7 +35,12 @@ impl Ended {
         match self.status {
             None => format!("it hung, and was killed after {} s", time.as_secs_f64()),
             Some(status) if said.is_empty() => format!("it ended with {status}"),
-            Some(_) => said.lines().collect::<Vec<_>>().join("; ").escape_debug().to_string(),
+            Some(_) => said
+                .lines()
+                .collect::<Vec<_>>()
+                .join("; ")
+                .escape_debug()
+                .to_string(),
         }
     }
 }
@@ -57,7 +62,11 @@ pub fn run<S: AsRef<OsStr>>(program: &Path, args: &[S], time: Duration) -> io::R
         .process_group(0)
         .spawn()?;
     let status = wait(&mut child, time)?;
-    Ok(Ended { status, stdout: text(&mut stdout)?, stderr: text(&mut stderr)? })
+    Ok(Ended {
+        status,
+        stdout: text(&mut stdout)?,
+        stderr: text(&mut stderr)?,
+    })
 }
 
 fn wait(child: &mut Child, time: Duration) -> io::Result<Option<ExitStatus>> {
@@ -77,8 +86,12 @@ fn wait(child: &mut Child, time: Duration) -> io::Result<Option<ExitStatus>> {
     // The child is not yet waited for, so the number of its group cannot belong to anybody else.
     kill_process_group(pid, Signal::KILL)?;
     // One that is stuck in the kernel cannot be killed; it is left behind rather than waited for.
-    let moment = Timespec { tv_sec: 1, tv_nsec: 0 };
-    if poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&moment)).is_ok_and(|ready| ready > 0) {
+    let moment = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    if poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&moment)).is_ok_and(|ready| ready > 0)
+    {
         child.wait()?;
     }
     Ok(None)
@@ -101,18 +114,31 @@ mod tests {
 
     #[test]
     fn output_and_status_are_kept() {
-        let ended =
-            run(Path::new("/bin/sh"), &["-c", "echo out; echo err >&2; exit 3"], Duration::from_secs(60))
-                .unwrap();
-        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("out\n", "err\n"));
+        let ended = run(
+            Path::new("/bin/sh"),
+            &["-c", "echo out; echo err >&2; exit 3"],
+            Duration::from_secs(60),
+        )
+        .unwrap();
+        assert_eq!(
+            (ended.stdout.as_str(), ended.stderr.as_str()),
+            ("out\n", "err\n")
+        );
         assert_eq!(ended.status.unwrap().code(), Some(3));
     }
 
     #[test]
     fn a_program_that_hangs_is_killed_with_its_children() {
-        let ended =
-            run(Path::new("/bin/sh"), &["-c", "sleep 600 & wait"], Duration::from_millis(50)).unwrap();
+        let ended = run(
+            Path::new("/bin/sh"),
+            &["-c", "sleep 600 & wait"],
+            Duration::from_millis(50),
+        )
+        .unwrap();
         assert!(ended.status.is_none() && !ended.success());
-        assert_eq!(ended.complaint(Duration::from_millis(50)), "it hung, and was killed after 0.05 s");
+        assert_eq!(
+            ended.complaint(Duration::from_millis(50)),
+            "it hung, and was killed after 0.05 s"
+        );
     }
 }

@@ -28,7 +28,8 @@ pub fn restore(root: &Root, journal: &Journal) -> Result<(), Vec<String>> {
     }
     if problems.is_empty() {
         let path = journal::path(root);
-        return Journal::remove(root).map_err(|error| vec![format!("remove {}: {error}", path.display())]);
+        return Journal::remove(root)
+            .map_err(|error| vec![format!("remove {}: {error}", path.display())]);
     }
     Err(problems)
 }
@@ -60,8 +61,17 @@ pub struct Return<'a> {
 impl<'a> Return<'a> {
     /// The way back to what a journal says.
     pub fn of(root: &'a Root, journal: &'a Journal) -> Self {
-        let first = journal.modules.iter().position(|module| module.reload).unwrap_or(journal.modules.len());
-        Self { root, journal, first, arguments: journal.arguments.clone() }
+        let first = journal
+            .modules
+            .iter()
+            .position(|module| module.reload)
+            .unwrap_or(journal.modules.len());
+        Self {
+            root,
+            journal,
+            first,
+            arguments: journal.arguments.clone(),
+        }
     }
 
     /// Goes it, if there is any difference, and unloads what was not loaded.
@@ -87,14 +97,20 @@ impl<'a> Return<'a> {
         let arrived = self.try_again_from_the_first();
         let mut problems = arrived.err().into_iter().collect::<Vec<_>>();
         problems.extend(self.left());
-        if problems.is_empty() { Ok(self.arguments) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(self.arguments)
+        } else {
+            Err(problems)
+        }
     }
 
     /// Writes the parameters that can be written, are not what they were, and are to be. Whether that helped is seen in
     /// the differences that are left: some take no value but once, such as `pi_inject_timer`.
     pub fn write_back(&self, is_to_be: impl Fn(&Difference) -> bool) {
         let differences = self.differences().into_iter();
-        for difference in differences.filter(|difference| difference.writable && is_to_be(difference)) {
+        for difference in
+            differences.filter(|difference| difference.writable && is_to_be(difference))
+        {
             let path = parameter_path(&difference.module, &difference.name);
             drop(self.root.write(path, &difference.was));
         }
@@ -125,7 +141,13 @@ impl<'a> Return<'a> {
 
     fn left(&self) -> Vec<String> {
         let differ = self.differences().into_iter().map(|difference| {
-            let Difference { module, name, was, now, .. } = difference;
+            let Difference {
+                module,
+                name,
+                was,
+                now,
+                ..
+            } = difference;
             format!("{module}.{name} was {was} and reads {}", now.escape_debug())
         });
         differ.chain(self.modules_loaded_otherwise()).collect()
@@ -147,8 +169,11 @@ impl<'a> Return<'a> {
     fn try_again_from_the_first(&mut self) -> Result<(), String> {
         self.load_anew()?;
         self.write_back(|_| true);
-        let is_elsewhere =
-            |difference: &Difference| !self.reloaded().any(|module| module.name == difference.module);
+        let is_elsewhere = |difference: &Difference| {
+            !self
+                .reloaded()
+                .any(|module| module.name == difference.module)
+        };
         if self.differences().iter().any(is_elsewhere) {
             self.first = 0;
             self.load_anew()?;
@@ -162,8 +187,11 @@ impl<'a> Return<'a> {
     fn load_anew(&mut self) -> Result<(), String> {
         let mut loader = Loader::new(self.root);
         let all: Vec<&str> = self.reloaded().map(|module| module.name.as_str()).collect();
-        let loaded: Vec<&str> =
-            self.reloaded().filter(|module| module.loaded).map(|module| module.name.as_str()).collect();
+        let loaded: Vec<&str> = self
+            .reloaded()
+            .filter(|module| module.loaded)
+            .map(|module| module.name.as_str())
+            .collect();
         loader.unload(&all)?;
         if loaded.is_empty() {
             return Ok(());
@@ -171,14 +199,25 @@ impl<'a> Return<'a> {
         loader.reload(&loaded, &self.arguments)?;
         let mut tried = BTreeSet::new();
         while let Some(next) = self.next_to_pass(&tried) {
-            let Difference { module, name, was, .. } = next;
-            self.arguments.entry(module.clone()).or_default().insert(name.clone(), was.clone());
+            let Difference {
+                module, name, was, ..
+            } = next;
+            self.arguments
+                .entry(module.clone())
+                .or_default()
+                .insert(name.clone(), was.clone());
             let reloaded = loader.reload(&loaded, &self.arguments);
             if reloaded.is_err()
-                || self.differences().iter().any(|left| left.module == module && left.name == name)
+                || self
+                    .differences()
+                    .iter()
+                    .any(|left| left.module == module && left.name == name)
             {
                 // It was in vain: such a parameter cannot be set.
-                self.arguments.entry(module.clone()).or_default().remove(&name);
+                self.arguments
+                    .entry(module.clone())
+                    .or_default()
+                    .remove(&name);
                 loader.reload(&loaded, &self.arguments)?;
             }
             tried.insert((module, name));
@@ -194,8 +233,12 @@ impl<'a> Return<'a> {
                 && reloaded.contains(&difference.module.as_str())
                 && !tried.contains(&(difference.module.clone(), difference.name.clone()))
         });
-        differences
-            .min_by_key(|difference| (difference.module == "kvm", rank(&difference.module, &difference.name)))
+        differences.min_by_key(|difference| {
+            (
+                difference.module == "kvm",
+                rank(&difference.module, &difference.name),
+            )
+        })
     }
 
     fn reloaded(&self) -> impl Iterator<Item = &'a ModuleBefore> {
@@ -209,17 +252,27 @@ impl<'a> Return<'a> {
         for name in self.journal.unloaded.iter().rev() {
             let module = Module::of_sysfs(self.root, name);
             // What somebody else has come to use meanwhile is theirs now.
-            if module.is_live() && module.used_by.is_empty() && in_use(self.root, &[module]).is_none() {
+            if module.is_live()
+                && module.used_by.is_empty()
+                && in_use(self.root, &[module]).is_none()
+            {
                 problems.extend(loader.unload(&[name]).err());
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
     }
 
     fn command(&self) -> String {
         let mut commands = Vec::new();
         let names: Vec<&str> = self.reloaded().map(|module| module.name.as_str()).collect();
-        commands.push(format!("rmmod {}", names.iter().rev().copied().collect::<Vec<_>>().join(" ")));
+        commands.push(format!(
+            "rmmod {}",
+            names.iter().rev().copied().collect::<Vec<_>>().join(" ")
+        ));
         for module in self.reloaded().filter(|module| module.loaded) {
             let mut command = format!("modprobe {}", module.name);
             for (name, value) in self.arguments.get(&module.name).into_iter().flatten() {
@@ -233,8 +286,11 @@ impl<'a> Return<'a> {
 
 /// The place of a parameter in the table of features.
 fn rank(module: &str, name: &str) -> usize {
-    let is_it =
-        |feature: &Feature| Vendor::KNOWN.iter().any(|&vendor| feature.is_parameter(vendor, module, name));
+    let is_it = |feature: &Feature| {
+        Vendor::KNOWN
+            .iter()
+            .any(|&vendor| feature.is_parameter(vendor, module, name))
+    };
     let row = FEATURES.iter().position(is_it);
     row.unwrap_or(FEATURES.len())
 }

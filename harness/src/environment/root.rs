@@ -38,7 +38,10 @@ impl Root {
             Some(directory) => Self::at(Path::new(&directory), search),
             None => {
                 let may_change = rustix::process::geteuid().is_root();
-                Self { may_change, ..Self::at(Path::new("/"), search) }
+                Self {
+                    may_change,
+                    ..Self::at(Path::new("/"), search)
+                }
             }
         }
     }
@@ -57,20 +60,28 @@ impl Root {
     /// The same, for a user who may change nothing.
     #[must_use]
     pub fn unprivileged(self) -> Self {
-        Self { may_change: false, ..self }
+        Self {
+            may_change: false,
+            ..self
+        }
     }
 
     /// The same, with other limits of time.
     #[must_use]
     pub fn with_times(self, program_time: Duration, settle_time: Duration) -> Self {
-        Self { program_time, settle_time, ..self }
+        Self {
+            program_time,
+            settle_time,
+            ..self
+        }
     }
 
     /// What is to be said whenever this is not the host itself.
     pub fn announcement(&self) -> Option<String> {
         let directory = self.directory.display();
-        (!self.is_host())
-            .then(|| format!("{VARIABLE}: {directory} stands for this host; the host itself is left alone"))
+        (!self.is_host()).then(|| {
+            format!("{VARIABLE}: {directory} stands for this host; the host itself is left alone")
+        })
     }
 
     /// Whether this is the host itself.
@@ -86,7 +97,8 @@ impl Root {
     /// Where the host's file of this absolute path is.
     pub fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
         let absolute = absolute.as_ref();
-        self.directory.join(absolute.strip_prefix("/").unwrap_or(absolute))
+        self.directory
+            .join(absolute.strip_prefix("/").unwrap_or(absolute))
     }
 
     /// The text of a file, without blanks around it.
@@ -102,7 +114,10 @@ impl Root {
     /// # Errors
     /// If there is no such file, or it does not take the value.
     pub fn write(&self, absolute: impl AsRef<Path>, value: &str) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).truncate(true).open(self.path(absolute))?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(self.path(absolute))?;
         file.write_all(value.as_bytes())
     }
 

@@ -8,7 +8,7 @@ use super::module::{Module, Presence, parameter_path};
 use super::platform::{Platform, VENDOR_MODULES, Vendor};
 use super::root::Root;
 use super::value::{self, Kind};
-use crate::fields::hint;
+use crate::plan::fields::hint;
 
 /// One value that is to be.
 #[derive(Debug, Clone)]
@@ -59,7 +59,9 @@ impl Target {
             }
             Reads::AtLeast => {
                 let number = |text: &str| text.parse::<u64>().ok();
-                number(read).zip(number(&self.to)).is_some_and(|(read, to)| read >= to)
+                number(read)
+                    .zip(number(&self.to))
+                    .is_some_and(|(read, to)| read >= to)
             }
         }
     }
@@ -82,7 +84,9 @@ impl Target {
 
     /// What is there now; `None` where nothing can be read.
     pub fn now(&self, root: &Root) -> Option<String> {
-        root.read(self.path()).ok().map(|text| chosen(&text).to_owned())
+        root.read(self.path())
+            .ok()
+            .map(|text| chosen(&text).to_owned())
     }
 }
 
@@ -90,17 +94,30 @@ impl Target {
 pub fn chosen(text: &str) -> &str {
     let mut words = text.split_whitespace();
     let chosen = words.find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
-    chosen.filter(|_| text.split_whitespace().count() > 1).unwrap_or(text)
+    chosen
+        .filter(|_| text.split_whitespace().count() > 1)
+        .unwrap_or(text)
 }
 
 /// Works out what a definition comes down to here.
 ///
 /// # Errors
 /// Why that is not possible.
-pub fn resolve(root: &Root, platform: &Platform, definition: &Definition) -> Result<Vec<Target>, Refusal> {
+pub fn resolve(
+    root: &Root,
+    platform: &Platform,
+    definition: &Definition,
+) -> Result<Vec<Target>, Refusal> {
     // What is impossible comes first: no mending of the definition would help.
-    let features = definition.features.iter().map(|(name, value)| of_feature(root, platform, name, value));
-    let mut targets: Vec<Target> = features.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    let features = definition
+        .features
+        .iter()
+        .map(|(name, value)| of_feature(root, platform, name, value));
+    let mut targets: Vec<Target> = features
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect();
     let (mut params, mut refused) = (Vec::new(), None);
     for ((module, name), value) in &definition.params {
         match of_parameter(platform, module, name, value) {
@@ -122,7 +139,12 @@ pub fn resolve(root: &Root, platform: &Platform, definition: &Definition) -> Res
         root.read(path)
             .map_err(|error| Refusal::Refused(format!("{}: read {path}: {error}", value.place)))?;
         let knob = Place::File(path.clone());
-        targets.push(Target { knob, to: value.value.clone(), reads: Reads::Text, turns_on: None });
+        targets.push(Target {
+            knob,
+            to: value.value.clone(),
+            reads: Reads::Text,
+            turns_on: None,
+        });
     }
     Ok(targets)
 }
@@ -131,14 +153,19 @@ pub fn resolve(root: &Root, platform: &Platform, definition: &Definition) -> Res
 pub fn contradictions(definition: &Definition) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for feature in FEATURES {
-        let Some(wanted) = definition.features.get(feature.name) else { continue };
+        let Some(wanted) = definition.features.get(feature.name) else {
+            continue;
+        };
         for &vendor in Vendor::KNOWN {
             let raw = match feature.knob(vendor) {
                 Knob::Parameter(module, name) => {
                     let value = definition.params.get(&(module.to_owned(), name.to_owned()));
                     value.map(|value| (format!("{module}.{name}"), value))
                 }
-                Knob::File(path) => definition.files.get(path).map(|value| (path.to_owned(), value)),
+                Knob::File(path) => definition
+                    .files
+                    .get(path)
+                    .map(|value| (path.to_owned(), value)),
                 Knob::Always | Knob::Boot(_) | Knob::None => None,
             };
             if let Some((label, raw)) = raw
@@ -181,20 +208,25 @@ fn of_feature(
     match feature.knob(vendor) {
         Knob::None if vendor == Vendor::Unknown => {
             let module = &platform.top().name;
-            impossible(format!("`{name}` is not known for the vendor module {module}"))
+            impossible(format!(
+                "`{name}` is not known for the vendor module {module}"
+            ))
         }
         Knob::None => impossible(format!("{vendor} has no `{name}`")),
         Knob::Always if on => Ok(None),
         Knob::Always => impossible(format!("`{name}` is always on with {vendor}")),
         Knob::Boot(parameter) => {
-            let booted = platform.boot.split_whitespace().any(|word| word == parameter);
+            let booted = platform
+                .boot
+                .split_whitespace()
+                .any(|word| word == parameter);
             match (on, booted) {
-                (true, false) => {
-                    impossible(format!("`{name}` needs the kernel to be booted with {parameter}"))
-                }
-                (false, true) => {
-                    impossible(format!("`{name}` is on: the kernel was booted with {parameter}"))
-                }
+                (true, false) => impossible(format!(
+                    "`{name}` needs the kernel to be booted with {parameter}"
+                )),
+                (false, true) => impossible(format!(
+                    "`{name}` is on: the kernel was booted with {parameter}"
+                )),
                 _ => Ok(None),
             }
         }
@@ -203,13 +235,22 @@ fn of_feature(
                 return impossible(format!("`{name}`: read {path}: {error}"));
             }
             let (to, reads) = spell(feature, &wanted.value, Kind::Text);
-            Ok(Some(Target { knob: Place::File(path.to_owned()), to, reads, turns_on: None }))
+            Ok(Some(Target {
+                knob: Place::File(path.to_owned()),
+                to,
+                reads,
+                turns_on: None,
+            }))
         }
         Knob::Parameter(module, parameter) => {
-            let Some(module) = platform.module(module).filter(|module| module.presence != Presence::Absent)
+            let Some(module) = platform
+                .module(module)
+                .filter(|module| module.presence != Presence::Absent)
             else {
                 let lacks = platform.lacks.clone();
-                return impossible(lacks.unwrap_or_else(|| format!("this kernel has no module {module}")));
+                return impossible(
+                    lacks.unwrap_or_else(|| format!("this kernel has no module {module}")),
+                );
             };
             if !module.is_live()
                 && let Some(lacks) = &platform.lacks
@@ -218,11 +259,18 @@ fn of_feature(
             }
             let Some(known) = module.parameters.get(parameter) else {
                 let module = &module.name;
-                return impossible(format!("`{name}`: this kernel's {module} has no parameter {parameter}"));
+                return impossible(format!(
+                    "`{name}`: this kernel's {module} has no parameter {parameter}"
+                ));
             };
             let (to, reads) = spell(feature, &wanted.value, known.kind);
             let knob = Place::Parameter(module.name.clone(), parameter.to_owned());
-            Ok(Some(Target { knob, to, reads, turns_on: on.then_some(name) }))
+            Ok(Some(Target {
+                knob,
+                to,
+                reads,
+                turns_on: on.then_some(name),
+            }))
         }
     }
 }
@@ -248,14 +296,18 @@ fn of_parameter(
 ) -> Result<Target, Refusal> {
     let place = &wanted.place;
     let refused = |reason: String| Err(Refusal::Refused(format!("{place}: {reason}")));
-    let found: Option<&Module> = platform.module(module).filter(|module| module.presence != Presence::Absent);
+    let found: Option<&Module> = platform
+        .module(module)
+        .filter(|module| module.presence != Presence::Absent);
     let Some(found) = found else {
         if VENDOR_MODULES.contains(&module) || module == "kvm" {
             return Err(Refusal::Impossible(format!(
                 "{place}: {module} is not a module of this host ({platform})"
             )));
         }
-        return refused(format!("{module} is no module of KVM's here; only those can be set"));
+        return refused(format!(
+            "{module} is no module of KVM's here; only those can be set"
+        ));
     };
     if !found.is_live()
         && let Some(lacks) = &platform.lacks
@@ -270,11 +322,18 @@ fn of_parameter(
     let to = wanted.value.clone();
     let knob = Place::Parameter(module.to_owned(), name.to_owned());
     // A parameter with words of its own reads back as its feature says.
-    let feature = FEATURES.iter().find(|feature| feature.is_parameter(platform.vendor, module, name));
+    let feature = FEATURES
+        .iter()
+        .find(|feature| feature.is_parameter(platform.vendor, module, name));
     if let Some(Values::Words(words)) = feature.map(|feature| &feature.values)
         && let Some(word) = words.iter().find(|word| word.write == to)
     {
-        return Ok(Target { knob, to, reads: Reads::OneOf(word.reads), turns_on: None });
+        return Ok(Target {
+            knob,
+            to,
+            reads: Reads::OneOf(word.reads),
+            turns_on: None,
+        });
     }
     if !known.kind.takes(&to) {
         return refused(format!(
@@ -283,7 +342,12 @@ fn of_parameter(
             to.escape_debug()
         ));
     }
-    Ok(Target { knob, to, reads: Reads::Same(known.kind), turns_on: None })
+    Ok(Target {
+        knob,
+        to,
+        reads: Reads::Same(known.kind),
+        turns_on: None,
+    })
 }
 
 #[cfg(test)]
@@ -293,7 +357,11 @@ mod tests {
     #[test]
     fn the_word_in_brackets_is_the_value() {
         assert_eq!(
-            [chosen("always [madvise] never"), chosen("a b"), chosen("[x]")],
+            [
+                chosen("always [madvise] never"),
+                chosen("a b"),
+                chosen("[x]")
+            ],
             ["madvise", "a b", "[x]"]
         );
     }

@@ -40,7 +40,9 @@ impl Kind {
     pub fn takes(self, value: &str) -> bool {
         match self {
             Self::Bool => switch(value).is_some(),
-            Self::Number(least, most) => number(value).is_some_and(|number| (least..=most).contains(&number)),
+            Self::Number(least, most) => {
+                number(value).is_some_and(|number| (least..=most).contains(&number))
+            }
             Self::Text => true,
         }
     }
@@ -90,7 +92,10 @@ fn number(value: &str) -> Option<i128> {
         Some(digits) => (true, digits),
         None => (false, value),
     };
-    let (radix, digits) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+    let (radix, digits) = match digits
+        .strip_prefix("0x")
+        .or_else(|| digits.strip_prefix("0X"))
+    {
         Some(digits) => (16, digits),
         None if digits.len() > 1 && digits.starts_with('0') => (8, &digits[1..]),
         None => (10, digits),
@@ -109,20 +114,38 @@ mod tests {
     #[test]
     fn a_type_takes_what_the_kernel_takes() {
         let uint = Kind::of_type("uint");
-        let takes =
-            |kind: Kind, values: &[&str]| values.iter().map(|value| kind.takes(value)).collect::<Vec<_>>();
-        assert_eq!(takes(Kind::Bool, &["Y", "0", "off", "2", ""]), [true, true, true, false, false]);
+        let takes = |kind: Kind, values: &[&str]| {
+            values
+                .iter()
+                .map(|value| kind.takes(value))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            takes(Kind::Bool, &["Y", "0", "off", "2", ""]),
+            [true, true, true, false, false]
+        );
         assert_eq!(
             takes(uint, &["0x10", "017", "0", "-1", "4294967296", "Y"]),
             [true, true, true, false, false, false]
         );
-        assert_eq!(takes(Kind::of_type("int"), &["-1", "--1", "-+1", ""]), [true, false, false, false]);
+        assert_eq!(
+            takes(Kind::of_type("int"), &["-1", "--1", "-+1", ""]),
+            [true, false, false, false]
+        );
     }
 
     #[test]
     fn spellings_of_one_value_are_the_same() {
-        assert!(Kind::Bool.same("1", "Y") && !Kind::Bool.same("1", "N") && !Kind::Bool.same("x", "z"));
+        assert!(
+            Kind::Bool.same("1", "Y") && !Kind::Bool.same("1", "N") && !Kind::Bool.same("x", "z")
+        );
         assert!(Kind::of_type("int").same("0x10", "16") && !Kind::of_type("int").same("a", "b"));
-        assert_eq!((Kind::of_value("Y").spell(false), Kind::of_value("1").spell(false)), ("N", "0"));
+        assert_eq!(
+            (
+                Kind::of_value("Y").spell(false),
+                Kind::of_value("1").spell(false)
+            ),
+            ("N", "0")
+        );
     }
 }

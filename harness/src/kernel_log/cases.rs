@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::culprit::Culprit;
 use super::ignore::Ignored;
-use crate::case::{Case, Command};
 use crate::environment::root::Root;
-use crate::keeper;
+use crate::model::case::{Case, Command};
+use crate::supervise::keeper;
 
 /// What the kernel keeps of a thread's name, in bytes (`TASK_COMM_LEN` in include/linux/sched.h, less its end).
 const COMM: usize = 15;
@@ -58,7 +58,11 @@ impl Cases {
         // In another namespace the kernel's PIDs are somebody else's; what stands for a host has ours.
         let namespace = std::fs::read_link("/proc/self/ns/pid");
         let is_first = namespace.is_ok_and(|namespace| namespace.as_os_str() == FIRST_NAMESPACE);
-        Self { running: BTreeMap::new(), next: 0, knows_pids: is_first || !root.is_host() }
+        Self {
+            running: BTreeMap::new(),
+            next: 0,
+            knows_pids: is_first || !root.is_host(),
+        }
     }
 
     /// `case` runs from now on below the keeper with this process ID, or once the case that it has now has ended.
@@ -93,7 +97,10 @@ impl Cases {
 
     /// The case has ended. Returns what it has as patterns of splats to be ignored.
     pub fn end(&mut self, id: CaseId) -> Ignored {
-        self.running.remove(&id).map(|case| case.ignored).unwrap_or_default()
+        self.running
+            .remove(&id)
+            .map(|case| case.ignored)
+            .unwrap_or_default()
     }
 
     /// Whether it is still running.
@@ -113,12 +120,19 @@ impl Cases {
 
     /// All but those that cannot have begun yet.
     fn begun(&self) -> impl Iterator<Item = (CaseId, &Running)> {
-        self.running.iter().map(|(id, case)| (*id, case)).filter(|(id, case)| self.may_have_begun(*id, case))
+        self.running
+            .iter()
+            .map(|(id, case)| (*id, case))
+            .filter(|(id, case)| self.may_have_begun(*id, case))
     }
 
     /// A keeper starts a case when it has waited for the main process of the one before, and nothing is left of that.
     fn may_have_begun(&self, id: CaseId, case: &Running) -> bool {
-        let before = self.running.range(..id).rev().find(|(_, before)| before.keeper == case.keeper);
+        let before = self
+            .running
+            .range(..id)
+            .rev()
+            .find(|(_, before)| before.keeper == case.keeper);
         case.pid.is_some()
             || before
                 .filter(|(_, before)| !before.is_over)
@@ -130,14 +144,21 @@ impl Cases {
     pub fn owner(&self, culprit: &Culprit) -> Owner {
         if self.knows_pids {
             // A case that has just ended may still have had it.
-            if let Some((id, _)) = self.running.iter().find(|(_, case)| case.pid == Some(culprit.pid)) {
+            if let Some((id, _)) = self
+                .running
+                .iter()
+                .find(|(_, case)| case.pid == Some(culprit.pid))
+            {
                 return Owner::Case(*id);
             }
             if let Some(owner) = self.owner_of_living(culprit.pid) {
                 return owner;
             }
         }
-        culprit.comm.as_deref().map_or(Owner::Nobody, |comm| self.owner_by_name(comm))
+        culprit
+            .comm
+            .as_deref()
+            .map_or(Owner::Nobody, |comm| self.owner_by_name(comm))
     }
 
     /// Whose thread this is; `None` where it has ended.
@@ -145,11 +166,18 @@ impl Cases {
         let mut ancestor = pid;
         for _ in 0..ANCESTORS {
             let parent = keeper::parent_of(ancestor)?;
-            let kept: Vec<_> = self.alive().filter(|(_, case)| case.keeper == ancestor).collect();
+            let kept: Vec<_> = self
+                .alive()
+                .filter(|(_, case)| case.keeper == ancestor)
+                .collect();
             if let [.., (id, last)] = kept[..] {
                 // Of two, the earlier one has left nothing that is alive, once it is known that the last one has begun.
                 let is_certain = kept.len() == 1 || last.pid.is_some();
-                return Some(if is_certain { Owner::Case(id) } else { Owner::Nobody });
+                return Some(if is_certain {
+                    Owner::Case(id)
+                } else {
+                    Owner::Nobody
+                });
             }
             if keeper::is_keeper_process(ancestor) {
                 // One of ours that has nothing to do at the moment has no process below it either.
@@ -177,9 +205,15 @@ impl Cases {
 fn comm(case: &Case) -> String {
     let file = match &case.command {
         Command::Program { path, .. } => path.to_string_lossy().into_owned(),
-        Command::Shell(line) => line.split_whitespace().next().unwrap_or_default().to_owned(),
+        Command::Shell(line) => line
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
     };
     let name = file.rsplit('/').next().unwrap_or_default();
-    let end = (0..=COMM.min(name.len())).rev().find(|&end| name.is_char_boundary(end));
+    let end = (0..=COMM.min(name.len()))
+        .rev()
+        .find(|&end| name.is_char_boundary(end));
     name[..end.unwrap_or(0)].to_owned()
 }

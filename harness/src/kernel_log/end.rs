@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::splat::Splat;
-use crate::taint;
+use crate::model::taint;
 
 /// How many of the cases that ran at the time of a splat are named.
 const NAMED: usize = 12;
@@ -65,7 +65,10 @@ impl End {
 
     fn write(&self, text: &mut String, taint: Taint) -> std::fmt::Result {
         if !self.splats.is_empty() {
-            writeln!(text, "\nKERNEL SPLATS that are no case's own (kernel.log has all of their lines)")?;
+            writeln!(
+                text,
+                "\nKERNEL SPLATS that are no case's own (kernel.log has all of their lines)"
+            )?;
         }
         for splat in &self.splats {
             writeln!(text, "  {}\n    {}", splat.title, when(splat))?;
@@ -80,7 +83,11 @@ impl End {
             )?;
         }
         if self.ignored > 0 {
-            writeln!(text, "\nkernel splats ignored (kernel_log_ignore): {}", self.ignored)?;
+            writeln!(
+                text,
+                "\nkernel splats ignored (kernel_log_ignore): {}",
+                self.ignored
+            )?;
         }
         if self.lost > 0 {
             writeln!(
@@ -111,6 +118,10 @@ pub fn when(splat: &Splat) -> String {
     }
     let named = cases[..cases.len().min(NAMED)].join(", ");
     let more = cases.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     format!("while this ran: {named}{more}")
 }

@@ -32,15 +32,30 @@ impl LogFile {
     pub fn open(run: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         // Where somebody has put a link, he means another file to be written.
-        options.append(true).create(true).mode(0o640).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        options
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
         let file = options.open(run.join(KERNEL_LOG))?;
-        Ok(Self { file, room: CAP, problem: None })
+        Ok(Self {
+            file,
+            room: CAP,
+            problem: None,
+        })
     }
 
     /// Adds a record, line by line.
     pub fn record(&mut self, record: &Record) {
-        let origin = if record.is_the_kernels() { "" } else { "(from user space) " };
-        let lines = record.text.lines().map(|line| format!("{} {origin}{line}\n", time(record.time_us)));
+        let origin = if record.is_the_kernels() {
+            ""
+        } else {
+            "(from user space) "
+        };
+        let lines = record
+            .text
+            .lines()
+            .map(|line| format!("{} {origin}{line}\n", time(record.time_us)));
         self.write(&lines.collect::<String>());
     }
 
@@ -59,8 +74,16 @@ impl LogFile {
             return;
         }
         let fits = text.len() as u64 <= self.room;
-        self.room = if fits { self.room - text.len() as u64 } else { 0 };
-        let text = if fits { text } else { "==== the rest is left out: this file has its full size\n" };
+        self.room = if fits {
+            self.room - text.len() as u64
+        } else {
+            0
+        };
+        let text = if fits {
+            text
+        } else {
+            "==== the rest is left out: this file has its full size\n"
+        };
         if let Err(error) = self.file.write_all(text.as_bytes()) {
             self.problem.get_or_insert(error);
         }
@@ -75,5 +98,6 @@ fn time(us: u64) -> String {
 /// The clock that the kernel's log is nearly on.
 fn now_us() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000
+        + u64::try_from(now.tv_nsec).unwrap_or(0) / 1000
 }

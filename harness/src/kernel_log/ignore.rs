@@ -18,7 +18,9 @@ impl Ignored {
 
     /// Whether one of them fits a line.
     pub fn fits(&self, lines: &[String]) -> bool {
-        self.0.iter().any(|pattern| lines.iter().any(|line| contains(line, pattern)))
+        self.0
+            .iter()
+            .any(|pattern| lines.iter().any(|line| contains(line, pattern)))
     }
 }
 
@@ -50,8 +52,11 @@ mod tests {
         ] {
             assert_eq!(contains(line, pattern), fits, "{pattern}");
         }
-        let ignored = Ignored::new(vec!["nothing".to_owned()]).and(&Ignored::new(vec!["zap".to_owned()]));
+        let ignored =
+            Ignored::new(vec!["nothing".to_owned()]).and(&Ignored::new(vec!["zap".to_owned()]));
         assert!(ignored.fits(&["first".to_owned(), line.to_owned()]));
-        assert!(!ignored.fits(&["first".to_owned()]) && !Ignored::default().fits(&[line.to_owned()]));
+        assert!(
+            !ignored.fits(&["first".to_owned()]) && !Ignored::default().fits(&[line.to_owned()])
+        );
     }
 }

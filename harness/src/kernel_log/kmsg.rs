@@ -67,7 +67,12 @@ impl Kmsg {
 impl<R: Read> Kmsg<R> {
     /// What reads like /dev/kmsg.
     pub fn from_reader(file: R) -> Self {
-        Self { file, buffer: vec![0; BUFFER], last: None, is_overrun: false }
+        Self {
+            file,
+            buffer: vec![0; BUFFER],
+            last: None,
+            is_overrun: false,
+        }
     }
 
     /// Reads what there is.
@@ -90,7 +95,9 @@ impl<R: Read> Kmsg<R> {
             };
             for record in Record::all_in(&self.buffer[..length]) {
                 if std::mem::take(&mut self.is_overrun) {
-                    let lost = self.last.map(|last| record.sequence.saturating_sub(last.saturating_add(1)));
+                    let lost = self
+                        .last
+                        .map(|last| record.sequence.saturating_sub(last.saturating_add(1)));
                     each(News::Lost(lost));
                 }
                 self.last = Some(record.sequence);
@@ -109,7 +116,11 @@ mod tests {
 
     impl Read for Script {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let bytes = if self.0.is_empty() { Err(Errno::AGAIN) } else { self.0.remove(0) }?;
+            let bytes = if self.0.is_empty() {
+                Err(Errno::AGAIN)
+            } else {
+                self.0.remove(0)
+            }?;
             buffer[..bytes.len()].copy_from_slice(bytes);
             Ok(bytes.len())
         }
@@ -139,7 +150,10 @@ mod tests {
         let (all, rest) = news(reads);
         assert_eq!(all, ["seven", "Some(92)", "hundred", "next"]);
         assert_eq!(rest.unwrap(), Rest::NotYet);
-        assert_eq!(news(vec![Err(Errno::PIPE), Ok(b"6,100,2,-;hundred")]).0, ["None", "hundred"]);
+        assert_eq!(
+            news(vec![Err(Errno::PIPE), Ok(b"6,100,2,-;hundred")]).0,
+            ["None", "hundred"]
+        );
     }
 
     #[test]

@@ -41,9 +41,24 @@ const SPLATS: &[(&str, At, &str, Kind)] = &[
     ("kmemleak", Anywhere, " new suspected memory leaks", Report),
     ("SLUB", Start, "BUG ", Report),
     // Locks: kernel/locking/lockdep.c, lib/locking-selftest.c, kernel/rcu.
-    ("lockdep", Anywhere, "possible circular locking dependency detected", Report),
-    ("lockdep", Anywhere, "possible recursive locking detected", Report),
-    ("lockdep", Anywhere, "possible irq lock inversion dependency detected", Report),
+    (
+        "lockdep",
+        Anywhere,
+        "possible circular locking dependency detected",
+        Report,
+    ),
+    (
+        "lockdep",
+        Anywhere,
+        "possible recursive locking detected",
+        Report,
+    ),
+    (
+        "lockdep",
+        Anywhere,
+        "possible irq lock inversion dependency detected",
+        Report,
+    ),
     ("lockdep", Anywhere, "-unsafe lock order detected", Report),
     ("lockdep", Anywhere, "inconsistent lock state", Report),
     ("lockdep", Anywhere, "suspicious RCU usage", Report),
@@ -51,24 +66,64 @@ const SPLATS: &[(&str, At, &str, Kind)] = &[
     ("lockdep", Anywhere, "bad contention detected!", Report),
     ("lockdep", Anywhere, "held lock freed!", Report),
     ("lockdep", Anywhere, "still has locks held!", Report),
-    ("lockdep", Anywhere, "lock held when returning to user space!", Report),
+    (
+        "lockdep",
+        Anywhere,
+        "lock held when returning to user space!",
+        Report,
+    ),
     ("lockdep", Anywhere, "Nested lock was not taken", Report),
     ("lockdep", Anywhere, "Invalid wait context", Report),
-    ("lockdep", Start, "INFO: trying to register non-static key", Report),
+    (
+        "lockdep",
+        Start,
+        "INFO: trying to register non-static key",
+        Report,
+    ),
     // What hangs: kernel/watchdog.c, kernel/watchdog_perf.c, kernel/hung_task.c, kernel/rcu/tree_stall.h, kernel/workqueue.c.
     ("soft lockup", Anywhere, "BUG: soft lockup - CPU#", Stall),
-    ("hard lockup", Anywhere, "atchdog detected hard LOCKUP", Stall),
+    (
+        "hard lockup",
+        Anywhere,
+        "atchdog detected hard LOCKUP",
+        Stall,
+    ),
     ("hung task", Anywhere, " blocked for more than ", Report),
-    ("hung task", Anywhere, " blocked in I/O wait for more than ", Report),
+    (
+        "hung task",
+        Anywhere,
+        " blocked in I/O wait for more than ",
+        Report,
+    ),
     ("RCU stall", Anywhere, "self-detected stall on CPU", Stall),
-    ("RCU stall", Anywhere, "detected stalls on CPUs/tasks", Stall),
-    ("RCU stall", Anywhere, "detected expedited stalls on CPUs/tasks", Stall),
-    ("RCU stall", Anywhere, "rcu_tasks detected stalls on tasks", Stall),
+    (
+        "RCU stall",
+        Anywhere,
+        "detected stalls on CPUs/tasks",
+        Stall,
+    ),
+    (
+        "RCU stall",
+        Anywhere,
+        "detected expedited stalls on CPUs/tasks",
+        Stall,
+    ),
+    (
+        "RCU stall",
+        Anywhere,
+        "rcu_tasks detected stalls on tasks",
+        Stall,
+    ),
     ("workqueue lockup", Anywhere, "BUG: workqueue lockup", Stall),
     // No memory: mm/oom_kill.c.
     ("OOM kill", Anywhere, " invoked oom-killer: ", OutOfMemory),
     ("OOM kill", Start, "Out of memory", OutOfMemory),
-    ("OOM kill", Start, "Memory cgroup out of memory: ", OutOfMemory),
+    (
+        "OOM kill",
+        Start,
+        "Memory cgroup out of memory: ",
+        OutOfMemory,
+    ),
     // Objects: lib/refcount.c, lib/list_debug.c, mm/page_alloc.c, mm/memory.c.
     ("refcount", Start, "refcount_t: ", Part),
     ("list corruption", Start, "list_add corruption", Part),
@@ -81,7 +136,12 @@ const SPLATS: &[(&str, At, &str, Kind)] = &[
     ("kernel panic", Start, "Kernel panic", Part),
     ("Oops", Start, "Oops", Part),
     ("Oops", Start, "Internal error: ", Part),
-    ("general protection fault", Start, "general protection fault", Part),
+    (
+        "general protection fault",
+        Start,
+        "general protection fault",
+        Part,
+    ),
     ("Oops", Start, "invalid opcode: ", Part),
     ("Oops", Start, "divide error: ", Part),
     ("Oops", Start, "stack segment: ", Part),
@@ -89,11 +149,21 @@ const SPLATS: &[(&str, At, &str, Kind)] = &[
     ("Oops", Start, "traps: PANIC: ", Part),
     ("Oops", Start, "Unable to handle kernel ", Report),
     ("Oops", Start, "Kernel access of bad area", Report),
-    ("Oops", Start, "Insufficient stack space to handle exception", Report),
+    (
+        "Oops",
+        Start,
+        "Insufficient stack space to handle exception",
+        Report,
+    ),
     ("Oops", Anywhere, "SError Interrupt on CPU", Report),
     ("Oops", Anywhere, "nVHE hyp panic at: ", Report),
     ("Oops", Anywhere, "nVHE hyp BUG at: ", Report),
-    ("unchecked MSR access", Start, "unchecked MSR access error: ", Report),
+    (
+        "unchecked MSR access",
+        Start,
+        "unchecked MSR access error: ",
+        Report,
+    ),
     ("BUG", Start, "BUG: ", Report),
     ("WARNING", Start, "WARNING: ", Part),
 ];
@@ -113,7 +183,10 @@ pub fn find(line: &str) -> Option<(&'static str, Kind)> {
         Start => line.starts_with(pattern),
         Anywhere => line.contains(pattern),
     };
-    SPLATS.iter().find(|(_, at, pattern, _)| fits(*at, pattern)).map(|(name, _, _, kind)| (*name, *kind))
+    SPLATS
+        .iter()
+        .find(|(_, at, pattern, _)| fits(*at, pattern))
+        .map(|(name, _, _, kind)| (*name, *kind))
 }
 
 /// Whether a report is about to begin, whatever it says.
@@ -143,40 +216,97 @@ mod tests {
                 "WARNING: arch/x86/kvm/x86.c:11 at vcpu_run+0x1a/0x2b [kvm], CPU#1: dirty_log_test/3511",
                 "WARNING",
             ),
-            ("BUG: kernel NULL pointer dereference, address: 0000000000000008", "BUG"),
-            ("BUG: unable to handle page fault for address: ffffc90000000000", "BUG"),
+            (
+                "BUG: kernel NULL pointer dereference, address: 0000000000000008",
+                "BUG",
+            ),
+            (
+                "BUG: unable to handle page fault for address: ffffc90000000000",
+                "BUG",
+            ),
             ("Oops: 0000 [#1] PREEMPT SMP NOPTI", "Oops"),
-            ("Oops: general protection fault, probably for non-canonical address 0xdead: 0000 [#1]", "Oops"),
+            (
+                "Oops: general protection fault, probably for non-canonical address 0xdead: 0000 [#1]",
+                "Oops",
+            ),
             (
                 "general protection fault, probably for non-canonical address 0xdead: 0000 [#1]",
                 "general protection fault",
             ),
-            ("Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000", "Oops"),
+            (
+                "Unable to handle kernel NULL pointer dereference at virtual address 0000000000000000",
+                "Oops",
+            ),
             ("kernel BUG at virt/kvm/kvm_main.c:42!", "kernel BUG"),
-            ("BUG: KASAN: slab-use-after-free in kvm_vcpu_ioctl+0x1/0x2", "KASAN"),
+            (
+                "BUG: KASAN: slab-use-after-free in kvm_vcpu_ioctl+0x1/0x2",
+                "KASAN",
+            ),
             ("BUG: KCSAN: data-race in a / b", "KCSAN"),
             ("BUG: KFENCE: use-after-free read in x+0x1/0x2", "KFENCE"),
-            ("UBSAN: array-index-out-of-bounds in arch/x86/kvm/svm/svm.c:12:3", "UBSAN"),
-            ("WARNING: possible circular locking dependency detected", "lockdep"),
+            (
+                "UBSAN: array-index-out-of-bounds in arch/x86/kvm/svm/svm.c:12:3",
+                "UBSAN",
+            ),
+            (
+                "WARNING: possible circular locking dependency detected",
+                "lockdep",
+            ),
             ("WARNING: suspicious RCU usage", "lockdep"),
             ("WARNING: inconsistent lock state", "lockdep"),
-            ("watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [dirty_log_test:3511]", "soft lockup"),
-            ("NMI watchdog: Watchdog detected hard LOCKUP on cpu 1", "hard lockup"),
-            ("watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 1", "hard lockup"),
-            ("rcu: INFO: rcu_preempt self-detected stall on CPU", "RCU stall"),
-            ("rcu: INFO: rcu_sched detected stalls on CPUs/tasks:", "RCU stall"),
-            ("INFO: task dirty_log_test:3511 blocked for more than 120 seconds.", "hung task"),
-            ("stress invoked oom-killer: gfp_mask=0x140cca, order=0, oom_score_adj=1000", "OOM kill"),
-            ("Memory cgroup out of memory: Killed process 3511 (x) total-vm:1kB", "OOM kill"),
+            (
+                "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [dirty_log_test:3511]",
+                "soft lockup",
+            ),
+            (
+                "NMI watchdog: Watchdog detected hard LOCKUP on cpu 1",
+                "hard lockup",
+            ),
+            (
+                "watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 1",
+                "hard lockup",
+            ),
+            (
+                "rcu: INFO: rcu_preempt self-detected stall on CPU",
+                "RCU stall",
+            ),
+            (
+                "rcu: INFO: rcu_sched detected stalls on CPUs/tasks:",
+                "RCU stall",
+            ),
+            (
+                "INFO: task dirty_log_test:3511 blocked for more than 120 seconds.",
+                "hung task",
+            ),
+            (
+                "stress invoked oom-killer: gfp_mask=0x140cca, order=0, oom_score_adj=1000",
+                "OOM kill",
+            ),
+            (
+                "Memory cgroup out of memory: Killed process 3511 (x) total-vm:1kB",
+                "OOM kill",
+            ),
             ("refcount_t: underflow; use-after-free.", "refcount"),
-            ("BUG: Bad page state in process dirty_log_test  pfn:1a2b3", "bad page"),
-            ("list_del corruption. prev->next should be ffff, but was dead", "list corruption"),
+            (
+                "BUG: Bad page state in process dirty_log_test  pfn:1a2b3",
+                "bad page",
+            ),
+            (
+                "list_del corruption. prev->next should be ffff, but was dead",
+                "list corruption",
+            ),
             (
                 "unchecked MSR access error: WRMSR to 0x10 (tried to write 0x0) at rIP: 0xf",
                 "unchecked MSR access",
             ),
-            ("kvm [1]: nVHE hyp panic at: [<ffff>] __kvm_nvhe_x+0x1/0x2!", "Oops"),
-            ("Kernel panic - not syncing: Fatal exception", "kernel panic"),
+            (
+                "kvm [1]: nVHE hyp panic at: [<ffff>] __kvm_nvhe_x+0x1/0x2!",
+                "Oops",
+            ),
+            (
+                "Kernel panic - not syncing: Fatal exception",
+                "kernel panic",
+            ),
         ] {
             assert_eq!(find(line).map(|(name, _)| name), Some(name), "{line}");
         }

@@ -9,7 +9,7 @@ use super::cases::{CaseId, Cases, Owner};
 use super::culprit;
 use super::pattern::{self, Kind};
 use super::record::Record;
-use crate::printable::printable_within;
+use crate::model::printable::printable_within;
 
 /// Where nothing is added to a splat for this long, in microseconds, it is at its end: many have no mark there.
 pub const GAP_US: u64 = 1_000_000;
@@ -79,7 +79,11 @@ impl Assembler {
         // What is written to /dev/kmsg by others is no word of the kernel's.
         if record.is_the_kernels() {
             for line in record.text.lines() {
-                ended.extend(self.line(record, &printable_within(line.trim_end().as_bytes(), LINE), cases));
+                ended.extend(self.line(
+                    record,
+                    &printable_within(line.trim_end().as_bytes(), LINE),
+                    cases,
+                ));
             }
         }
         finished(&ended)
@@ -97,7 +101,10 @@ impl Assembler {
 
     /// What has begun and is of this case, as far as it has come. What follows of it is dropped.
     pub fn take(&mut self, id: CaseId) -> Vec<Splat> {
-        let of_case = self.open.iter_mut().filter(|open| open.owner == Owner::Case(id) && !open.is_taken);
+        let of_case = self
+            .open
+            .iter_mut()
+            .filter(|open| open.owner == Owner::Case(id) && !open.is_taken);
         let taken = of_case.map(|open| {
             open.is_taken = true;
             open.splat()
@@ -108,14 +115,22 @@ impl Assembler {
     fn line(&mut self, record: &Record, line: &str, cases: &Cases) -> Option<Open> {
         let found = pattern::find(line);
         let is_cut = pattern::is_cut(line);
-        let index = self.open.iter().position(|open| open.caller == record.caller);
+        let index = self
+            .open
+            .iter()
+            .position(|open| open.caller == record.caller);
         let is_new = match index.map(|index| &self.open[index]) {
             Some(open) if is_cut => open.has_title,
-            Some(open) => open.has_title && !open.is_marked && found.is_some_and(|(_, kind)| begins(kind)),
+            Some(open) => {
+                open.has_title && !open.is_marked && found.is_some_and(|(_, kind)| begins(kind))
+            }
             None => is_cut || found.is_some(),
         };
         let too_many = (is_new && self.open.len() >= MOST_OPEN).then_some(0);
-        let ended = index.filter(|_| is_new).or(too_many).map(|index| self.open.remove(index));
+        let ended = index
+            .filter(|_| is_new)
+            .or(too_many)
+            .map(|index| self.open.remove(index));
         let index = if is_new {
             self.open.push(Open::new(record, is_cut, cases));
             Some(self.open.len() - 1)
@@ -128,7 +143,11 @@ impl Assembler {
         open.accuse(line, cases);
         let is_at_its_end = pattern::is_end(line, open.kind) || open.count >= LONGEST;
         // One that is new has just begun: it does not end with the line that ended another.
-        if is_at_its_end && ended.is_none() { Some(self.open.remove(index)) } else { ended }
+        if is_at_its_end && ended.is_none() {
+            Some(self.open.remove(index))
+        } else {
+            ended
+        }
     }
 }
 
@@ -141,7 +160,11 @@ fn begins(kind: Kind) -> bool {
 }
 
 fn finished(ended: &[Open]) -> Vec<(Owner, Splat)> {
-    ended.iter().filter(|open| !open.is_taken).map(|open| (open.owner, open.splat())).collect()
+    ended
+        .iter()
+        .filter(|open| !open.is_taken)
+        .map(|open| (open.owner, open.splat()))
+        .collect()
 }
 
 impl Open {
@@ -203,11 +226,18 @@ impl Open {
     fn splat(&self) -> Splat {
         let mut splat = self.splat.clone();
         if self.left_out > 0 {
-            splat.lines.push(format!("({} lines left out)", self.left_out));
+            splat
+                .lines
+                .push(format!("({} lines left out)", self.left_out));
         }
         splat.lines.extend(self.tail.iter().cloned());
         if splat.title.is_empty() {
-            splat.title = splat.lines.get(1).or(splat.lines.first()).cloned().unwrap_or_default();
+            splat.title = splat
+                .lines
+                .get(1)
+                .or(splat.lines.first())
+                .cloned()
+                .unwrap_or_default();
         }
         if self.owner != Owner::Nobody {
             splat.while_running.clear();

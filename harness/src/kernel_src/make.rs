@@ -20,9 +20,15 @@ impl Make {
     pub(super) fn new(architecture: &str) -> Result<Self> {
         let compiler = compiler();
         tools::require(&["make", &compiler, "rsync"])?;
-        let version = duct::cmd!(&compiler, "--version").stderr_null().unchecked().read();
+        let version = duct::cmd!(&compiler, "--version")
+            .stderr_null()
+            .unchecked()
+            .read();
         let compiler_version = version.with_context(|| format!("run {compiler}"))?;
-        Ok(Self { architecture: architecture.to_owned(), compiler_version })
+        Ok(Self {
+            architecture: architecture.to_owned(),
+            compiler_version,
+        })
     }
 
     /// The kernel's name for the architecture.
@@ -38,7 +44,12 @@ impl Make {
     /// Builds `source` below `work` in `build`, and installs the selftests in `install`.
     pub(super) fn build(&self, work: &Path) -> Result<()> {
         let headers = [work.join("source").into(), "headers".into()];
-        self.run("export the kernel's headers", work, &headers, &work.join("headers.log"))?;
+        self.run(
+            "export the kernel's headers",
+            work,
+            &headers,
+            &work.join("headers.log"),
+        )?;
         let selftests = [
             work.join("source/tools/testing/selftests").into(),
             "install".into(),
@@ -47,7 +58,12 @@ impl Make {
             "FORCE_TARGETS=1".into(),
             assignment("KSFT_INSTALL_PATH", &work.join("install")),
         ];
-        self.run("build the KVM selftests", work, &selftests, &work.join("selftests.log"))
+        self.run(
+            "build the KVM selftests",
+            work,
+            &selftests,
+            &work.join("selftests.log"),
+        )
     }
 
     /// Runs make with `args`, whose first is the directory, and products in `work`'s `build`.

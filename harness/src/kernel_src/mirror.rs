@@ -24,7 +24,12 @@ pub(super) struct Mirror {
 impl Mirror {
     /// Compares what `needed` (globs) matches in the tree, but for `unneeded`, with the copy, by content: times say
     /// little in a tree whose branch is switched.
-    pub(super) fn compare(tree: &Path, copy: &Path, needed: &[String], unneeded: &str) -> Result<Self> {
+    pub(super) fn compare(
+        tree: &Path,
+        copy: &Path,
+        needed: &[String],
+        unneeded: &str,
+    ) -> Result<Self> {
         let mut in_tree = BTreeSet::new();
         let is_wanted = |path: &Path| !path.starts_with(unneeded) && !is_product(&tree.join(path));
         for glob in needed {
@@ -52,7 +57,12 @@ impl Mirror {
             }
         }
         let gone = in_copy.difference(&in_tree).cloned().collect();
-        Ok(Self { tree: tree.to_owned(), copy: copy.to_owned(), changed, gone })
+        Ok(Self {
+            tree: tree.to_owned(),
+            copy: copy.to_owned(),
+            changed,
+            gone,
+        })
     }
 
     /// Whether the copy is up to date.
@@ -62,8 +72,12 @@ impl Mirror {
 
     /// Whether more has changed than C sources and headers.
     pub(super) fn is_unknown_to_make(&self) -> bool {
-        let is_source =
-            |path: &PathBuf| matches!(path.extension().and_then(OsStr::to_str), Some("c" | "h" | "S"));
+        let is_source = |path: &PathBuf| {
+            matches!(
+                path.extension().and_then(OsStr::to_str),
+                Some("c" | "h" | "S")
+            )
+        };
         !self.gone.is_empty() || !self.changed.iter().all(is_source)
     }
 
@@ -75,7 +89,8 @@ impl Mirror {
         }
         for path in &self.changed {
             let (from, to) = (self.tree.join(path), self.copy.join(path));
-            copy_one(&from, &to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+            copy_one(&from, &to)
+                .with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
         }
         Ok(())
     }
@@ -85,7 +100,11 @@ fn copy_one(from: &Path, to: &Path) -> std::io::Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent)?;
     }
-    if from.is_symlink() { symlink(fs::read_link(from)?, to) } else { fs::copy(from, to).map(drop) }
+    if from.is_symlink() {
+        symlink(fs::read_link(from)?, to)
+    } else {
+        fs::copy(from, to).map(drop)
+    }
 }
 
 /// Adds the files and symbolic links below `top`/`directory` to `found`, relative to `top`.
@@ -136,6 +155,8 @@ fn is_elf(path: &Path) -> bool {
     use std::io::Read;
     let mut magic = [0; 4];
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file())
-        && fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok()
+        && fs::File::open(path)
+            .and_then(|mut file| file.read_exact(&mut magic))
+            .is_ok()
         && magic == *b"\x7fELF"
 }

@@ -76,7 +76,9 @@ impl Source {
                 "KERNEL_SRC={shown} is relative, and a build has no directory to start from; write the whole path"
             );
         }
-        let path = path.canonicalize().with_context(|| format!("find KERNEL_SRC={shown}"))?;
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("find KERNEL_SRC={shown}"))?;
         if path.is_dir() {
             if !path.join("tools/testing/selftests/kvm/Makefile").exists() {
                 bail!(
@@ -85,7 +87,11 @@ impl Source {
             }
             return Ok(Self::Tree(path));
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         match TARBALLS.iter().find(|(ending, _)| name.ends_with(ending)) {
             Some(&(_, program)) => Ok(Self::Tarball(path, program)),
             None => bail!(
@@ -104,13 +110,18 @@ impl Source {
 
     /// How the source differs from `copy`, where what is needed of it was put before.
     pub(super) fn compare(&self, copy: &Path, architecture: &str) -> Result<Change<'_>> {
-        let needed: Vec<_> = NEEDED.iter().map(|glob| glob.replace("ARCH", architecture)).collect();
+        let needed: Vec<_> = NEEDED
+            .iter()
+            .map(|glob| glob.replace("ARCH", architecture))
+            .collect();
         let unneeded = UNNEEDED.replace("ARCH", architecture);
         match self {
-            Self::Tree(tree) => Ok(Change::Tree(Mirror::compare(tree, copy, &needed, &unneeded)?)),
-            Self::Tarball(path, program) => {
-                Ok(Change::Tarball(Unpacking::compare(path, program, copy, needed, unneeded)?))
-            }
+            Self::Tree(tree) => Ok(Change::Tree(Mirror::compare(
+                tree, copy, &needed, &unneeded,
+            )?)),
+            Self::Tarball(path, program) => Ok(Change::Tarball(Unpacking::compare(
+                path, program, copy, needed, unneeded,
+            )?)),
         }
     }
 
@@ -178,7 +189,10 @@ mod tests {
         let path = directory.path().canonicalize().unwrap();
         let (empty, notes) = (path.to_str().unwrap(), path.join("notes.txt"));
         fs::write(&notes, "").unwrap();
-        assert_eq!(error("~/linux"), "KERNEL_SRC=~/linux: no shell has expanded the ~; write the whole path");
+        assert_eq!(
+            error("~/linux"),
+            "KERNEL_SRC=~/linux: no shell has expanded the ~; write the whole path"
+        );
         assert_eq!(
             error("../linux"),
             "KERNEL_SRC=../linux is relative, and a build has no directory to start from; write the whole path"

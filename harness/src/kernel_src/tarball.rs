@@ -29,10 +29,22 @@ impl<'a> Unpacking<'a> {
         needed: Vec<String>,
         unneeded: String,
     ) -> Result<Self> {
-        let metadata = fs::metadata(tarball).with_context(|| format!("read {}", tarball.display()))?;
-        let identity =
-            format!("{} {}.{:09} {needed:?}", metadata.size(), metadata.mtime(), metadata.mtime_nsec());
-        Ok(Self { tarball, program, copy: copy.to_owned(), needed, unneeded, identity })
+        let metadata =
+            fs::metadata(tarball).with_context(|| format!("read {}", tarball.display()))?;
+        let identity = format!(
+            "{} {}.{:09} {needed:?}",
+            metadata.size(),
+            metadata.mtime(),
+            metadata.mtime_nsec()
+        );
+        Ok(Self {
+            tarball,
+            program,
+            copy: copy.to_owned(),
+            needed,
+            unneeded,
+            identity,
+        })
     }
 
     /// Whether this tarball is the one that was unpacked last.
@@ -57,7 +69,11 @@ impl<'a> Unpacking<'a> {
         ]
         .map(Into::into)
         .into();
-        args.extend([tarball.as_os_str().to_owned(), "--directory".into(), copy.as_os_str().to_owned()]);
+        args.extend([
+            tarball.as_os_str().to_owned(),
+            "--directory".into(),
+            copy.as_os_str().to_owned(),
+        ]);
         args.push(format!("--exclude=*/{}", self.unneeded).into());
         args.extend(self.needed.iter().map(|glob| format!("*/{glob}").into()));
         let tar = duct::cmd("tar", args).full_env(tools::environment());

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use maud::{Markup, PreEscaped, html};
 
-use crate::outcome::Status;
-use crate::record::Record;
+use crate::log::record::Record;
+use crate::model::outcome::Status;
 
 use self::page::Page;
 use self::text::{class, text};
@@ -28,8 +28,13 @@ mod timeline;
 pub const REPORT_HTML: &str = "report.html";
 
 /// The statuses in the order in which they are counted and explained.
-const STATUSES: [Status; 5] =
-    [Status::Passed, Status::Skipped, Status::Failed, Status::TimedOut, Status::NoRun];
+const STATUSES: [Status; 5] = [
+    Status::Passed,
+    Status::Skipped,
+    Status::Failed,
+    Status::TimedOut,
+    Status::NoRun,
+];
 
 /// Writes the report of `record` to `out`. The outputs that it quotes lie in `directory`; durations are compared with
 /// those of `previous`.
@@ -59,7 +64,8 @@ pub fn write(
 }
 
 /// Whatever else should fail, no script runs and nothing is fetched: the policy forbids it.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 const STYLE: &str = include_str!("html/style.css");
 
@@ -80,7 +86,10 @@ fn head(page: &Page<'_>) -> Markup {
 fn title(page: &Page<'_>) -> String {
     let host = &page.record.run.host;
     let (failed, all) = (page.failures.len(), page.record.outcomes.len());
-    text(&format!("{failed} failed of {all}: KVM selftests on {}, {}", host.hostname, host.kernel))
+    text(&format!(
+        "{failed} failed of {all}: KVM selftests on {}, {}",
+        host.hostname, host.kernel
+    ))
 }
 
 /// A status as a word in its colour.

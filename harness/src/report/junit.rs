@@ -12,11 +12,11 @@ use signal_hook::low_level::signal_name;
 use super::{Suite, facts_in, first_line};
 use crate::kernel_log::end::when;
 use crate::kernel_log::splat::Splat;
-use crate::no_links;
-use crate::outcome::{Exit, Outcome, Status};
-use crate::printable::{printable, printable_within};
-use crate::record::Record;
-use crate::tail::{STDERR, STDOUT, tail_of};
+use crate::log::no_links;
+use crate::log::record::Record;
+use crate::model::outcome::{Exit, Outcome, Status};
+use crate::model::printable::{printable, printable_within};
+use crate::show::tail::{STDERR, STDOUT, tail_of};
 
 /// The most of a stream of a case that is shown, in bytes.
 const TAIL: usize = 16 * 1024;
@@ -48,22 +48,37 @@ pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Resu
     let mut properties = HashMap::new();
     for suite in Suite::all(record) {
         let mut element = TestSuite::new(text(&suite.name));
-        element.extra.insert("hostname".into(), text(&record.run.host.hostname).into());
-        let properties =
-            properties.entry(suite.environment).or_insert_with(|| properties_in(record, suite.environment));
+        element
+            .extra
+            .insert("hostname".into(), text(&record.run.host.hostname).into());
+        let properties = properties
+            .entry(suite.environment)
+            .or_insert_with(|| properties_in(record, suite.environment));
         element.add_properties(properties.iter().cloned());
-        if let Some(time) = suite.outcomes.iter().map(|outcome| outcome.started_ms).min().and_then(timestamp)
+        if let Some(time) = suite
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.started_ms)
+            .min()
+            .and_then(timestamp)
         {
             element.set_timestamp(time);
         }
-        element.set_time(suite.outcomes.iter().map(|outcome| duration(outcome.duration_s)).sum());
+        element.set_time(
+            suite
+                .outcomes
+                .iter()
+                .map(|outcome| duration(outcome.duration_s))
+                .sum(),
+        );
         element.test_cases.reserve_exact(suite.outcomes.len());
         for outcome in &suite.outcomes {
             let mut case = TestCase::new(text(suite.name_of(outcome)), status(outcome));
             case.set_classname(text(&suite.name));
             case.set_time(duration(outcome.duration_s));
             let limit = limits.of(outcome.status);
-            let end = |name| Some(tail_of(outcome, &run, name, limit)).filter(|text| !text.is_empty());
+            let end =
+                |name| Some(tail_of(outcome, &run, name, limit)).filter(|text| !text.is_empty());
             case.system_out = end(STDOUT).map(Into::into);
             case.system_err = end(STDERR).map(Into::into);
             element.add_test_case(case);
@@ -78,7 +93,10 @@ pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Resu
 
 fn properties_in(record: &Record, environment: Option<&str>) -> Vec<Property> {
     let facts = facts_in(record, environment);
-    facts.iter().map(|(name, value)| Property::new(text(name), text(value))).collect()
+    facts
+        .iter()
+        .map(|(name, value)| Property::new(text(name), text(value)))
+        .collect()
 }
 
 /// The splats that are no case's own, each as a failed case: what reads JUnit knows no other failures.
@@ -89,7 +107,10 @@ fn kernel(splats: &[Splat]) -> TestSuite {
         status.set_type(text(&splat.name));
         status.set_message(text(&splat.title));
         let lines = splat.lines.join("\n");
-        status.set_description(printable_within(format!("{}\n{lines}", when(splat)).as_bytes(), ACCOUNT));
+        status.set_description(printable_within(
+            format!("{}\n{lines}", when(splat)).as_bytes(),
+            ACCOUNT,
+        ));
         let mut case = TestCase::new(format!("splat_{number}"), status);
         case.set_classname(KERNEL);
         suite.add_test_case(case);
@@ -101,14 +122,18 @@ fn status(outcome: &Outcome) -> TestCaseStatus {
     let (mut status, kind) = match outcome.status {
         Status::Passed => return TestCaseStatus::success(),
         Status::Skipped => (TestCaseStatus::skipped(), None),
-        Status::Failed | Status::TimedOut | Status::NoRun => {
-            (TestCaseStatus::non_success(NonSuccessKind::Failure), Some(kind(outcome)))
-        }
+        Status::Failed | Status::TimedOut | Status::NoRun => (
+            TestCaseStatus::non_success(NonSuccessKind::Failure),
+            Some(kind(outcome)),
+        ),
     };
     if let Some(kind) = kind {
         status.set_type(kind);
         let account = printable_within(outcome.account().as_bytes(), ACCOUNT);
-        status.set_description(format!("{account}\n{}", text(&format!("reproduce: {}", outcome.reproduce))));
+        status.set_description(format!(
+            "{account}\n{}",
+            text(&format!("reproduce: {}", outcome.reproduce))
+        ));
     }
     status.set_message(text(first_line(outcome)));
     status
@@ -132,13 +157,24 @@ struct Limits {
 
 impl Limits {
     fn new(record: &Record) -> Self {
-        let failures = record.outcomes.iter().filter(|outcome| outcome.status.is_failure()).count();
+        let failures = record
+            .outcomes
+            .iter()
+            .filter(|outcome| outcome.status.is_failure())
+            .count();
         let share = |count: usize| TAIL.min(TAILS / 2 / (2 * count).max(1));
-        Self { failure: share(failures), other: share(record.outcomes.len() - failures) }
+        Self {
+            failure: share(failures),
+            other: share(record.outcomes.len() - failures),
+        }
     }
 
     fn of(&self, status: Status) -> usize {
-        if status.is_failure() { self.failure } else { self.other }
+        if status.is_failure() {
+            self.failure
+        } else {
+            self.other
+        }
     }
 }
 

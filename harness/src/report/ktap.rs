@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::{Suite, facts, first_line};
-use crate::outcome::{Outcome, Status, Subtest, SubtestResult};
-use crate::printable::printable_within;
-use crate::record::Record;
+use crate::log::record::Record;
+use crate::model::outcome::{Outcome, Status, Subtest, SubtestResult};
+use crate::model::printable::printable_within;
 
 /// What is kept of a name and of a line, in bytes.
 const NAME: usize = 200;
@@ -17,8 +17,11 @@ const LINE: usize = 1000;
 const EXIT: &str = "exit";
 
 /// Where the kernel's parser takes a kernel's log to end, wherever in a line it stands (tools/testing/kunit/kunit_parser.py).
-const ENDS: [&str; 3] =
-    ["List of all partitions:", "Kernel panic - not syncing: VFS:", "reboot: System halted"];
+const ENDS: [&str; 3] = [
+    "List of all partitions:",
+    "Kernel panic - not syncing: VFS:",
+    "reboot: System halted",
+];
 
 /// Writes the run as KTAP.
 ///
@@ -57,11 +60,20 @@ enum Result {
 
 fn of_suite(suite: &Suite) -> Test {
     let mut names = Names::default();
-    let cases: Vec<Test> =
-        suite.outcomes.iter().map(|outcome| of_case(outcome, names.unique(suite.name_of(outcome)))).collect();
+    let cases: Vec<Test> = suite
+        .outcomes
+        .iter()
+        .map(|outcome| of_case(outcome, names.unique(suite.name_of(outcome))))
+        .collect();
     let result = Result::of(&cases);
     let directive = (result == Result::Skip).then(|| "SKIP every case was skipped".to_owned());
-    Test { name: line(&suite.name, NAME), result, directive, diagnostics: Vec::new(), subtests: cases }
+    Test {
+        name: line(&suite.name, NAME),
+        result,
+        directive,
+        diagnostics: Vec::new(),
+        subtests: cases,
+    }
 }
 
 fn of_case(outcome: &Outcome, name: String) -> Test {
@@ -82,7 +94,13 @@ fn of_case(outcome: &Outcome, name: String) -> Test {
         diagnostics.extend(lines.map(|more| format!("  {}", line(more, LINE))));
         diagnostics.push(line(&format!("reproduce: {}", outcome.reproduce), LINE));
     }
-    let mut test = Test { name, result, directive, diagnostics, subtests: nest(&outcome.subtests) };
+    let mut test = Test {
+        name,
+        result,
+        directive,
+        diagnostics,
+        subtests: nest(&outcome.subtests),
+    };
     test.add_up();
     test
 }
@@ -92,9 +110,16 @@ fn nest(subtests: &[Subtest]) -> Vec<Test> {
     let mut open: Vec<(&Subtest, Vec<Test>)> = Vec::new();
     for subtest in subtests {
         let is_inner = |inner: &(&Subtest, Vec<Test>)| {
-            inner.0.name.strip_prefix(&subtest.name).is_some_and(|rest| rest.starts_with('/'))
+            inner
+                .0
+                .name
+                .strip_prefix(&subtest.name)
+                .is_some_and(|rest| rest.starts_with('/'))
         };
-        let first = open.iter().rposition(|other| !is_inner(other)).map_or(0, |last| last + 1);
+        let first = open
+            .iter()
+            .rposition(|other| !is_inner(other))
+            .map_or(0, |last| last + 1);
         let inner = open.split_off(first);
         open.push((subtest, finish(inner, subtest.name.len() + 1)));
     }
@@ -115,8 +140,17 @@ fn finish(level: Vec<(&Subtest, Vec<Test>)>, prefix: usize) -> Vec<Test> {
             SubtestResult::Todo => (Result::Ok, Some(directive("XFAIL", reason))),
         };
         let is_told = directive.is_none() && !reason.is_empty();
-        let diagnostics = is_told.then(|| line(&format!("{name}: {reason}"), LINE)).into_iter().collect();
-        let mut test = Test { name, result, directive, diagnostics, subtests: inner };
+        let diagnostics = is_told
+            .then(|| line(&format!("{name}: {reason}"), LINE))
+            .into_iter()
+            .collect();
+        let mut test = Test {
+            name,
+            result,
+            directive,
+            diagnostics,
+            subtests: inner,
+        };
         test.add_up();
         test
     };
@@ -147,7 +181,11 @@ impl Test {
             let inner = format!("{indent}  ");
             writeln!(out, "{inner}KTAP version 1")?;
             // The kernel's parser would take a sub-test of the same name for the end of this one.
-            if self.subtests.iter().all(|subtest| subtest.name != self.name) {
+            if self
+                .subtests
+                .iter()
+                .all(|subtest| subtest.name != self.name)
+            {
                 writeln!(out, "{inner}# Subtest: {}", self.name)?;
             }
             writeln!(out, "{inner}1..{}", self.subtests.len())?;
@@ -158,7 +196,11 @@ impl Test {
         for diagnostic in &self.diagnostics {
             writeln!(out, "{}", format!("{indent}# {diagnostic}").trim_end())?;
         }
-        let word = if self.result == Result::NotOk { "not ok" } else { "ok" };
+        let word = if self.result == Result::NotOk {
+            "not ok"
+        } else {
+            "ok"
+        };
         write!(out, "{indent}{word} {number} {}", self.name)?;
         match &self.directive {
             Some(directive) => writeln!(out, " # {directive}"),
@@ -204,12 +246,20 @@ impl Names {
 }
 
 fn directive(word: &str, reason: &str) -> String {
-    format!("{word} {}", line(reason, LINE)).trim_end().to_owned()
+    format!("{word} {}", line(reason, LINE))
+        .trim_end()
+        .to_owned()
 }
 
 /// `text` in one line that can be taken for nothing else.
 fn line(text: &str, limit: usize) -> String {
     let words = printable_within(text.as_bytes(), limit);
-    let text = words.split_whitespace().collect::<Vec<_>>().join(" ").replace('#', "\\x23");
-    ENDS.iter().fold(text, |text, end| text.replace(end, &end.replace(':', "\\x3a")))
+    let text = words
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('#', "\\x23");
+    ENDS.iter().fold(text, |text, end| {
+        text.replace(end, &end.replace(':', "\\x3a"))
+    })
 }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use harness::case::Command;
 use harness::compare::{Comparison, Format, Run};
-use harness::entry::{RunInfo, SCHEMA_VERSION};
 use harness::evidence::Evidence;
-use harness::host::Host;
-use harness::outcome::{Assertion, Exit, Outcome, Status};
-use harness::record::Record;
+use harness::log::record::Record;
+use harness::model::case::Command;
+use harness::model::entry::{RunInfo, SCHEMA_VERSION};
+use harness::model::host::Host;
+use harness::model::outcome::{Assertion, Exit, Outcome, Status};
 
-use harness::verdict;
+use harness::exec::verdict;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -56,14 +56,32 @@ pub(crate) fn passed(name: &str) -> Outcome {
 }
 
 pub(crate) fn lasting(name: &str, seconds: f64) -> Outcome {
-    Outcome { duration_s: seconds, ..passed(name) }
+    Outcome {
+        duration_s: seconds,
+        ..passed(name)
+    }
 }
 
 /// A failed assertion, with the reason that the runner makes of it.
-pub(crate) fn asserting(name: &str, file: &str, line: u32, expression: &str, message: &str) -> Outcome {
+pub(crate) fn asserting(
+    name: &str,
+    file: &str,
+    line: u32,
+    expression: &str,
+    message: &str,
+) -> Outcome {
     let (file, expression, message) = (file.to_owned(), expression.to_owned(), message.to_owned());
-    let assertion = Assertion { file, line, expression, message, errno: Some(4) };
-    let evidence = Evidence { assertion: Some(assertion.clone()), ..Evidence::default() };
+    let assertion = Assertion {
+        file,
+        line,
+        expression,
+        message,
+        errno: Some(4),
+    };
+    let evidence = Evidence {
+        assertion: Some(assertion.clone()),
+        ..Evidence::default()
+    };
     let exit = Exit::Code(254);
     let verdict = verdict::derive(exit, &evidence, &Command::Shell(String::new()));
     let reason = verdict.reason.unwrap();
@@ -76,7 +94,9 @@ pub(crate) fn asserting(name: &str, file: &str, line: u32, expression: &str, mes
 
 pub(crate) fn host() -> Host {
     let parameters = |list: &[(&str, &str)]| {
-        list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
+        list.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect::<BTreeMap<_, _>>()
     };
     Host {
         hostname: "box".to_owned(),
@@ -90,7 +110,10 @@ pub(crate) fn host() -> Host {
         free_hugepages: BTreeMap::from([(2 << 20, 0)]),
         kvm_problem: None,
         modules: BTreeMap::from([
-            ("kvm".to_owned(), parameters(&[("tdp_mmu", "Y"), ("nx_huge_pages", "N")])),
+            (
+                "kvm".to_owned(),
+                parameters(&[("tdp_mmu", "Y"), ("nx_huge_pages", "N")]),
+            ),
             ("kvm_amd".to_owned(), parameters(&[("npt", "Y")])),
         ]),
         taint: 0,
@@ -116,16 +139,28 @@ pub(crate) fn info(selected: usize) -> RunInfo {
 
 pub(crate) fn record(outcomes: Vec<Outcome>) -> Record {
     let run = info(outcomes.len());
-    Record { outcomes, finished: true, duration_s: Some(9.0), ..Record::begun(run) }
+    Record {
+        outcomes,
+        finished: true,
+        duration_s: Some(9.0),
+        ..Record::begun(run)
+    }
 }
 
 /// The record as a run keeps it and as it is read back, called `name`.
 pub(crate) fn kept(name: &str, record: &Record) -> Run {
     let directory = TempDir::new().unwrap();
-    fs::write(directory.path().join("run.json"), serde_json::to_vec(record).unwrap()).unwrap();
+    fs::write(
+        directory.path().join("run.json"),
+        serde_json::to_vec(record).unwrap(),
+    )
+    .unwrap();
     let run = Run::read(directory.path()).unwrap();
     assert_eq!(&run.record, record);
-    Run { place: name.into(), ..run }
+    Run {
+        place: name.into(),
+        ..run
+    }
 }
 
 pub(crate) fn run(name: &str, outcomes: Vec<Outcome>) -> Run {
@@ -134,7 +169,11 @@ pub(crate) fn run(name: &str, outcomes: Vec<Outcome>) -> Run {
 
 pub(crate) fn iterations(name: &str, total: usize, failing: &[usize]) -> Vec<Outcome> {
     let of = |number| {
-        let status = if failing.contains(&number) { Status::Failed } else { Status::Passed };
+        let status = if failing.contains(&number) {
+            Status::Failed
+        } else {
+            Status::Passed
+        };
         outcome(
             &format!("{name}::iteration_{number}"),
             status,

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use harness::outcome::Status;
+use harness::model::outcome::Status;
 
 use super::check_that_nothing_is_lost;
 use crate::support::{Fixture, Ran};
@@ -34,24 +34,41 @@ fn a_wall_clock_that_jumps_changes_no_duration_and_no_timeout() {
     let suite = "[[test]]\nname = \"jumps_forward\"\ncommand = \"rm -f ../back; : > ../forward; sleep 0.1\"\n\
                  [[test]]\nname = \"jumps_back\"\ncommand = \"rm -f ../forward; : > ../back; sleep 0.1\"\n\
                  [[test]]\nname = \"hangs\"\ncommand = \"rm -f ../forward; : > ../back; sleep 1000\"\ntimeout_s = 1\n";
-    let fixture =
-        Fixture::new().selftest("a_test", "exit 0").file("suite.toml", suite).file("clock.c", JUMPING);
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("suite.toml", suite)
+        .file("clock.c", JUMPING);
     let directory = fixture.path().to_str().unwrap();
     let define = format!("-DDIRECTORY=\"{directory}\"");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", &define, "-o", "clock.so", "clock.c"])
         .current_dir(directory)
         .status();
-    assert!(compiled.unwrap().success(), "Rust links with the same compiler");
+    assert!(
+        compiled.unwrap().success(),
+        "Rust links with the same compiler"
+    );
 
-    let mut command =
-        fixture.command(&["--selftests", "selftests", "--output", "run", "--config", "suite.toml"]);
-    command.args(["--test-threads", "1", "suite::"]).env("LD_PRELOAD", fixture.path().join("clock.so"));
+    let mut command = fixture.command(&[
+        "--selftests",
+        "selftests",
+        "--output",
+        "run",
+        "--config",
+        "suite.toml",
+    ]);
+    command
+        .args(["--test-threads", "1", "suite::"])
+        .env("LD_PRELOAD", fixture.path().join("clock.so"));
     let ran = Ran::of(command.output().unwrap());
     check_that_nothing_is_lost(&fixture, &ran);
     assert_eq!(ran.code, Some(101), "{}", ran.stderr);
     let record = fixture.record();
-    let started: Vec<u64> = record.outcomes.iter().map(|outcome| outcome.started_ms).collect();
+    let started: Vec<u64> = record
+        .outcomes
+        .iter()
+        .map(|outcome| outcome.started_ms)
+        .collect();
     let (first, last) = (started.iter().min().unwrap(), started.iter().max().unwrap());
     assert!(last - first > YEAR / 2, "it did jump: {started:?}");
     for outcome in &record.outcomes {
@@ -59,10 +76,23 @@ fn a_wall_clock_that_jumps_changes_no_duration_and_no_timeout() {
             "hangs" => (1.0, Status::TimedOut),
             _ => (0.1, Status::Passed),
         };
-        assert_eq!(outcome.status, status, "{}: {:?}", outcome.name, outcome.reason);
-        assert!((least..60.0).contains(&outcome.duration_s), "{}: {} s", outcome.name, outcome.duration_s);
+        assert_eq!(
+            outcome.status, status,
+            "{}: {:?}",
+            outcome.name, outcome.reason
+        );
+        assert!(
+            (least..60.0).contains(&outcome.duration_s),
+            "{}: {} s",
+            outcome.name,
+            outcome.duration_s
+        );
     }
-    assert!((1.2..180.0).contains(&record.duration_s.unwrap()), "{:?}", record.duration_s);
+    assert!(
+        (1.2..180.0).contains(&record.duration_s.unwrap()),
+        "{:?}",
+        record.duration_s
+    );
     let page = fs::read_to_string(fixture.results().join("report.html")).unwrap();
     assert!(page.contains("jumps_back"));
 }

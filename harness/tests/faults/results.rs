@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use harness::outcome::Status;
+use harness::model::outcome::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{check_that_nothing_is_lost, wait_until};
@@ -11,7 +11,10 @@ use crate::support::{Fixture, Ran, lines_with, processes};
 
 /// Three cases one after another, of which the second does this.
 fn with_second(script: &str) -> Fixture {
-    Fixture::new().selftest("a_test", "exit 0").selftest("b_test", script).selftest("c_test", "exit 0")
+    Fixture::new()
+        .selftest("a_test", "exit 0")
+        .selftest("b_test", script)
+        .selftest("c_test", "exit 0")
 }
 
 fn run_with_second(script: &str) -> (Fixture, Ran) {
@@ -32,11 +35,26 @@ fn a_results_directory_removed_during_the_run_is_there_again_with_every_outcome(
         ran.stderr
     );
     assert_eq!(fixture.verdict("a_test::default").0, Status::Passed);
-    assert!(fixture.verdict("b_test::default").1.contains("No such file"), "its output is gone");
-    assert_eq!(fixture.verdict("c_test::default").0, Status::NoRun, "it has nowhere to print to");
+    assert!(
+        fixture
+            .verdict("b_test::default")
+            .1
+            .contains("No such file"),
+        "its output is gone"
+    );
+    assert_eq!(
+        fixture.verdict("c_test::default").0,
+        Status::NoRun,
+        "it has nowhere to print to"
+    );
     assert!(fixture.record().finished && fixture.results().join("junit.xml").is_file());
     let ran = Ran::of(fixture.command(&["--resume", "run"]).output().unwrap());
-    assert_eq!(ran.code, Some(101), "it is a run as any other: {}", ran.stderr);
+    assert_eq!(
+        ran.code,
+        Some(101),
+        "it is a run as any other: {}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -45,8 +63,17 @@ fn a_results_directory_replaced_by_something_else_is_left_to_its_owner_and_said(
     assert_eq!(ran.code, Some(101));
     assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
     assert_eq!(fs::read_to_string(fixture.results()).unwrap(), "years\n");
-    assert!(ran.stdout.contains("1 PASSED, 1 FAILED, 1 NO_RUN of 3 cases"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("cannot write the reports"), "{}", ran.stderr);
+    assert!(
+        ran.stdout
+            .contains("1 PASSED, 1 FAILED, 1 NO_RUN of 3 cases"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stderr.contains("cannot write the reports"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -61,17 +88,36 @@ fn the_output_of_a_case_removed_during_the_run_fails_that_case_alone() {
 #[test]
 fn a_results_directory_that_becomes_read_only_loses_no_outcome() {
     let fixture = with_second("mount --bind ../run ../run && mount -o remount,bind,ro ../run");
-    let program = fixture.command(&["--selftests", "selftests", "--output", "run", "--test-threads", "1"]);
+    let program = fixture.command(&[
+        "--selftests",
+        "selftests",
+        "--output",
+        "run",
+        "--test-threads",
+        "1",
+    ]);
     let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--mount"]).arg(program.get_program()).args(program.get_args());
-    command.current_dir(fixture.path()).env("KVM_TESTS_ROOT", fixture.path().join("root"));
+    command
+        .args(["--map-root-user", "--mount"])
+        .arg(program.get_program())
+        .args(program.get_args());
+    command
+        .current_dir(fixture.path())
+        .env("KVM_TESTS_ROOT", fixture.path().join("root"));
     let ran = Ran::of(command.output().unwrap());
     check_that_nothing_is_lost(&fixture, &ran);
     assert_eq!(ran.code, Some(101), "{}", ran.stderr);
-    assert!(ran.stderr.contains("cannot write the reports"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("cannot write the reports"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(fixture.verdict("b_test::default").0, Status::Passed);
     let (status, reason) = fixture.verdict("c_test::default");
-    assert!(status == Status::NoRun && reason.contains("Read-only file system"), "{reason}");
+    assert!(
+        status == Status::NoRun && reason.contains("Read-only file system"),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -79,9 +125,17 @@ fn a_run_that_goes_on_is_not_overwritten() {
     let mark = format!("overwritten{}", std::process::id());
     let fixture = Fixture::new().selftest("a_test", &format!("sh -c 'sleep 1000; : {mark}'"));
     let arguments = ["--selftests", "selftests", "--output", "run"];
-    let first = fixture.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let first = fixture
+        .command(&arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     wait_until(|| !processes(&mark).is_empty());
-    for (more, message) in [(&[][..], "exists already"), (&["--overwrite"], "has not ended")] {
+    for (more, message) in [
+        (&[][..], "exists already"),
+        (&["--overwrite"], "has not ended"),
+    ] {
         let ran = Ran::of(fixture.command(&arguments).args(more).output().unwrap());
         assert_eq!(ran.code, Some(2));
         assert!(ran.stderr.contains(message), "{}", ran.stderr);
@@ -99,19 +153,35 @@ fn garbage_where_a_run_should_be_is_refused_with_a_sentence_and_left_as_it_is() 
     for file in ["run.json", "journal.jsonl"] {
         fs::write(fixture.results().join(file), garbage).unwrap();
     }
-    for arguments in [&["--resume", "run"][..], &["--selftests", "selftests", "--baseline", "run"]] {
+    for arguments in [
+        &["--resume", "run"][..],
+        &["--selftests", "selftests", "--baseline", "run"],
+    ] {
         let ran = Ran::of(fixture.command(arguments).output().unwrap());
         assert_eq!(ran.code, Some(2));
-        assert!(ran.stderr.starts_with("error: ") && !ran.stderr.contains("panicked"), "{}", ran.stderr);
+        assert!(
+            ran.stderr.starts_with("error: ") && !ran.stderr.contains("panicked"),
+            "{}",
+            ran.stderr
+        );
     }
-    assert_eq!(fs::read(fixture.results().join("journal.jsonl")).unwrap(), garbage);
+    assert_eq!(
+        fs::read(fixture.results().join("journal.jsonl")).unwrap(),
+        garbage
+    );
 }
 
 #[test]
 fn durations_that_cannot_be_kept_or_read_cost_nothing_else() {
-    let fixture = Fixture::new().selftest("a_test", "exit 0").file("root/kvm-tests/durations.jsonl/file", "");
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("root/kvm-tests/durations.jsonl/file", "");
     let ran = fixture.run(&[]);
     check_that_nothing_is_lost(&fixture, &ran);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    assert!(ran.stderr.contains("cannot keep the durations"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("cannot keep the durations"),
+        "{}",
+        ran.stderr
+    );
 }

@@ -39,18 +39,31 @@ pub(crate) struct Shown {
 impl Browser {
     /// One whose files are kept under `name`.
     pub(crate) fn new(name: &str) -> Self {
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("html").join(name);
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join("html")
+            .join(name);
         std::fs::create_dir_all(&directory).unwrap();
-        Self { directory, scratch: tempfile::tempdir().unwrap() }
+        Self {
+            directory,
+            scratch: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// Opens `page`.
     pub(crate) fn open(&self, page: &str, scripts: Scripts) -> Shown {
         let log = self.scratch.path().join("net-log.json");
         let log_option = format!("--log-net-log={}", log.display());
-        let output = self.run(page, scripts, &["--dump-dom", "--enable-logging=stderr", &log_option]);
+        let output = self.run(
+            page,
+            scripts,
+            &["--dump-dom", "--enable-logging=stderr", &log_option],
+        );
         let dom = String::from_utf8(output.stdout).unwrap();
-        assert!(dom.contains("</html>"), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            dom.contains("</html>"),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let log = std::fs::read(log).unwrap();
         Shown {
             dom,
@@ -75,7 +88,12 @@ impl Browser {
         self.run(
             page,
             Scripts::Off,
-            &[&file_option, &colours, "--window-size=1400,2400", "--hide-scrollbars"],
+            &[
+                &file_option,
+                &colours,
+                "--window-size=1400,2400",
+                "--hide-scrollbars",
+            ],
         );
         assert!(file.metadata().unwrap().len() > 10_000);
     }
@@ -85,9 +103,24 @@ impl Browser {
         std::fs::write(&path, page).unwrap();
         let profile = self.profile(scripts);
         let output = Command::new("timeout")
-            .args(["120", "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"])
-            .args(["--no-first-run", "--disable-background-networking", "--disable-component-update"])
-            .args(["--disable-sync", "--disable-default-apps", "--disable-extensions"])
+            .args([
+                "120",
+                "chromium",
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+            ])
+            .args([
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+            ])
+            .args([
+                "--disable-sync",
+                "--disable-default-apps",
+                "--disable-extensions",
+            ])
             // Nobody outside is to hear of a test.
             .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
             .arg(format!("--user-data-dir={}", profile.display()))
@@ -95,7 +128,12 @@ impl Browser {
             .arg(format!("file://{}", path.display()))
             .output()
             .expect("run chromium");
-        assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
         output
     }
 
@@ -108,7 +146,8 @@ impl Browser {
         };
         let profile = self.scratch.path().join(name);
         std::fs::create_dir_all(profile.join("Default")).unwrap();
-        let preferences = json!({"profile": {"default_content_setting_values": {"javascript": setting}}});
+        let preferences =
+            json!({"profile": {"default_content_setting_values": {"javascript": setting}}});
         std::fs::write(profile.join("Default/Preferences"), preferences.to_string()).unwrap();
         profile
     }
@@ -118,7 +157,10 @@ impl Browser {
 fn requests(log: &serde_json::Value) -> Vec<String> {
     let events = log["events"].as_array().expect("the log has events").iter();
     let requests = events.filter_map(|event| {
-        let (initiator, url) = (event["params"]["initiator"].as_str()?, event["params"]["url"].as_str()?);
+        let (initiator, url) = (
+            event["params"]["initiator"].as_str()?,
+            event["params"]["url"].as_str()?,
+        );
         // The browser itself would like to fetch this and that: then no page is the origin.
         (initiator != "not an origin" && !url.starts_with("file:")).then(|| url.to_owned())
     });

@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use harness::keeper::{Keeper, RunError};
-use harness::outcome::Exit;
+use harness::model::outcome::Exit;
+use harness::supervise::keeper::{Keeper, RunError};
 use rustix::process::Signal;
 
 use super::stage::{FIXTURE, Stage, eventually, mark, marked, signal};
@@ -18,13 +18,21 @@ fn nothing_survives_the_runner() {
     let mark = mark();
     // A process between, to which orphans would fall, as this one kills those of another test.
     let mut adopter = Command::new(FIXTURE)
-        .args(["adopt", "run", directory.path().to_str().unwrap(), "tree", &mark])
+        .args([
+            "adopt",
+            "run",
+            directory.path().to_str().unwrap(),
+            "tree",
+            &mark,
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut runner = String::new();
-    BufReader::new(adopter.stdout.take().unwrap()).read_line(&mut runner).unwrap();
+    BufReader::new(adopter.stdout.take().unwrap())
+        .read_line(&mut runner)
+        .unwrap();
     eventually(|| fs::read(directory.path().join("stdout")).is_ok_and(|told| told == b"ready\n"));
     // The adopter, the runner, and the processes of its task, one of which may have no arguments yet (execve(2) lets
     // its parent go on before it has set them).
@@ -55,7 +63,10 @@ fn nothing_survives_a_keeper_and_another_one_can_be_started() {
         match stage.keeper.run(&task, |_| ()) {
             Err(RunError::Broken(error)) => {
                 let told = format!("{error:#}");
-                assert!(told.starts_with(&format!("keeper {keeper} broke (signal: 9 (SIGKILL))")), "{told}");
+                assert!(
+                    told.starts_with(&format!("keeper {keeper} broke (signal: 9 (SIGKILL))")),
+                    "{told}"
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -70,13 +81,19 @@ fn nothing_survives_a_keeper_and_another_one_can_be_started() {
     stage.keeper = Keeper::start_with(FIXTURE.as_ref()).unwrap();
     fs::remove_file(&task.stdout).unwrap();
     fs::remove_file(&task.stderr).unwrap();
-    assert_eq!(stage.run(&stage.fixture(&["exit", "0"])).exit, Exit::Code(0));
+    assert_eq!(
+        stage.run(&stage.fixture(&["exit", "0"])).exit,
+        Exit::Code(0)
+    );
 }
 
 #[test]
 fn what_is_no_keeper_is_broken() {
     let mut stage = Stage::with_keeper("/bin/false".as_ref());
-    assert!(matches!(stage.keeper.run(&stage.fixture(&["exit", "0"]), |_| ()), Err(RunError::Broken(_))));
+    assert!(matches!(
+        stage.keeper.run(&stage.fixture(&["exit", "0"]), |_| ()),
+        Err(RunError::Broken(_))
+    ));
     assert_eq!(fs::read(stage.path("stdout")).unwrap_or_default(), b"");
 }
 
@@ -93,7 +110,13 @@ fn a_dropped_keeper_is_gone() {
 fn a_session_from_outside_the_container_is_no_obstacle() {
     let container = |command: &OsStr, args: &[&str]| {
         let mut unshare = Command::new("unshare");
-        unshare.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]);
+        unshare.args([
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+        ]);
         unshare.arg(command).args(args).output().unwrap()
     };
     if !container("true".as_ref(), &[]).status.success() {
@@ -103,5 +126,9 @@ fn a_session_from_outside_the_container_is_no_obstacle() {
     let exact = ["--exact", "broken::what_is_no_keeper_is_broken"];
     let output = container(std::env::current_exe().unwrap().as_os_str(), &exact);
     let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(stdout.contains("1 passed"), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        stdout.contains("1 passed"),
+        "{stdout}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use harness::keeper::Output;
-use harness::outcome::Exit;
+use harness::model::outcome::Exit;
+use harness::supervise::keeper::Output;
 
 use super::stage::{Stage, eventually, marked, state};
 
@@ -14,8 +14,20 @@ fn every_way_to_end_is_told() {
     for (args, expected) in [
         (&["exit", "0"][..], Exit::Code(0)),
         (&["exit", "254"], Exit::Code(254)),
-        (&["segv"], Exit::Signal { signal: 11, core_dumped: false }),
-        (&["abort"], Exit::Signal { signal: 6, core_dumped: false }),
+        (
+            &["segv"],
+            Exit::Signal {
+                signal: 11,
+                core_dumped: false,
+            },
+        ),
+        (
+            &["abort"],
+            Exit::Signal {
+                signal: 6,
+                core_dumped: false,
+            },
+        ),
     ] {
         let mut stage = Stage::new();
         let task = stage.fixture(args);
@@ -40,7 +52,11 @@ fn cpu_time_is_that_of_all_processes() {
     let handle = stage.keeper.handle();
     let ticks = |pid: &i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.split_whitespace().nth(13).unwrap_or_default().parse().unwrap_or(0)
+        stat.split_whitespace()
+            .nth(13)
+            .unwrap_or_default()
+            .parse()
+            .unwrap_or(0)
     };
     // Hundredths of a second.
     let condition = || marked(&mark).iter().map(ticks).max() >= Some(10);
@@ -55,8 +71,10 @@ fn when_time_is_up_the_whole_tree_is_asked_to_end_and_that_is_a_timeout() {
     for (turn, args) in [&["exit_on_term"][..], &["tree"]].into_iter().enumerate() {
         let mut task = stage.fixture(args);
         task.timeout = Some(Duration::from_millis(300));
-        (task.stdout, task.stderr) =
-            (stage.path(&format!("{turn}.stdout")), stage.path(&format!("{turn}.stderr")));
+        (task.stdout, task.stderr) = (
+            stage.path(&format!("{turn}.stdout")),
+            stage.path(&format!("{turn}.stderr")),
+        );
         let ended = stage.run(&task);
         assert_eq!((ended.exit, ended.leaks.len()), (Exit::Timeout, 0));
         assert!(ended.duration >= Duration::from_millis(300));

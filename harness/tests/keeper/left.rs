@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use harness::keeper::{RunError, Task};
-use harness::outcome::Exit;
+use harness::model::outcome::Exit;
+use harness::supervise::keeper::{RunError, Task};
 use rustix::process::Signal;
 
 use super::stage::{Stage, install_fixture, is_root, marked, public_directory, signal};
@@ -17,7 +17,11 @@ fn what_is_left_behind_is_killed_and_told_however_it_escaped() {
     let mut stage = Stage::new();
     let ended = stage.run(&stage.fixture(&["tree_and_exit"]));
     assert_eq!(ended.exit, Exit::Code(0));
-    let commands: Vec<_> = ended.leaks.iter().map(|leak| (leak.command.as_str(), leak.unkillable)).collect();
+    let commands: Vec<_> = ended
+        .leaks
+        .iter()
+        .map(|leak| (leak.command.as_str(), leak.unkillable))
+        .collect();
     assert_eq!(commands, [(COMMAND, false); 3]);
     assert!(ended.leaks.iter().all(|leak| leak.pid != ended.pid));
 }
@@ -33,12 +37,22 @@ fn zombies_are_not_left_behind() {
 fn who_ends_because_the_main_process_does_is_not_left_behind() {
     let mut stage = Stage::new();
     for turn in 0..20 {
-        let args = if turn % 2 == 0 { "child_until_end_of_file" } else { "child_killed" };
+        let args = if turn % 2 == 0 {
+            "child_until_end_of_file"
+        } else {
+            "child_killed"
+        };
         let mut task = stage.fixture(&[args]);
-        (task.stdout, task.stderr) =
-            (stage.path(&format!("{turn}.stdout")), stage.path(&format!("{turn}.stderr")));
+        (task.stdout, task.stderr) = (
+            stage.path(&format!("{turn}.stdout")),
+            stage.path(&format!("{turn}.stderr")),
+        );
         let ended = stage.run(&task);
-        assert_eq!((ended.exit, ended.leaks.len()), (Exit::Code(0), 0), "{args}");
+        assert_eq!(
+            (ended.exit, ended.leaks.len()),
+            (Exit::Code(0), 0),
+            "{args}"
+        );
     }
 }
 
@@ -47,11 +61,15 @@ fn orphans_that_end_while_the_task_runs_are_reaped() {
     let mut stage = Stage::new();
     let handle = stage.keeper.handle();
     // Prints the number of an orphan whose parent is gone already.
-    let task = stage.task("/bin/sh", &["-c", "(/bin/true & echo $!); exec sleep 1000", &stage.mark]);
+    let task = stage.task(
+        "/bin/sh",
+        &["-c", "(/bin/true & echo $!); exec sleep 1000", &stage.mark],
+    );
     let stdout = stage.path("stdout");
     let reaped = || {
         let told = fs::read_to_string(&stdout).unwrap_or_default();
-        told.strip_suffix('\n').is_some_and(|pid| !fs::exists(format!("/proc/{pid}")).unwrap())
+        told.strip_suffix('\n')
+            .is_some_and(|pid| !fs::exists(format!("/proc/{pid}")).unwrap())
     };
     let ended = stage.run_until(&task, reaped, || handle.interrupt());
     assert_eq!((ended.exit, ended.leaks.len()), (Exit::Interrupted, 0));
@@ -99,16 +117,38 @@ fn what_we_may_not_kill_is_told_and_uses_up_the_keeper() {
     task.directory = "/".into();
 
     let (stdout, stderr) = (stage.path("next.stdout"), stage.path("next.stderr"));
-    let next = Task { stdout, stderr, ..task.clone() };
+    let next = Task {
+        stdout,
+        stderr,
+        ..task.clone()
+    };
     let handle = stage.keeper.handle();
-    let ended = stage.keeper.run(&task, |_| handle.ask(&next).unwrap()).unwrap();
+    let ended = stage
+        .keeper
+        .run(&task, |_| handle.ask(&next).unwrap())
+        .unwrap();
     let left = marked(&stage.mark);
     assert_eq!(left.len(), 1, "{ended:?}");
     signal(left[0], Signal::KILL);
-    assert_eq!(ended.exit, Exit::Code(0), "{}", fs::read_to_string(stage.path("stderr")).unwrap());
-    assert_eq!((ended.leaks.len(), ended.leaks[0].pid, ended.leaks[0].unkillable), (1, left[0], true));
+    assert_eq!(
+        ended.exit,
+        Exit::Code(0),
+        "{}",
+        fs::read_to_string(stage.path("stderr")).unwrap()
+    );
+    assert_eq!(
+        (
+            ended.leaks.len(),
+            ended.leaks[0].pid,
+            ended.leaks[0].unkillable
+        ),
+        (1, left[0], true)
+    );
     assert!(stage.keeper.is_used_up());
-    assert!(matches!(stage.keeper.follow(|_| ()), Err(RunError::Returned)));
+    assert!(matches!(
+        stage.keeper.follow(|_| ()),
+        Err(RunError::Returned)
+    ));
     assert!(!next.stdout.exists());
     assert!(stage.keeper.run(&task, |_| ()).is_err());
 }

@@ -3,8 +3,8 @@
 use std::fs;
 use std::thread;
 
-use harness::keeper::{Ended, RunError, Task};
-use harness::outcome::Exit;
+use harness::model::outcome::Exit;
+use harness::supervise::keeper::{Ended, RunError, Task};
 use rustix::process::Signal;
 
 use super::stage::{FIXTURE, Stage, eventually, marked, signal, state};
@@ -45,14 +45,28 @@ fn run_both(
 fn it_is_started_when_nothing_is_left_of_the_one_before() {
     let mut stage = Stage::new();
     let second = second(&stage, "second");
-    let script = r#"echo ready; until [ -e "$1" ]; do sleep 0.01; done; exec "$2" tree_and_exit "$3""#;
-    let args = ["-c", script, "sh", second.stderr.to_str().unwrap(), FIXTURE, &stage.mark];
+    let script =
+        r#"echo ready; until [ -e "$1" ]; do sleep 0.01; done; exec "$2" tree_and_exit "$3""#;
+    let args = [
+        "-c",
+        script,
+        "sh",
+        second.stderr.to_str().unwrap(),
+        FIXTURE,
+        &stage.mark,
+    ];
     let first = stage.task("/bin/sh", &args);
     let handle = stage.keeper.handle();
-    let first = stage.keeper.run(&first, |_| handle.ask(&second).unwrap()).unwrap();
+    let first = stage
+        .keeper
+        .run(&first, |_| handle.ask(&second).unwrap())
+        .unwrap();
     assert_eq!((first.exit, first.leaks.len()), (Exit::Code(0), 3));
     let mark = stage.mark.clone();
-    let ended = stage.keeper.follow(|_| assert!(marked(&mark).is_empty())).unwrap();
+    let ended = stage
+        .keeper
+        .follow(|_| assert!(marked(&mark).is_empty()))
+        .unwrap();
     assert_eq!((ended.exit, ended.leaks.len()), (Exit::Code(0), 0));
     assert_eq!(fs::read(&second.stdout).unwrap(), b"second\n");
 }
@@ -82,7 +96,10 @@ fn what_ends_while_it_is_stopped_gives_the_second_back() {
         signal(pid, Signal::KILL);
     };
     let [first, returned] = run_both(&mut stage, &first, &second, act);
-    assert!(matches!(first.unwrap().exit, Exit::Signal { signal: 9, .. }));
+    assert!(matches!(
+        first.unwrap().exit,
+        Exit::Signal { signal: 9, .. }
+    ));
     assert!(matches!(returned, Err(RunError::Returned)), "{returned:?}");
     stage.keeper.handle().cont();
     assert_eq!(stage.run(&second).exit, Exit::Code(0));
@@ -94,7 +111,10 @@ fn why_it_cannot_be_started_is_told_in_its_turn() {
     let mut second = second(&stage, "");
     second.program = "/nowhere".into();
     let (first, handle) = (stage.fixture(&["exit", "3"]), stage.keeper.handle());
-    let first = stage.keeper.run(&first, |_| handle.ask(&second).unwrap()).unwrap();
+    let first = stage
+        .keeper
+        .run(&first, |_| handle.ask(&second).unwrap())
+        .unwrap();
     assert_eq!(first.exit, Exit::Code(3));
     let second = stage.keeper.follow(|_| ());
     assert!(matches!(second, Err(RunError::NotStarted(_))), "{second:?}");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::keeper::{Ended, Keeper, Task};
+use harness::supervise::keeper::{Ended, Keeper, Task};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -33,7 +33,11 @@ impl Stage {
 
     pub(crate) fn with_keeper(executable: &Path) -> Self {
         let keeper = Keeper::start_with(executable).unwrap();
-        Self { directory: tempfile::tempdir().unwrap(), mark: mark(), keeper }
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            mark: mark(),
+            keeper,
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -61,7 +65,10 @@ impl Stage {
 
     pub(crate) fn run(&mut self, task: &Task) -> Ended {
         let ended = self.keeper.run(task, |_| ()).unwrap();
-        assert!(marked(&self.mark).is_empty(), "processes are left of {task:?}");
+        assert!(
+            marked(&self.mark).is_empty(),
+            "processes are left of {task:?}"
+        );
         ended
     }
 
@@ -95,17 +102,27 @@ impl Stage {
 /// A new mark.
 pub(crate) fn mark() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("mark-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "mark-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// The processes that have the mark among their arguments.
 pub(crate) fn marked(mark: &str) -> Vec<i32> {
-    let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+    let names = fs::read_dir("/proc")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
     let has_mark = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.split(|&byte| byte == 0).any(|argument| argument == mark.as_bytes())
+        line.split(|&byte| byte == 0)
+            .any(|argument| argument == mark.as_bytes())
     };
-    names.filter_map(|name| name.to_str()?.parse().ok()).filter(has_mark).collect()
+    names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .filter(has_mark)
+        .collect()
 }
 
 /// The state of a process, as in `/proc/PID/stat`.
@@ -154,5 +171,12 @@ pub(crate) fn install_fixture(path: &Path, mode: &str) {
 /// If we wrote the file ourselves, a process that another test is just starting could keep it open for writing, and
 /// executing it would fail (`ETXTBSY`, execve(2)).
 fn install(from: &Path, to: &Path, mode: &str) {
-    assert!(Command::new("install").args(["-m", mode]).args([from, to]).status().unwrap().success());
+    assert!(
+        Command::new("install")
+            .args(["-m", mode])
+            .args([from, to])
+            .status()
+            .unwrap()
+            .success()
+    );
 }

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use harness::keeper::RunError;
-use harness::outcome::Exit;
+use harness::model::outcome::Exit;
+use harness::supervise::keeper::RunError;
 use rustix::io::Errno;
 use rustix::process::Signal;
 
@@ -22,7 +22,10 @@ fn one_keeper_runs_many_tasks_with_arguments_of_any_bytes() {
         task.stderr = stage.path(&format!("{turn}.stderr"));
         assert_eq!(stage.run(&task).exit, Exit::Code(0));
         let directory = stage.directory.path().as_os_str().as_encoded_bytes();
-        assert_eq!(fs::read(&task.stdout).unwrap(), [b"\xff \n\"|", directory, b"\n"].concat());
+        assert_eq!(
+            fs::read(&task.stdout).unwrap(),
+            [b"\xff \n\"|", directory, b"\n"].concat()
+        );
         let mode = fs::metadata(&task.stdout).unwrap().permissions().mode();
         assert_eq!(mode & 0o777 & !0o640, 0, "nobody else may read it");
     }
@@ -32,10 +35,14 @@ fn one_keeper_runs_many_tasks_with_arguments_of_any_bytes() {
 fn a_message_larger_than_any_socket_buffer_gets_through() {
     let mut stage = Stage::new();
     let mut task = stage.fixture(&["exit", "3"]);
-    task.args.extend((0..5).map(|_| OsString::from("x".repeat(100_000))));
+    task.args
+        .extend((0..5).map(|_| OsString::from("x".repeat(100_000))));
     task.args.push(OsString::from(&stage.mark));
     task.program = "/bin/sh".into();
-    task.args.splice(0..0, ["-c".into(), "echo ${#5}; exit 7".into(), "sh".into()]);
+    task.args.splice(
+        0..0,
+        ["-c".into(), "echo ${#5}; exit 7".into(), "sh".into()],
+    );
     assert_eq!(stage.run(&task).exit, Exit::Code(7));
     assert_eq!(stage.stdout(), "100000\n");
 }
@@ -46,41 +53,78 @@ fn whatever_the_runner_inherited_a_task_does_not() {
     let script = script.path().join("keeper");
     install_script(
         &script,
-        &format!("#!/bin/sh\ntrap '' INT CHLD USR1\nexec 3</dev/null 7</dev/null\nexec {FIXTURE} \"$@\"\n"),
+        &format!(
+            "#!/bin/sh\ntrap '' INT CHLD USR1\nexec 3</dev/null 7</dev/null\nexec {FIXTURE} \"$@\"\n"
+        ),
     );
     let mut stage = Stage::with_keeper(&script);
     let keeper = stage.keeper.pid().cast_signed();
     eventually(|| fs::read_to_string(format!("/proc/{keeper}/comm")).unwrap() == "kvm-keeper\n");
     // What a terminal or a service manager sends to everybody.
-    for number in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::PIPE, Signal::TSTP] {
+    for number in [
+        Signal::INT,
+        Signal::TERM,
+        Signal::HUP,
+        Signal::QUIT,
+        Signal::PIPE,
+        Signal::TSTP,
+    ] {
         signal(keeper, number);
     }
 
-    let files = ["/proc/self/status", "/proc/self/stat", "/proc/self/oom_score_adj"];
+    let files = [
+        "/proc/self/status",
+        "/proc/self/stat",
+        "/proc/self/oom_score_adj",
+    ];
     let ended = stage.run(&stage.task("/bin/cat", &files));
     assert_eq!(ended.exit, Exit::Code(0));
     let told = stage.stdout();
     let signals = |name| {
-        let line = told.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let line = told
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
         // Numbers 32 and 33 are the C library's own, which nobody else may touch.
         u64::from_str_radix(line.trim(), 16).unwrap() & !(0b11 << 31)
     };
     assert_eq!(["SigBlk:", "SigIgn:", "SigCgt:"].map(signals), [0; 3]);
     let session = told.split(") ").last().unwrap().split(' ').nth(3).unwrap();
     assert_eq!(session, ended.pid.to_string());
-    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
-    assert_eq!(told.lines().last().unwrap(), (own + 500).min(1000).to_string());
+    let own: i32 = fs::read_to_string("/proc/self/oom_score_adj")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert_eq!(
+        told.lines().last().unwrap(),
+        (own + 500).min(1000).to_string()
+    );
     let kept = fs::read_to_string(format!("/proc/{keeper}/oom_score_adj")).unwrap();
-    assert_eq!(kept.trim(), own.to_string(), "the keeper is no likelier to be killed than the runner");
+    assert_eq!(
+        kept.trim(),
+        own.to_string(),
+        "the keeper is no likelier to be killed than the runner"
+    );
 
     let mut task = stage.task("/bin/ls", &["-l", "/proc/self/fd"]);
     (task.stdout, task.stderr) = (stage.path("out"), stage.path("err"));
     stage.run(&task);
     let listed = fs::read_to_string(&task.stdout).unwrap();
-    let mut open: Vec<&str> = listed.lines().filter_map(|line| Some(line.split_once(" -> ")?.1)).collect();
+    let mut open: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| Some(line.split_once(" -> ")?.1))
+        .collect();
     // The last one is the directory that is being listed.
     assert!(open.pop().unwrap().starts_with("/proc/"), "{listed}");
-    assert_eq!(open, ["/dev/null", task.stdout.to_str().unwrap(), task.stderr.to_str().unwrap()]);
+    assert_eq!(
+        open,
+        [
+            "/dev/null",
+            task.stdout.to_str().unwrap(),
+            task.stderr.to_str().unwrap()
+        ]
+    );
 }
 
 #[test]
@@ -102,8 +146,10 @@ fn what_cannot_be_started_is_told_with_its_reason_and_the_keeper_goes_on() {
     .enumerate()
     {
         let mut task = stage.fixture(&["exit", "0"]);
-        (task.stdout, task.stderr) =
-            (stage.path(&format!("{turn}.stdout")), stage.path(&format!("{turn}.stderr")));
+        (task.stdout, task.stderr) = (
+            stage.path(&format!("{turn}.stdout")),
+            stage.path(&format!("{turn}.stderr")),
+        );
         let path = stage.path(name);
         match doing {
             "execute" => task.program = path.clone(),
@@ -121,7 +167,10 @@ fn what_cannot_be_started_is_told_with_its_reason_and_the_keeper_goes_on() {
     let mut task = stage.fixture(&["exit", "0"]);
     task.args[1] = OsString::from_vec(b"0\0".to_vec());
     assert!(
-        matches!(stage.keeper.run(&task, |_| ()), Err(RunError::NotStarted(_))),
+        matches!(
+            stage.keeper.run(&task, |_| ()),
+            Err(RunError::NotStarted(_))
+        ),
         "an argument with a NUL"
     );
 
@@ -142,5 +191,8 @@ fn a_full_disk_is_a_reason_too() {
     let output = super::output::in_mount_namespace(&script);
     assert!(output.stdout.is_empty());
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("create") && told.contains("errno: 28"), "{told}");
+    assert!(
+        told.contains("create") && told.contains("errno: 28"),
+        "{told}"
+    );
 }

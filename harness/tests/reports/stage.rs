@@ -5,16 +5,16 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use harness::case::{Case, Command, Requires, Suite, Variant};
-use harness::entry::{Entry, RunInfo, SCHEMA_VERSION};
 use harness::evidence;
-use harness::host::Host;
+use harness::exec::verdict;
 use harness::kernel_log::ignore::Ignored;
-use harness::name::CaseName;
-use harness::outcome::{Exit, Outcome, Status};
-use harness::record::Record;
-use harness::results::{JOURNAL, RUN_JSON};
-use harness::verdict;
+use harness::log::record::Record;
+use harness::log::results::{JOURNAL, RUN_JSON};
+use harness::model::case::{Case, Command, Requires, Suite, Variant};
+use harness::model::entry::{Entry, RunInfo, SCHEMA_VERSION};
+use harness::model::host::Host;
+use harness::model::name::CaseName;
+use harness::model::outcome::{Exit, Outcome, Status};
 use tempfile::TempDir;
 
 /// A run under construction.
@@ -56,8 +56,15 @@ impl Run {
             selected: 0,
             nextest_run_id: None,
         };
-        let record = Record { finished: true, duration_s: Some(12.5), ..Record::begun(run) };
-        Self { directory: tempfile::tempdir().unwrap(), record }
+        let record = Record {
+            finished: true,
+            duration_s: Some(12.5),
+            ..Record::begun(run)
+        };
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            record,
+        }
     }
 
     /// A case `suite::variant` of this status.
@@ -69,7 +76,13 @@ impl Run {
     }
 
     /// A case that ended so after it had printed this.
-    pub(crate) fn printed(&mut self, name: &str, exit: Exit, stdout: &[u8], stderr: &[u8]) -> &mut Outcome {
+    pub(crate) fn printed(
+        &mut self,
+        name: &str,
+        exit: Exit,
+        stdout: &[u8],
+        stderr: &[u8],
+    ) -> &mut Outcome {
         let mut outcome = outcome(name);
         let place = PathBuf::from(name.replace("::", "/"));
         let path = self.directory().join(&place);
@@ -99,25 +112,42 @@ impl Run {
 
     /// Writes run.json.
     pub(crate) fn end(&self) {
-        fs::write(self.directory().join(RUN_JSON), serde_json::to_vec(&self.record).unwrap()).unwrap();
+        fs::write(
+            self.directory().join(RUN_JSON),
+            serde_json::to_vec(&self.record).unwrap(),
+        )
+        .unwrap();
     }
 
     /// Leaves what a runner leaves that was killed while its last case ran, and while it wrote a line to the journal.
     pub(crate) fn be_killed(&self) {
         let begun = Record::begun(self.record.run.clone());
-        fs::write(self.directory().join(RUN_JSON), serde_json::to_vec(&begun).unwrap()).unwrap();
+        fs::write(
+            self.directory().join(RUN_JSON),
+            serde_json::to_vec(&begun).unwrap(),
+        )
+        .unwrap();
         let mut journal = fs::File::create(self.directory().join(JOURNAL)).unwrap();
         let mut enter =
             |entry: &Entry| writeln!(journal, "{}", serde_json::to_string(entry).unwrap()).unwrap();
-        enter(&Entry::RunStarted { run: Box::new(self.record.run.clone()), cases: Vec::new() });
+        enter(&Entry::RunStarted {
+            run: Box::new(self.record.run.clone()),
+            cases: Vec::new(),
+        });
         for (index, outcome) in self.record.outcomes.iter().enumerate() {
             let outcome = Box::new(outcome.clone());
-            enter(&Entry::Started { outcome: outcome.clone() });
+            enter(&Entry::Started {
+                outcome: outcome.clone(),
+            });
             if index + 1 < self.record.outcomes.len() {
                 enter(&Entry::Finished { outcome });
             }
         }
-        write!(journal, "{{\"event\":\"finished\",\"outcome\":{{\"name\":\"cut").unwrap();
+        write!(
+            journal,
+            "{{\"event\":\"finished\",\"outcome\":{{\"name\":\"cut"
+        )
+        .unwrap();
     }
 
     /// The reports, as text: junit.xml and results.ktap.
@@ -146,10 +176,23 @@ fn outcome(name: &str) -> Outcome {
         missing: None,
     };
     let name = CaseName::new(suite, variant_name);
-    let case = Case { name, variant: variant.into(), exclusive: false, suspect: false, ignored: None };
-    Outcome { duration_s: 0.25, started_ms: 1_700_000_000_000, ..Outcome::new(&case) }
+    let case = Case {
+        name,
+        variant: variant.into(),
+        exclusive: false,
+        suspect: false,
+        ignored: None,
+    };
+    Outcome {
+        duration_s: 0.25,
+        started_ms: 1_700_000_000_000,
+        ..Outcome::new(&case)
+    }
 }
 
 fn command() -> Command {
-    Command::Program { path: Path::new("/selftests/a_test").into(), args: Vec::new() }
+    Command::Program {
+        path: Path::new("/selftests/a_test").into(),
+        args: Vec::new(),
+    }
 }

@@ -8,10 +8,10 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use harness::config::EnvironmentSource;
 use harness::environment::definition::Definition;
 use harness::environment::root::Root;
 use harness::environment::{Environments, Refusal, definition_toml};
+use harness::plan::config::EnvironmentSource;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -21,8 +21,16 @@ fn main() -> ExitCode {
     }
     let is_user = args.first().is_some_and(|arg| arg == "as_user");
     let environments = Environments::new(if is_user { root.unprivileged() } else { root });
-    let settings: Vec<String> = args.iter().skip(1).take_while(|arg| *arg != "--").cloned().collect();
-    let command = args.iter().position(|arg| arg == "--").map_or(&[][..], |at| &args[at + 1..]);
+    let settings: Vec<String> = args
+        .iter()
+        .skip(1)
+        .take_while(|arg| *arg != "--")
+        .cloned()
+        .collect();
+    let command = args
+        .iter()
+        .position(|arg| arg == "--")
+        .map_or(&[][..], |at| &args[at + 1..]);
     match args.first().map(String::as_str) {
         Some("probe") => println!("{}", environments.platform()),
         Some("plan") => match define(&settings) {
@@ -37,7 +45,11 @@ fn main() -> ExitCode {
             Ok(definition) => return with(&environments, &definition, command),
             Err(problems) => return usage(&problems),
         },
-        _ => return usage(&["plan|with|as_user|restore|probe [SETTING]... [-- COMMAND...]".to_owned()]),
+        _ => {
+            return usage(&[
+                "plan|with|as_user|restore|probe [SETTING]... [-- COMMAND...]".to_owned(),
+            ]);
+        }
     }
     ExitCode::SUCCESS
 }
@@ -62,14 +74,23 @@ fn with(environments: &Environments, definition: &Definition, command: &[String]
 
 fn define(settings: &[String]) -> Result<Definition, Vec<String>> {
     if let Some(path) = settings.iter().find(|setting| !setting.contains('=')) {
-        let text = std::fs::read_to_string(path).map_err(|error| vec![format!("read {path}: {error}")])?;
-        return definition_toml::read(&EnvironmentSource { path: PathBuf::from(path), text })
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect());
+        let text =
+            std::fs::read_to_string(path).map_err(|error| vec![format!("read {path}: {error}")])?;
+        return definition_toml::read(&EnvironmentSource {
+            path: PathBuf::from(path),
+            text,
+        })
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect());
     }
     if settings.is_empty() {
         return Ok(Definition::host());
     }
-    let is_param = |setting: &&String| setting.split('=').next().is_some_and(|name| name.contains('.'));
+    let is_param = |setting: &&String| {
+        setting
+            .split('=')
+            .next()
+            .is_some_and(|name| name.contains('.'))
+    };
     let (params, sets): (Vec<&String>, Vec<&String>) = settings.iter().partition(is_param);
     let owned = |options: Vec<&String>| options.into_iter().cloned().collect::<Vec<_>>();
     Definition::from_options(&owned(sets), &owned(params))

@@ -94,7 +94,10 @@ impl FakeHost {
             ("vls", "int", "1", 0o444),
         ];
         host.module("kvm_amd", &["irqbypass", "kvm"], &parameters);
-        host.put("lib/kvm/loaded", "cp kvm/parameters/tdp_mmu kvm/tdp_mmu_allowed\n");
+        host.put(
+            "lib/kvm/loaded",
+            "cp kvm/parameters/tdp_mmu kvm/tdp_mmu_allowed\n",
+        );
         let follows = "if grep -q Y kvm_amd/parameters/npt; then cat kvm/tdp_mmu_allowed; else echo N; fi >kvm/parameters/tdp_mmu\n";
         host.put("lib/kvm_amd/loaded", follows);
         host.put("lib/kvm_amd/device", "");
@@ -149,13 +152,28 @@ impl FakeHost {
     }
 
     pub(crate) fn new(cpuinfo: &str) -> Self {
-        let host = Self { directory: tempfile::tempdir().unwrap() };
-        for (name, script) in [("modprobe", MODPROBE), ("rmmod", RMMOD), ("modinfo", MODINFO)] {
+        let host = Self {
+            directory: tempfile::tempdir().unwrap(),
+        };
+        for (name, script) in [
+            ("modprobe", MODPROBE),
+            ("rmmod", RMMOD),
+            ("modinfo", MODINFO),
+        ] {
             host.put(&format!("bin/{name}"), script);
-            fs::set_permissions(host.path(&format!("bin/{name}")), fs::Permissions::from_mode(0o755))
-                .unwrap();
+            fs::set_permissions(
+                host.path(&format!("bin/{name}")),
+                fs::Permissions::from_mode(0o755),
+            )
+            .unwrap();
         }
-        for directory in ["run", "dev", "etc/modprobe.d", "sys/module", "proc/sys/kernel/random"] {
+        for directory in [
+            "run",
+            "dev",
+            "etc/modprobe.d",
+            "sys/module",
+            "proc/sys/kernel/random",
+        ] {
             fs::create_dir_all(host.path(directory)).unwrap();
         }
         host.put("proc/cpuinfo", cpuinfo);
@@ -166,14 +184,22 @@ impl FakeHost {
         host.put("proc/sys/kernel/numa_balancing", "1\n");
         host.put("dev/kmsg", "");
         host.put("asked", "");
-        host.put("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
+        host.put(
+            "sys/kernel/mm/transparent_hugepage/enabled",
+            "always [madvise] never\n",
+        );
         for (node, count) in [(0, 3), (1, 1)] {
             host.put(
-                &format!("sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/nr_hugepages"),
+                &format!(
+                    "sys/devices/system/node/node{node}/hugepages/hugepages-2048kB/nr_hugepages"
+                ),
                 &format!("{count}\n"),
             );
         }
-        host.put("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "4\n");
+        host.put(
+            "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+            "4\n",
+        );
         host
     }
 
@@ -190,10 +216,18 @@ impl FakeHost {
     }
 
     /// A module that can be loaded: its parameters with their types, defaults and modes.
-    pub(crate) fn module(&self, name: &str, needs: &[&str], parameters: &[(&str, &str, &str, u32)]) {
+    pub(crate) fn module(
+        &self,
+        name: &str,
+        needs: &[&str],
+        parameters: &[(&str, &str, &str, u32)],
+    ) {
         let directory = format!("lib/{name}");
         self.put(&format!("{directory}/needs"), &needs.join(" "));
-        self.put(&format!("{directory}/filename"), &format!("/lib/modules/6.12/{name}.ko.xz\n"));
+        self.put(
+            &format!("{directory}/filename"),
+            &format!("/lib/modules/6.12/{name}.ko.xz\n"),
+        );
         let mut types = String::new();
         fs::create_dir_all(self.path(&format!("{directory}/parameters"))).unwrap();
         for (parameter, kind, value, mode) in parameters {
@@ -218,14 +252,23 @@ impl FakeHost {
 
     /// Loads a module as the user would, and forgets that it was done.
     pub(crate) fn load(&self, name: &str, arguments: &[&str]) {
-        let status = std::process::Command::new(self.path("bin/modprobe")).arg(name).args(arguments).status();
+        let status = std::process::Command::new(self.path("bin/modprobe"))
+            .arg(name)
+            .args(arguments)
+            .status();
         assert!(status.unwrap().success());
         fs::write(self.path("log"), "").unwrap();
     }
 
     /// Unloads a module as the user would.
     pub(crate) fn unload(&self, name: &str) {
-        assert!(std::process::Command::new(self.path("bin/rmmod")).arg(name).status().unwrap().success());
+        assert!(
+            std::process::Command::new(self.path("bin/rmmod"))
+                .arg(name)
+                .status()
+                .unwrap()
+                .success()
+        );
         fs::write(self.path("log"), "").unwrap();
     }
 
@@ -252,7 +295,10 @@ impl FakeHost {
     }
 
     pub(crate) fn get(&self, path: &str) -> String {
-        fs::read_to_string(self.path(path)).unwrap_or_else(|_| "nothing".to_owned()).trim().to_owned()
+        fs::read_to_string(self.path(path))
+            .unwrap_or_else(|_| "nothing".to_owned())
+            .trim()
+            .to_owned()
     }
 
     pub(crate) fn parameter(&self, name: &str) -> String {
@@ -268,7 +314,8 @@ impl FakeHost {
     }
 
     pub(crate) fn root(&self) -> Root {
-        Root::at(self.directory.path(), self.search()).with_times(PROGRAM_TIME, Duration::from_millis(100))
+        Root::at(self.directory.path(), self.search())
+            .with_times(PROGRAM_TIME, Duration::from_millis(100))
     }
 
     pub(crate) fn environments(&self) -> Environments {
@@ -280,7 +327,9 @@ impl FakeHost {
         let log = self.get("log");
         fs::write(self.path("log"), "").unwrap();
         let calls = log.lines().filter(|line| !line.contains("--show-depends"));
-        calls.map(|line| line.replace("--first-time ", "")).collect()
+        calls
+            .map(|line| line.replace("--first-time ", ""))
+            .collect()
     }
 
     /// What modinfo was asked, sorted.
@@ -305,14 +354,21 @@ impl FakeHost {
 }
 
 fn collect(path: &Path, root: &Path, state: &mut BTreeMap<String, String>) {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return };
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return;
+    };
     let name = path.strip_prefix(root).unwrap().display().to_string();
     if metadata.is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| collect(&entry.unwrap().path(), root, state));
+        fs::read_dir(path)
+            .unwrap()
+            .for_each(|entry| collect(&entry.unwrap().path(), root, state));
     } else if metadata.is_file() {
         // Values are compared as the kernel shows them: what ends a line is the shell's.
         let text = fs::read_to_string(path).unwrap().trim().to_owned();
-        state.insert(name, format!("{:o} {text}", metadata.permissions().mode() & 0o7777));
+        state.insert(
+            name,
+            format!("{:o} {text}", metadata.permissions().mode() & 0o7777),
+        );
     } else {
         state.insert(name, "a link".to_owned());
     }

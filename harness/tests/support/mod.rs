@@ -1,15 +1,18 @@
 //! A directory of selftests to run the real program on.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a fixture that cannot be made fails its test"
+)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use harness::outcome::{Outcome, Status};
-use harness::record::Record;
+use harness::log::record::Record;
+use harness::model::outcome::{Outcome, Status};
 use tempfile::TempDir;
 
 pub(crate) mod terminal;
@@ -35,17 +38,27 @@ impl Fixture {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("selftests")).unwrap();
-        Self { directory, is_on_real_host: false }.file("root/dev/kvm", "")
+        Self {
+            directory,
+            is_on_real_host: false,
+        }
+        .file("root/dev/kvm", "")
     }
 
     /// With this host's own KVM, for real selftests.
     pub(crate) fn on_the_real_host(self) -> Self {
-        Self { is_on_real_host: true, ..self }
+        Self {
+            is_on_real_host: true,
+            ..self
+        }
     }
 
     /// With one more selftest: a script for `sh`.
     pub(crate) fn selftest(self, name: &str, script: &str) -> Self {
-        self.executable(&format!("selftests/{name}"), &format!("#!/bin/sh\n{script}\n"))
+        self.executable(
+            &format!("selftests/{name}"),
+            &format!("#!/bin/sh\n{script}\n"),
+        )
     }
 
     /// With an executable file.
@@ -75,7 +88,9 @@ impl Fixture {
     /// The program with `arguments`, on these selftests, in a clean environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
-        command.env_clear().envs(std::env::vars().filter(|(name, _)| name == "PATH"));
+        command
+            .env_clear()
+            .envs(std::env::vars().filter(|(name, _)| name == "PATH"));
         // A host without KVM runs these selftests all the same: they do not use it.
         if !self.is_on_real_host {
             command.env("KVM_TESTS_ROOT", self.path().join("root"));
@@ -87,7 +102,8 @@ impl Fixture {
 
     /// Runs it, on these selftests and with the results in [`Self::results`].
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
-        let mut command = self.command(&["--selftests", "selftests", "--output", "run", "--overwrite"]);
+        let mut command =
+            self.command(&["--selftests", "selftests", "--output", "run", "--overwrite"]);
         Ran::of(command.args(arguments).output().unwrap())
     }
 
@@ -98,14 +114,27 @@ impl Fixture {
 
     /// What became of the case `name` in the last run.
     pub(crate) fn outcome(&self, name: &str) -> Outcome {
-        let found = self.record().outcomes.into_iter().find(|outcome| outcome.name == name);
+        let found = self
+            .record()
+            .outcomes
+            .into_iter()
+            .find(|outcome| outcome.name == name);
         found.unwrap_or_else(|| panic!("no outcome of {name}"))
     }
 
     /// The status of the case `name`, and the first line of its reason.
     pub(crate) fn verdict(&self, name: &str) -> (Status, String) {
         let outcome = self.outcome(name);
-        (outcome.status, outcome.reason.unwrap_or_default().lines().next().unwrap_or_default().to_owned())
+        (
+            outcome.status,
+            outcome
+                .reason
+                .unwrap_or_default()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+        )
     }
 }
 

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use harness::keeper::{self, Keeper, Task};
+use harness::supervise::keeper::{self, Keeper, Task};
 use rustix::process::{
-    Resource, Rlimit, Signal, Uid, getpid, getrlimit, getuid, kill_process, set_child_subreaper, setrlimit,
-    setsid,
+    Resource, Rlimit, Signal, Uid, getpid, getrlimit, getuid, kill_process, set_child_subreaper,
+    setrlimit, setsid,
 };
 use rustix::thread::set_thread_res_uid;
 use signal_hook::consts::SIGTERM;
@@ -76,10 +76,16 @@ fn main() -> ExitCode {
             }
         }
         ["child_until_end_of_file", mark] => {
-            spawn(Command::new(me()).args(["until_end_of_file", mark]).stdin(Stdio::piped()));
+            spawn(
+                Command::new(me())
+                    .args(["until_end_of_file", mark])
+                    .stdin(Stdio::piped()),
+            );
         }
         ["until_end_of_file", _] => drop(io::read_to_string(io::stdin())),
-        ["child_killed", mark] => spawn(Command::new(me()).args(["hang", mark])).kill().unwrap(),
+        ["child_killed", mark] => spawn(Command::new(me()).args(["hang", mark]))
+            .kill()
+            .unwrap(),
         ["child_of_root", mark] => {
             // Set-user-ID alone would leave the real user, who may kill us.
             set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).unwrap();
@@ -94,9 +100,19 @@ fn main() -> ExitCode {
         ["on_terminal", terminal, ref args @ ..] => {
             // The first terminal that the leader of a session opens becomes its controlling one.
             setsid().unwrap();
-            let open = || fs::File::options().read(true).write(true).open(terminal).unwrap();
+            let open = || {
+                fs::File::options()
+                    .read(true)
+                    .write(true)
+                    .open(terminal)
+                    .unwrap()
+            };
             let mut command = Command::new(args[0]);
-            command.args(&args[1..]).stdin(open()).stdout(open()).stderr(open());
+            command
+                .args(&args[1..])
+                .stdin(open())
+                .stdout(open())
+                .stderr(open());
             panic!("{}", command.exec());
         }
         ["run", directory, ref args @ ..] => run(Path::new(directory), args),
@@ -108,7 +124,14 @@ fn main() -> ExitCode {
 fn be_keeper() -> ExitCode {
     let me = env::current_exe().unwrap();
     if me.ends_with("unprivileged") && getuid().is_root() {
-        panic!("{}", Command::new(me).args(env::args_os().skip(1)).uid(NOBODY).gid(NOBODY).exec());
+        panic!(
+            "{}",
+            Command::new(me)
+                .args(env::args_os().skip(1))
+                .uid(NOBODY)
+                .gid(NOBODY)
+                .exec()
+        );
     }
     keeper::main()
 }
@@ -140,17 +163,30 @@ fn spin() -> ! {
 
 /// Starts three processes that escape in different ways, the last being a daemon, and the first without an environment.
 fn plant(mark: &str) {
-    spawn(Command::new(me()).args(["spin", mark]).process_group(0).env_clear());
+    spawn(
+        Command::new(me())
+            .args(["spin", mark])
+            .process_group(0)
+            .env_clear(),
+    );
     spawn(Command::new(me()).args(["hang", mark]));
-    spawn(Command::new(me()).args(["in_own_session", mark])).wait().unwrap();
+    spawn(Command::new(me()).args(["in_own_session", mark]))
+        .wait()
+        .unwrap();
 }
 
 /// A fork bomb with a limit on the number of processes.
 fn bomb(mark: &str) {
     // All processes are counted, as those of this user are not known. Root is exempt from this limit.
     let limit = Some(fs::read_dir("/proc").unwrap().count() as u64 + 50);
-    setrlimit(Resource::Nproc, Rlimit { current: limit, maximum: getrlimit(Resource::Nproc).maximum })
-        .unwrap();
+    setrlimit(
+        Resource::Nproc,
+        Rlimit {
+            current: limit,
+            maximum: getrlimit(Resource::Nproc).maximum,
+        },
+    )
+    .unwrap();
     let mut spawner = Command::new(me());
     spawner.args(["spawner", mark]).current_dir("/");
     if getuid().is_root() {

@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
-use harness::embedded::Embedded;
+use harness::plan::embedded::Embedded;
 
 static EMBEDDED: Embedded = Embedded {
-    selftests: &[("embedded_test", || ExitCode::SUCCESS), ("embedded_skip_test", skip)],
+    selftests: &[
+        ("embedded_test", || ExitCode::SUCCESS),
+        ("embedded_skip_test", skip),
+    ],
     suites: &[(
         "suites/shipped.toml",
         "[[test]]\nname = \"here\"\nselftest = \"pass_test\"\nargs = [\"{ncpus}\"]\n\

@@ -1,7 +1,10 @@
 //! A terminal to run the real program on.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
-#![expect(clippy::unwrap_used, reason = "a terminal that cannot be made fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a terminal that cannot be made fails its test"
+)]
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -33,16 +36,44 @@ impl Terminal {
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let terminal = OpenOptions::new().read(true).write(true).open(path).unwrap();
-        tcsetwinsize(&master, Winsize { ws_row: 50, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let terminal = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
+        tcsetwinsize(
+            &master,
+            Winsize {
+                ws_row: 50,
+                ws_col: 200,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            },
+        )
+        .unwrap();
 
         // What makes the standard input the session's terminal is unsafe in Rust between fork and exec.
         let mut session = Command::new("setsid");
-        session.arg("--ctty").arg(command.get_program()).args(command.get_args());
-        session.current_dir(command.get_current_dir().unwrap()).env_clear().env("TERM", "xterm");
-        session.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        session
+            .arg("--ctty")
+            .arg(command.get_program())
+            .args(command.get_args());
+        session
+            .current_dir(command.get_current_dir().unwrap())
+            .env_clear()
+            .env("TERM", "xterm");
+        session.envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         let end = || terminal.try_clone().unwrap();
-        let child = session.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let child = session
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .spawn()
+            .unwrap();
 
         let keyboard = File::from(master);
         let screen = Arc::new(Mutex::new(Vec::new()));
@@ -56,7 +87,13 @@ impl Terminal {
                 }
             }
         });
-        Self { keyboard, terminal, screen, child, reader: Some(reader) }
+        Self {
+            keyboard,
+            terminal,
+            screen,
+            child,
+            reader: Some(reader),
+        }
     }
 
     /// The ID of the session's first process.
@@ -88,7 +125,10 @@ impl Terminal {
                 return printed.len();
             }
             let lines: Vec<_> = printed.lines().rev().take(5).collect();
-            assert!(begin.elapsed() < PATIENCE, "waited in vain for {text:?}; the last lines: {lines:#?}");
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "waited in vain for {text:?}; the last lines: {lines:#?}"
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -96,7 +136,12 @@ impl Terminal {
     /// Waits for the end; returns the exit status, and everything that was printed.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
-        let Self { terminal, screen, reader, .. } = self;
+        let Self {
+            terminal,
+            screen,
+            reader,
+            ..
+        } = self;
         drop(terminal);
         reader.unwrap().join().unwrap();
         let printed = String::from_utf8_lossy(&screen.lock().unwrap()).into_owned();

@@ -14,17 +14,25 @@ pub(super) fn ctest(workload: &Workload, workers: usize) -> Result<MakeCommand, 
     let directory = workload.directory().join("ctest");
     Ok(Box::new(move |_| {
         let mut command = Command::new(&program);
-        command.arg("--test-dir").arg(&directory).args(["-Q", "-j", &workers.to_string()]);
+        command
+            .arg("--test-dir")
+            .arg(&directory)
+            .args(["-Q", "-j", &workers.to_string()]);
         command
     }))
 }
 
 pub(super) fn meson(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let program = find("meson")?;
-    workload.write("meson/meson.build", "project('programs')\n", |name, path| {
-        format!("test('{name}', find_program('{}'))", path.display())
-    });
-    let (source, build) = (workload.directory().join("meson"), workload.directory().join("meson-build"));
+    workload.write(
+        "meson/meson.build",
+        "project('programs')\n",
+        |name, path| format!("test('{name}', find_program('{}'))", path.display()),
+    );
+    let (source, build) = (
+        workload.directory().join("meson"),
+        workload.directory().join("meson-build"),
+    );
     if !build.exists() {
         succeed(Command::new(&program).arg("setup").arg(&build).arg(&source));
     }
@@ -49,21 +57,44 @@ pub(super) fn nextest(workload: &Workload, workers: usize) -> Result<MakeCommand
     fs::write(package.join("Cargo.toml"), manifest).unwrap();
     let (manifest, target) = (package.join("Cargo.toml"), package.join("target"));
     let mut build = Command::new(&cargo);
-    build.args(["test", "--no-run", "--release", "--offline", "--manifest-path"]).arg(&manifest);
+    build
+        .args([
+            "test",
+            "--no-run",
+            "--release",
+            "--offline",
+            "--manifest-path",
+        ])
+        .arg(&manifest);
     succeed(build.env("CARGO_TARGET_DIR", &target));
     let selftests = workload.selftests().to_owned();
     Ok(Box::new(move |_| {
         let mut command = Command::new(&cargo);
-        command.args(["nextest", "run", "--release", "--offline", "--no-fail-fast", "--manifest-path"]);
-        command.arg(&manifest).args(["--test-threads", &workers.to_string()]);
-        command.env("CARGO_TARGET_DIR", &target).env("PROGRAMS", &selftests);
+        command.args([
+            "nextest",
+            "run",
+            "--release",
+            "--offline",
+            "--no-fail-fast",
+            "--manifest-path",
+        ]);
+        command
+            .arg(&manifest)
+            .args(["--test-threads", &workers.to_string()]);
+        command
+            .env("CARGO_TARGET_DIR", &target)
+            .env("PROGRAMS", &selftests);
         command
     }))
 }
 
 fn succeed(command: &mut Command) {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 const NEXTEST_MAIN: &str = r#"

@@ -17,7 +17,10 @@ pub(super) fn bare(workload: &Workload, workers: usize) -> Result<MakeCommand, &
     let list = workload.list.clone();
     Ok(Box::new(move |_| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.arg(roles::SPAWN_ALL).arg(&list).arg(workers.to_string());
+        command
+            .arg(roles::SPAWN_ALL)
+            .arg(&list)
+            .arg(workers.to_string());
         command
     }))
 }
@@ -28,16 +31,24 @@ pub(super) fn again(workload: &Workload, workers: usize) -> Result<MakeCommand, 
     let place = workload.directory().join(AGAIN);
     if !place.exists() {
         let mut first = runner.command(&place, "first");
-        let first = first.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let first = first
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let status = first.status().unwrap();
         assert!(status.success() || workload.may_fail, "{first:?}: {status}");
     }
-    Ok(Box::new(move |round| runner.command(&place, &output(workers, round))))
+    Ok(Box::new(move |round| {
+        runner.command(&place, &output(workers, round))
+    }))
 }
 
 /// Where those of a round are.
 pub(crate) fn results(workload: &Workload, workers: usize, round: usize) -> PathBuf {
-    workload.directory().join(AGAIN).join(output(workers, round))
+    workload
+        .directory()
+        .join(AGAIN)
+        .join(output(workers, round))
 }
 
 fn output(workers: usize, round: usize) -> String {
@@ -48,7 +59,9 @@ fn output(workers: usize, round: usize) -> String {
 pub(super) fn first(workload: &Workload, workers: usize) -> Result<MakeCommand, &'static str> {
     let runner = Runner::new(workload, workers);
     let place = workload.directory().join("kvm-tests-first");
-    Ok(Box::new(move |round| runner.command(&place.join(format!("{workers}-{round}")), "run")))
+    Ok(Box::new(move |round| {
+        runner.command(&place.join(format!("{workers}-{round}")), "run")
+    }))
 }
 
 /// This project's program.
@@ -66,18 +79,26 @@ impl Runner {
         if !program.exists() {
             fs::copy(env!("CARGO_BIN_EXE_kvm-tests-runner"), &program).unwrap();
         }
-        let mut args =
-            ["run", "--test-threads", &workers.to_string(), "--selftests"].map(String::from).to_vec();
+        let mut args = ["run", "--test-threads", &workers.to_string(), "--selftests"]
+            .map(String::from)
+            .to_vec();
         args.push(workload.selftests().display().to_string());
         args.extend(workload.filters.iter().cloned());
-        Self { program, args, is_real: workload.may_fail }
+        Self {
+            program,
+            args,
+            is_real: workload.may_fail,
+        }
     }
 
     /// Keeps the durations in `place`, and the results in `output` there.
     fn command(&self, place: &Path, output: &str) -> Command {
         fs::create_dir_all(place).unwrap();
         let mut command = Command::new(&self.program);
-        command.args(&self.args).args(["--output", output]).current_dir(place);
+        command
+            .args(&self.args)
+            .args(["--output", output])
+            .current_dir(place);
         if !self.is_real {
             stand_in::use_host_in(place, &mut command);
         }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::STATUSES;
 use super::page::Page;
 use super::text::{class, text};
-use crate::outcome::{Outcome, Status};
+use crate::model::outcome::{Outcome, Status};
 
 /// The table of counts: a row for each environment, and one for all where there are several.
 pub(super) fn table(page: &Page<'_>) -> Markup {
@@ -59,7 +59,10 @@ fn row(name: &str, counts: &[(Status, usize)]) -> Markup {
 fn count<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> [(Status, usize); STATUSES.len()] {
     let mut counts = STATUSES.map(|status| (status, 0));
     for outcome in outcomes {
-        for (_, count) in counts.iter_mut().filter(|(status, _)| *status == outcome.status) {
+        for (_, count) in counts
+            .iter_mut()
+            .filter(|(status, _)| *status == outcome.status)
+        {
             *count += 1;
         }
     }

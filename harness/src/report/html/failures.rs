@@ -9,9 +9,9 @@ use super::kernel;
 use super::output;
 use super::page::Page;
 use super::text::{duration, moment, plural, text};
-use crate::host::size;
-use crate::no_links;
-use crate::outcome::{Exit, Leak, Outcome, Subtest, SubtestResult};
+use crate::log::no_links;
+use crate::model::host::size;
+use crate::model::outcome::{Exit, Leak, Outcome, Subtest, SubtestResult};
 
 /// Up to so many failures are open at once; of more, the list is what one wants to see first.
 const OPEN: usize = 3;
@@ -20,7 +20,10 @@ const OPEN: usize = 3;
 const NAMED: usize = 100;
 
 /// Writes the section, failure by failure: their outputs are never in memory together.
-pub(super) fn write(page: &Page<'_>, put: &mut impl FnMut(Markup) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn write(
+    page: &Page<'_>,
+    put: &mut impl FnMut(Markup) -> io::Result<()>,
+) -> io::Result<()> {
     put(PreEscaped("\n<section id=\"failures\">".to_owned()))?;
     put(html! {
         h2 { "Failures " span.soft { (page.failures.len()) } }
@@ -29,7 +32,11 @@ pub(super) fn write(page: &Page<'_>, put: &mut impl FnMut(Markup) -> io::Result<
     let run = no_links::directory(page.directory)?;
     let quoted = output::share(page.failures.len());
     for outcome in &page.failures {
-        put(failure(page, outcome, &output::quote(&run, outcome, quoted)))?;
+        put(failure(
+            page,
+            outcome,
+            &output::quote(&run, outcome, quoted),
+        ))?;
     }
     put(PreEscaped("</section>".to_owned()))
 }
@@ -67,8 +74,13 @@ fn failure(page: &Page<'_>, outcome: &Outcome, output: &Markup) -> Markup {
 /// The assertion, where the reason does not have it already.
 fn assertion(outcome: &Outcome, reason: &str) -> Markup {
     let told = |place: &str| reason.contains(place);
-    let Some(assertion) = &outcome.assertion else { return html! {} };
-    let place = format!("{}:{}: {}", assertion.file, assertion.line, assertion.expression);
+    let Some(assertion) = &outcome.assertion else {
+        return html! {};
+    };
+    let place = format!(
+        "{}:{}: {}",
+        assertion.file, assertion.line, assertion.expression
+    );
     html! {
         @if !told(&place) {
             h3 { "Assertion" }
@@ -78,7 +90,11 @@ fn assertion(outcome: &Outcome, reason: &str) -> Markup {
 }
 
 fn subtests(subtests: &[Subtest]) -> Markup {
-    let of = |result| subtests.iter().filter(move |subtest| subtest.result == result);
+    let of = |result| {
+        subtests
+            .iter()
+            .filter(move |subtest| subtest.result == result)
+    };
     let failed = of(SubtestResult::NotOk).count();
     html! {
         @if !subtests.is_empty() {
@@ -139,9 +155,15 @@ fn facts(page: &Page<'_>, outcome: &Outcome) -> String {
 fn words(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("exit code {code}"),
-        Exit::Signal { signal, core_dumped } => {
+        Exit::Signal {
+            signal,
+            core_dumped,
+        } => {
             let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
-            format!("ended by {name} ({signal}){}", if core_dumped { ", core dumped" } else { "" })
+            format!(
+                "ended by {name} ({signal}){}",
+                if core_dumped { ", core dumped" } else { "" }
+            )
         }
         Exit::Timeout => "killed at its time limit".to_owned(),
         Exit::Interrupted => "killed as the run was interrupted".to_owned(),

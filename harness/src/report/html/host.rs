@@ -5,9 +5,9 @@ use maud::{Markup, html};
 use super::counts;
 use super::page::Page;
 use super::text::{duration, moment, plural, text};
-use crate::host::{Host, size};
-use crate::outcome::Status;
-use crate::taint;
+use crate::model::host::{Host, size};
+use crate::model::outcome::Status;
+use crate::model::taint;
 
 /// The header with its counts, and the way to the sections.
 pub(super) fn header(page: &Page<'_>) -> Markup {
@@ -46,13 +46,24 @@ fn warnings(page: &Page<'_>) -> Vec<String> {
     warnings.extend(record.run.host.kvm_problem.clone());
     if !record.splats.is_empty() {
         let count = plural(record.splats.len(), "complaint");
-        warnings.push(format!("{count} of the kernel could not be shown to be a case's own: see Kernel."));
+        warnings.push(format!(
+            "{count} of the kernel could not be shown to be a case's own: see Kernel."
+        ));
     }
     if record.kernel_records_lost > 0 {
-        let lost = plural(usize::try_from(record.kernel_records_lost).unwrap_or(usize::MAX), "record");
-        warnings.push(format!("{lost} of the kernel's log or more were overwritten before they were read."));
+        let lost = plural(
+            usize::try_from(record.kernel_records_lost).unwrap_or(usize::MAX),
+            "record",
+        );
+        warnings.push(format!(
+            "{lost} of the kernel's log or more were overwritten before they were read."
+        ));
     }
-    if record.outcomes.iter().all(|outcome| outcome.status == Status::Skipped) {
+    if record
+        .outcomes
+        .iter()
+        .all(|outcome| outcome.status == Status::Skipped)
+    {
         warnings.push("Nothing was tested: no case was run, or every one was skipped.".to_owned());
     }
     warnings
@@ -61,19 +72,43 @@ fn warnings(page: &Page<'_>) -> Vec<String> {
 fn facts(page: &Page<'_>) -> Markup {
     let run = &page.record.run;
     let host = &run.host;
-    let cpu = [&host.cpu_vendor, &host.cpu_model].map(String::as_str).join(" ");
-    let took = page.record.duration_s.map_or_else(|| "an unknown time".to_owned(), duration);
-    let hugepages: Vec<_> =
-        host.free_hugepages.iter().map(|(&page, free)| format!("{free} × {}", size(page))).collect();
+    let cpu = [&host.cpu_vendor, &host.cpu_model]
+        .map(String::as_str)
+        .join(" ");
+    let took = page
+        .record
+        .duration_s
+        .map_or_else(|| "an unknown time".to_owned(), duration);
+    let hugepages: Vec<_> = host
+        .free_hugepages
+        .iter()
+        .map(|(&page, free)| format!("{free} × {}", size(page)))
+        .collect();
     let facts = [
-        ("Started", format!("{}, took {took}", moment(run.started_ms))),
-        ("Kernel", format!("{} {} {}", host.kernel, host.kernel_version, host.machine)),
+        (
+            "Started",
+            format!("{}, took {took}", moment(run.started_ms)),
+        ),
+        (
+            "Kernel",
+            format!("{} {} {}", host.kernel, host.kernel_version, host.machine),
+        ),
         ("CPU", format!("{} × {}", host.cpus, cpu.trim())),
         ("Memory", size(host.memory)),
         ("Free hugepages", hugepages.join(", ")),
         ("Taint", taint(host.taint, page.record.taint)),
-        ("Selftests", run.selftests.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(", ")),
-        ("Workers", format!("{}{}", run.workers, shuffled(run.shuffle_seed))),
+        (
+            "Selftests",
+            run.selftests
+                .iter()
+                .map(|path| path.to_string_lossy())
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
+        (
+            "Workers",
+            format!("{}{}", run.workers, shuffled(run.shuffle_seed)),
+        ),
         ("kvm-tests", run.version.clone()),
     ];
     let command_line = shlex::try_join(run.command_line.iter().map(String::as_str));
@@ -96,13 +131,21 @@ fn shuffled(seed: Option<u64>) -> String {
 /// The taint mask, and what became of it.
 fn taint(before: u64, after: Option<u64>) -> String {
     match after.filter(|&after| after != before) {
-        Some(after) => format!("{}, and {} at the end", taint::show(before), taint::show(after)),
+        Some(after) => format!(
+            "{}, and {} at the end",
+            taint::show(before),
+            taint::show(after)
+        ),
         None => taint::show(before),
     }
 }
 
 fn parameters(host: &Host) -> Markup {
-    let count = host.modules.values().map(std::collections::BTreeMap::len).sum();
+    let count = host
+        .modules
+        .values()
+        .map(std::collections::BTreeMap::len)
+        .sum();
     html! {
         details {
             summary {

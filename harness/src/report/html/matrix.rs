@@ -7,7 +7,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::page::{Page, worst};
 use super::text::{class, duration, plural, text};
-use crate::outcome::{Outcome, Status};
+use crate::model::outcome::{Outcome, Status};
 
 /// How many rows a block has at most. Browsers lay out the blocks in sight only, which they cannot do with rows of one table.
 const BLOCK: usize = 50;
@@ -20,7 +20,10 @@ const CELL: usize = 9;
 type Row<'a> = (&'a str, HashMap<Option<&'a str>, &'a Outcome>);
 
 /// Writes the section, block by block.
-pub(super) fn write(page: &Page<'_>, put: &mut impl FnMut(Markup) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn write(
+    page: &Page<'_>,
+    put: &mut impl FnMut(Markup) -> io::Result<()>,
+) -> io::Result<()> {
     let rows = rows(page);
     let width = NAME + CELL * page.environments.len();
     put(PreEscaped("\n<section id=\"matrix\">".to_owned()))?;
@@ -28,9 +31,14 @@ pub(super) fn write(page: &Page<'_>, put: &mut impl FnMut(Markup) -> io::Result<
         h2 { "Matrix " span.soft { (plural(rows.len(), "case")) " by " (plural(page.environments.len(), "environment")) } }
         (filters(&rows))
     })?;
-    put(PreEscaped(format!("<div class=\"blocks\" style=\"--width:{width}rem\">")))?;
+    put(PreEscaped(format!(
+        "<div class=\"blocks\" style=\"--width:{width}rem\">"
+    )))?;
     // Blocks stand side by side where there is room: all of a height.
-    let height = rows.len().div_ceil(rows.len().div_ceil(BLOCK).max(1)).max(1);
+    let height = rows
+        .len()
+        .div_ceil(rows.len().div_ceil(BLOCK).max(1))
+        .max(1);
     for block in rows.chunks(height) {
         put(table(page, block))?;
     }
@@ -111,7 +119,9 @@ fn name(name: &str) -> Markup {
 }
 
 fn cell(page: &Page<'_>, outcome: Option<&Outcome>) -> Markup {
-    let Some(outcome) = outcome else { return html! { td.absent { "not run" } } };
+    let Some(outcome) = outcome else {
+        return html! { td.absent { "not run" } };
+    };
     let word = outcome.status.as_str();
     html! {
         td.(class(outcome.status)) {

@@ -7,9 +7,9 @@ use std::path::{Component, Path};
 use maud::{Markup, html};
 
 use super::text::{bytes, text};
-use crate::host::size;
-use crate::outcome::Outcome;
-use crate::tail::{STDERR, STDOUT, last_bytes};
+use crate::model::host::size;
+use crate::model::outcome::Outcome;
+use crate::show::tail::{STDERR, STDOUT, last_bytes};
 
 /// How much of all outputs together a page quotes, in bytes before escaping.
 const QUOTED: usize = 4 << 20;
@@ -29,7 +29,9 @@ pub(super) fn share(failures: usize) -> usize {
 /// The ends of the files of `outcome` in the run's `directory`, at most `limit` bytes of each.
 pub(super) fn quote(directory: impl AsFd, outcome: &Outcome, limit: usize) -> Markup {
     // A run.json may come from anybody: it must not make a page of this user's other files.
-    let Some(place) = outcome.output.as_deref().filter(|place| is_inside(place)) else { return html! {} };
+    let Some(place) = outcome.output.as_deref().filter(|place| is_inside(place)) else {
+        return html! {};
+    };
     html! {
         @for file in FILES {
             @let place = place.join(file);
@@ -53,7 +55,8 @@ pub(super) fn quote(directory: impl AsFd, outcome: &Outcome, limit: usize) -> Ma
 }
 
 fn is_inside(path: &Path) -> bool {
-    path.components().all(|component| matches!(component, Component::Normal(_)))
+    path.components()
+        .all(|component| matches!(component, Component::Normal(_)))
 }
 
 struct Tail {
@@ -76,7 +79,7 @@ fn tail(run: impl AsFd, place: &Path, limit: usize) -> io::Result<Tail> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::no_links;
+    use crate::log::no_links;
 
     #[test]
     fn a_tail_starts_with_a_line_where_it_can() {
@@ -90,7 +93,10 @@ mod tests {
             std::fs::write(directory.path().join("file"), content).unwrap();
             let run = no_links::directory(directory.path()).unwrap();
             let tail = tail(run, Path::new("file"), 10).unwrap();
-            assert_eq!((tail.text.as_slice(), tail.whole), (shown.as_bytes(), content.len() as u64));
+            assert_eq!(
+                (tail.text.as_slice(), tail.whole),
+                (shown.as_bytes(), content.len() as u64)
+            );
         }
     }
 
@@ -109,6 +115,9 @@ mod tests {
 
     #[test]
     fn many_failures_share_what_is_quoted() {
-        assert_eq!([share(0), share(18), share(1024), share(5000)], [MOST, MOST, 2048, LEAST]);
+        assert_eq!(
+            [share(0), share(18), share(1024), share(5000)],
+            [MOST, MOST, 2048, LEAST]
+        );
     }
 }

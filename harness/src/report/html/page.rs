@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::outcome::{Outcome, Status};
-use crate::record::Record;
+use crate::log::record::Record;
+use crate::model::outcome::{Outcome, Status};
 
 /// A page about a run.
 pub(super) struct Page<'a> {
@@ -25,30 +25,59 @@ pub(super) struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn new(record: &'a Record, directory: &'a Path, previous: Option<&'a Record>) -> Self {
-        let previous: Option<HashMap<_, _>> =
-            previous.map(|run| run.outcomes.iter().map(|outcome| (outcome.name.as_str(), outcome)).collect());
+    pub(super) fn new(
+        record: &'a Record,
+        directory: &'a Path,
+        previous: Option<&'a Record>,
+    ) -> Self {
+        let previous: Option<HashMap<_, _>> = previous.map(|run| {
+            run.outcomes
+                .iter()
+                .map(|outcome| (outcome.name.as_str(), outcome))
+                .collect()
+        });
         let mut page = Self {
             record,
             directory,
             previous,
             environments: environments(&record.outcomes),
-            failures: record.outcomes.iter().filter(|outcome| outcome.status.is_failure()).collect(),
+            failures: record
+                .outcomes
+                .iter()
+                .filter(|outcome| outcome.status.is_failure())
+                .collect(),
             skips: skips(record),
             anchors: HashMap::new(),
         };
         let mut failures = std::mem::take(&mut page.failures);
         failures.sort_by_key(|outcome| {
-            (!page.is_new_failure(outcome), outcome.status, &outcome.environment, &outcome.name)
+            (
+                !page.is_new_failure(outcome),
+                outcome.status,
+                &outcome.environment,
+                &outcome.name,
+            )
         });
         page.failures = failures;
 
-        let failed = page.failures.iter().zip(1..).map(|(outcome, number)| (*outcome, format!("f{number}")));
-        let skipped = page.skips.iter().zip(1..).flat_map(|((_, outcomes), number)| {
-            outcomes.iter().map(move |outcome| (*outcome, format!("s{number}")))
-        });
-        page.anchors =
-            failed.chain(skipped).map(|(outcome, anchor)| (outcome.name.as_str(), anchor)).collect();
+        let failed = page
+            .failures
+            .iter()
+            .zip(1..)
+            .map(|(outcome, number)| (*outcome, format!("f{number}")));
+        let skipped = page
+            .skips
+            .iter()
+            .zip(1..)
+            .flat_map(|((_, outcomes), number)| {
+                outcomes
+                    .iter()
+                    .map(move |outcome| (*outcome, format!("s{number}")))
+            });
+        page.anchors = failed
+            .chain(skipped)
+            .map(|(outcome, anchor)| (outcome.name.as_str(), anchor))
+            .collect();
         page
     }
 
@@ -71,7 +100,9 @@ impl<'a> Page<'a> {
     pub(super) fn is_new_failure(&self, outcome: &Outcome) -> bool {
         self.previous.is_some()
             && outcome.status.is_failure()
-            && !self.before(outcome).is_some_and(|before| before.status.is_failure())
+            && !self
+                .before(outcome)
+                .is_some_and(|before| before.status.is_failure())
     }
 }
 
@@ -94,8 +125,14 @@ fn environments(outcomes: &[Outcome]) -> Vec<Option<&str>> {
 fn skips(record: &Record) -> Vec<(&str, Vec<&Outcome>)> {
     let mut reasons: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
     for outcome in record.of_status(Status::Skipped) {
-        let reason = outcome.reason.as_deref().and_then(|reason| reason.lines().next());
-        reasons.entry(reason.unwrap_or("no reason given")).or_default().push(outcome);
+        let reason = outcome
+            .reason
+            .as_deref()
+            .and_then(|reason| reason.lines().next());
+        reasons
+            .entry(reason.unwrap_or("no reason given"))
+            .or_default()
+            .push(outcome);
     }
     let mut reasons: Vec<_> = reasons.into_iter().collect();
     reasons.sort_by_key(|(_, outcomes)| std::cmp::Reverse(outcomes.len()));

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::page::Page;
 use super::text::{plural, text};
-use crate::outcome::Outcome;
+use crate::model::outcome::Outcome;
 
 /// Up to so many names stand beside their reason; more are folded.
 const NAMED: usize = 12;

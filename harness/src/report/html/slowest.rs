@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::badge;
 use super::page::Page;
 use super::text::{duration, text};
-use crate::outcome::Outcome;
+use crate::model::outcome::Outcome;
 
 /// How many are shown.
 const SHOWN: usize = 25;
@@ -19,7 +19,10 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
     let mut slowest: Vec<&Outcome> = page.record.outcomes.iter().collect();
     slowest.sort_by(|a, b| b.duration_s.total_cmp(&a.duration_s));
     slowest.truncate(SHOWN);
-    let longest = slowest.first().map_or(0.0, |outcome| outcome.duration_s).max(f64::MIN_POSITIVE);
+    let longest = slowest
+        .first()
+        .map_or(0.0, |outcome| outcome.duration_s)
+        .max(f64::MIN_POSITIVE);
     html! {
         section #slowest {
             h2 { "Slowest" }

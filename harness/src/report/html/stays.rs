@@ -6,8 +6,8 @@ use super::page::Page;
 use super::text::{duration, text};
 use super::timeline::position;
 use crate::environment::definition::HOST;
-use crate::host::Modules;
-use crate::stay::Stay;
+use crate::model::host::Modules;
+use crate::model::stay::Stay;
 
 /// When the host was last changed, in seconds from the run's start; `None` where it never was.
 pub(super) fn last_change(page: &Page<'_>) -> Option<f64> {
@@ -71,11 +71,21 @@ pub(super) fn list(page: &Page<'_>) -> Markup {
 /// When it was entered and left, in seconds from the run's start. What nobody has left lasts to the end of the line.
 fn times(page: &Page<'_>, stay: &Stay, end: f64) -> [f64; 4] {
     let seconds = |ms: Option<u64>| ms.map_or(end, |ms| page.seconds(ms));
-    [Some(stay.entering_ms), Some(stay.entered_ms), stay.leaving_ms, stay.left_ms].map(seconds)
+    [
+        Some(stay.entering_ms),
+        Some(stay.entered_ms),
+        stay.leaving_ms,
+        stay.left_ms,
+    ]
+    .map(seconds)
 }
 
 fn changing(from: f64, to: f64, end: f64, what: &str) -> Markup {
-    let title = format!("{what} in {}, from {} on", duration(to - from), duration(from));
+    let title = format!(
+        "{what} in {}, from {} on",
+        duration(to - from),
+        duration(from)
+    );
     html! { span.changing style=(position(from, to, end)) title=(text(&title)) {} }
 }
 
@@ -96,8 +106,11 @@ fn title(stay: &Stay) -> String {
 
 fn took(page: &Page<'_>, stay: &Stay) -> String {
     let [entering, entered, leaving, left] = times(page, stay, 0.0);
-    let entered =
-        format!("entered in {}, {} after the start", duration(entered - entering), duration(entering));
+    let entered = format!(
+        "entered in {}, {} after the start",
+        duration(entered - entering),
+        duration(entering)
+    );
     match stay.left_ms {
         Some(_) => format!("{entered}; left in {}", duration(left - leaving)),
         None => format!("{entered}; not known to be left"),

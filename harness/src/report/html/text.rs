@@ -3,8 +3,8 @@
 //! maud escapes what would be markup. What markup cannot hold, or what would turn the text around it, is spelled out
 //! here first.
 
-use crate::outcome::Status;
-use crate::printable::printable_within;
+use crate::model::outcome::Status;
+use crate::model::printable::printable_within;
 
 /// Untrusted text that a page may hold.
 pub(super) fn text(untrusted: &str) -> String {
@@ -17,7 +17,13 @@ pub(super) fn bytes(untrusted: &[u8]) -> String {
     if text.is_ascii() || !text.contains(is_noncharacter) {
         return text;
     }
-    let spelled = |c: char| if is_noncharacter(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    let spelled = |c: char| {
+        if is_noncharacter(c) {
+            c.escape_unicode().to_string()
+        } else {
+            c.to_string()
+        }
+    };
     text.chars().map(spelled).collect()
 }
 
@@ -40,7 +46,11 @@ pub(super) fn class(status: Status) -> &'static str {
 /// A duration in the unit that suits it, with about three digits: `46 ms`, `1.63 s`, `2 m 01 s`.
 pub(super) fn duration(seconds: f64) -> String {
     // Rounded first, so that no `60 s` comes out of 59.96.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "as saturates"
+    )]
     let whole = seconds.round() as u64;
     match seconds {
         _ if whole >= 3600 => format!("{} h {:02} m", whole / 3600, whole / 60 % 60),
@@ -53,8 +63,12 @@ pub(super) fn duration(seconds: f64) -> String {
 
 /// A moment, given in milliseconds since the epoch.
 pub(super) fn moment(ms: u64) -> String {
-    let timestamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    timestamp.map_or_else(String::new, |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+    let timestamp = i64::try_from(ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    timestamp.map_or_else(String::new, |time| {
+        time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    })
 }
 
 /// `1 case`, `2 cases`.

@@ -1,0 +1,12 @@
+//! The words that everybody uses.
+
+pub mod case;
+pub mod entry;
+pub mod event;
+pub mod host;
+pub mod name;
+pub mod outcome;
+pub mod printable;
+pub mod size;
+pub mod stay;
+pub mod taint;

@@ -1,0 +1,142 @@
+//! A case: one thing to run, fully worked out before anything runs.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::kernel_log::ignore::Ignored;
+use crate::model::name::CaseName;
+
+/// One thing to run: a suite's variant in an environment.
+///
+/// What does not depend on the environment is read as if it were its own.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Its name, unique in a run.
+    pub name: CaseName,
+    /// The variant that it runs, shared by the cases of all environments and iterations.
+    pub variant: Arc<Variant>,
+    /// Nothing else runs beside it.
+    pub exclusive: bool,
+    /// It ran, or may have, when the runner or the host died that this run goes on after: it runs last.
+    pub suspect: bool,
+    /// Why it is listed but ignored, as far as that is known without running anything.
+    pub ignored: Option<String>,
+}
+
+impl Deref for Case {
+    type Target = Variant;
+
+    fn deref(&self) -> &Variant {
+        &self.variant
+    }
+}
+
+/// One entry of a suite, as it is run on this host.
+#[derive(Debug)]
+pub struct Variant {
+    /// Its suite, shared with the suite's other variants.
+    pub suite: Arc<Suite>,
+    /// What is run.
+    pub command: Command,
+    /// Where it is run: the directory of its selftest.
+    pub directory: Arc<Path>,
+    /// A shell command run before it; if it fails the case is `NO_RUN`.
+    pub setup: Option<String>,
+    /// A shell command run after it, whatever came of it.
+    pub teardown: Option<String>,
+    /// A shell command whose failure skips the case, with what it printed as the reason.
+    pub precheck: Option<String>,
+    /// After this time the case is killed; the command line's `--timeout` where `None`.
+    pub timeout: Option<Duration>,
+    /// What the host must have.
+    pub requires: Requires,
+    /// How many of the run's slots it takes.
+    pub weight: u32,
+    /// Whether it runs a selftest, which needs KVM.
+    pub needs_kvm: bool,
+    /// The kernel's splats that are no failure of it.
+    pub ignored_splats: Ignored,
+    /// How often it runs in one run.
+    pub iterations: u32,
+    /// Why it cannot be run at all although the user asked for it (`NO_RUN`).
+    pub missing: Option<String>,
+}
+
+impl Case {
+    /// A shell command that repeats the case's selftest by hand.
+    pub fn reproduce(&self) -> String {
+        let command = match &self.command {
+            Command::Program { path, args } => {
+                let words =
+                    std::iter::once(path.as_os_str()).chain(args.iter().map(OsString::as_os_str));
+                words.map(quoted).collect::<Vec<_>>().join(" ")
+            }
+            Command::Shell(line) => line.clone(),
+        };
+        let by_hand = format!("cd {} && {command}", quoted(self.directory.as_os_str()));
+        match &self.name.environment {
+            None => by_hand,
+            Some(environment) => {
+                format!(
+                    "kvm-tests with {environment} -- sh -c {}",
+                    quoted(by_hand.as_ref())
+                )
+            }
+        }
+    }
+}
+
+/// `text` as one word of a shell command.
+pub fn quoted(text: &OsStr) -> String {
+    // A NUL, which shlex refuses, cannot be in the argument of a process either.
+    shlex::try_quote(&text.to_string_lossy()).map_or_else(|_| "''".to_owned(), Into::into)
+}
+
+/// `words` as a shell command.
+pub fn quoted_words(words: &[String]) -> String {
+    words
+        .iter()
+        .map(|word| quoted(OsStr::new(word)))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What the cases of a suite share.
+#[derive(Debug, Default)]
+pub struct Suite {
+    /// The suite's name.
+    pub name: String,
+    /// A shell command run once before the suite's first case.
+    pub setup: Option<String>,
+    /// A shell command run once after the suite's last case.
+    pub teardown: Option<String>,
+}
+
+/// What a case runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A program with its arguments: no shell.
+    Program {
+        /// The executable.
+        path: Arc<Path>,
+        /// Its arguments, after the program's name.
+        args: Vec<OsString>,
+    },
+    /// A line for `/bin/sh -c`.
+    Shell(String),
+}
+
+/// What a case needs of the host. Unmet, it is listed, and ignored with the reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requires {
+    /// CPUs that the runner may use.
+    pub cpus: Option<u64>,
+    /// Memory in bytes.
+    pub memory: Option<u64>,
+    /// Free hugepages: their size in bytes, and how many.
+    pub hugepages: BTreeMap<u64, u64>,
+}

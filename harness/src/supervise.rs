@@ -1,0 +1,4 @@
+//! One process tree.
+
+pub mod keeper;
+pub mod keepers;
