@@ -4,7 +4,7 @@
 check_browser() {
     local run
     run=$(realpath target/kvm-tests/ci)
-    KVM_TESTS_RUN=$run cargo test --locked -p harness --test html -- --include-ignored
+    KVM_TESTS_RUN=$run cargo test --locked -p harness --test it html:: -- --include-ignored
 }
 
 check_readers() {
@@ -15,5 +15,5 @@ check_readers() {
     mkdir -p "$sources"
     tar -xJf /usr/src/linux-source-6.12.tar.xz -C "$sources" --strip-components 1 linux-source-6.12/tools/testing/kunit
     PATH="$PWD/$venv/bin:$PATH" KERNEL_SRC="$PWD/$sources" KVM_TESTS_RUN=$run \
-        cargo test --locked -p harness --test reports -- --ignored
+        cargo test --locked -p harness --test it reports:: -- --ignored
 }

@@ -24,7 +24,7 @@ check_upstream() {
     fi
     python3 .ci/compare_by_hand.py "$run/run.json"
     KVM_SELFTESTS=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["run"]["selftests"][0])' "$run/run.json") \
-        KERNEL_SRC='' cargo test -p harness --locked --test killed -- --ignored
+        KERNEL_SRC='' cargo test -p harness --locked --test it killed:: -- --ignored
     unset KERNEL_SRC
 }
 

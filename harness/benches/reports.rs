@@ -13,7 +13,7 @@ use harness::report;
 use crate::stage::Run;
 
 #[expect(dead_code, reason = "the tests need more of it")]
-#[path = "../tests/reports/stage.rs"]
+#[path = "../tests/it/reports/stage.rs"]
 mod stage;
 
 /// How many cases there are; without `--bench` (as in `cargo test --benches`), just to see that it runs.

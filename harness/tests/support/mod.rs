@@ -15,6 +15,7 @@ use harness::log::record::Record;
 use harness::model::outcome::{Outcome, Status};
 use tempfile::TempDir;
 
+pub(crate) mod fake_host;
 pub(crate) mod terminal;
 
 /// A temporary directory with `selftests`, in which a run keeps its results in `run`.

@@ -1,0 +1,586 @@
+//! Splats of the kernel: what is one, whose it is, and what becomes of the run.
+//!
+//! No test can make a real kernel complain without leaving it tainted, and what user space writes to /dev/kmsg is never
+//! taken for the kernel's word. So a file or a pipe stands for /dev/kmsg, but where the real one will do.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Fixture, Ran};
+use harness::environment::root::Root;
+use harness::kernel_log::cases::Cases;
+use harness::kernel_log::kmsg::{Kmsg, News};
+use harness::kernel_log::splat::{Assembler, Splat};
+use harness::model::outcome::Status;
+use proptest::collection::vec;
+use proptest::prelude::{ProptestConfig, any, prop, proptest};
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long to wait for what happens at once on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// More than any kernel gives a process (`PID_MAX_LIMIT` in include/linux/threads.h).
+const NOBODY: &str = "99999999";
+
+/// A shell function by which a selftest makes the kernel say something.
+const SAY: &str = "say() { echo \"4,$((n += 1)),$((n * 10)),-;$1\" >>../root/dev/kmsg; }\n\
+    warn() { say '------------[ cut here ]------------'; say \"WARNING: CPU: 0 PID: $1 at virt/kvm/x.c:7 f+0x1/0x2 [kvm]\"\n\
+    say \"CPU: 0 UID: 0 PID: $1 Comm: $2 Not tainted 6.12.0 #1\"; say '---[ end trace 0000000000000000 ]---'; }\n";
+
+const TITLE: &str = "virt/kvm/x.c:7 f+0x1/0x2 [kvm]";
+
+fn host() -> Fixture {
+    Fixture::new().file("root/dev/kmsg", "6,0,0,-;WARNING: from before the run\n")
+}
+
+fn kernel_log(fixture: &Fixture) -> String {
+    fs::read_to_string(fixture.results().join("kernel.log")).unwrap()
+}
+
+fn script(lines: &str) -> String {
+    format!("{SAY}{lines}")
+}
+
+#[test]
+fn a_case_with_a_splat_of_its_own_has_failed_however_it_exited() {
+    let fixture = host()
+        .selftest("passes_test", &script("warn $$ passes_test; exit 0"))
+        .selftest("skips_test", &script("warn $$ skips_test; exit 4"))
+        .selftest("hangs_test", &script("warn $$ hangs_test; exec sleep 1000"))
+        .selftest("quiet_test", "exit 0");
+    let ran = fixture.run(&["--timeout", "2", "--test-threads", "1"]);
+    assert_eq!(ran.code, Some(101));
+    for name in [
+        "passes_test::default",
+        "skips_test::default",
+        "hangs_test::default",
+    ] {
+        let outcome = fixture.outcome(name);
+        let reason = outcome.reason.unwrap();
+        assert_eq!(outcome.status, Status::Failed, "{name}: {reason}");
+        let first = reason.lines().next().unwrap();
+        assert!(
+            first.starts_with("kernel: WARNING: CPU: 0 PID: ") && first.ends_with(TITLE),
+            "{first}"
+        );
+        let [splat] = outcome.splats.as_slice() else {
+            panic!("{:?}", outcome.splats)
+        };
+        assert_eq!(
+            (
+                splat.name.as_str(),
+                splat.lines.len(),
+                splat.while_running.len()
+            ),
+            ("WARNING", 4, 0)
+        );
+    }
+    assert_eq!(fixture.verdict("quiet_test::default").0, Status::Passed);
+    assert!(
+        ran.stdout.contains("kernel: ---[ end trace"),
+        "{}",
+        ran.stdout
+    );
+    assert!(!ran.stdout.contains("KERNEL SPLATS"), "{}", ran.stdout);
+    assert!(!kernel_log(&fixture).contains("before the run"));
+    for report in ["junit.xml", "results.ktap", "report.html"] {
+        let report = fs::read_to_string(fixture.results().join(report)).unwrap();
+        assert!(report.contains("cut here"), "{report}");
+    }
+}
+
+#[test]
+fn the_log_of_a_run_has_every_record_between_the_marks_of_its_cases() {
+    let fixture = host().selftest(
+        "a_test",
+        &script("say 'kvm: hello'; printf '12,9,9,-;WARNING: fake\\n' >>../root/dev/kmsg"),
+    );
+    let ran = fixture.run(&[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+    let log = kernel_log(&fixture);
+    let lines: Vec<_> = log
+        .lines()
+        .map(|line| line.split_once("] ").unwrap().1)
+        .collect();
+    let expected = [
+        "==== a_test::default begins",
+        "kvm: hello",
+        "(from user space) WARNING: fake",
+        "==== a_test::default ends",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn a_process_below_a_case_is_the_cases_also_as_a_daemon() {
+    let child = "sh -c 'echo $$ >../pid.child; exec sleep 1000' &\n";
+    let daemon =
+        "(setsid sh -c 'echo $$ >../pid.daemon; exec sleep 1000' </dev/null >/dev/null 2>&1 &)\n";
+    let fixture = Fixture::new()
+        .selftest("child_test", &format!("{child}{WAITS}"))
+        .selftest("daemon_test", &format!("{daemon}{WAITS}"));
+    let mut pipe = pipe(&fixture);
+    let run = start(&fixture);
+    for (number, name) in [(1, "child"), (2, "daemon")] {
+        let file = fixture.path().join(format!("pid.{name}"));
+        let pid = || {
+            fs::read_to_string(&file)
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
+        until("it has started", || !pid().is_empty());
+        let line = format!(
+            "4,{number},{number},-;WARNING: x.c:7 at f+0x1/0x2, CPU#0: sleep/{}\n",
+            pid()
+        );
+        pipe.write_all(line.as_bytes()).unwrap();
+        until("the record is read", || {
+            kernel_log(&fixture).contains(&format!("sleep/{}", pid()))
+        });
+        pipe.write_all(b"4,9,9,-;---[ end trace 0000000000000000 ]---\n")
+            .unwrap();
+    }
+    let ran = end(&fixture, run);
+    for name in ["child_test::default", "daemon_test::default"] {
+        let outcome = fixture.outcome(name);
+        assert_eq!(
+            (outcome.status, outcome.splats.len()),
+            (Status::Failed, 1),
+            "{name}: {}",
+            ran.stdout
+        );
+    }
+}
+
+#[test]
+fn of_a_thread_that_has_ended_its_name_tells_whose_it_was() {
+    let fixture = host()
+        // The kernel knows 15 bytes of a name.
+        .selftest(
+            "a_quite_long_name_test",
+            &script(&format!("warn {NOBODY} a_quite_long_na")),
+        )
+        .selftest(
+            "other_test",
+            &script(&format!("warn {NOBODY} somebody_else")),
+        );
+    let ran = fixture.run(&["--test-threads", "1"]);
+    assert_eq!(
+        fixture.verdict("a_quite_long_name_test::default").0,
+        Status::Failed
+    );
+    assert_eq!(fixture.verdict("other_test::default").0, Status::Passed);
+    assert_eq!(
+        fixture.record().splats[0].while_running,
+        ["other_test::default"]
+    );
+    assert!(
+        ran.stdout.contains("while this ran: other_test::default"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn a_splat_of_nobody_fails_no_case_but_the_run() {
+    let fixture = host().selftest("a_test", &script("warn 1 systemd; exit 0"));
+    let ran = fixture.run(&[]);
+    assert_eq!(ran.code, Some(101));
+    assert_eq!(fixture.verdict("a_test::default").0, Status::Passed);
+    assert!(
+        ran.stdout
+            .contains("\nKERNEL SPLATS that are no case's own"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stderr
+            .contains("KERNEL SPLAT while this ran: a_test::default: WARNING: CPU: 0"),
+        "{}",
+        ran.stderr
+    );
+    let record = fixture.record();
+    let [splat] = record.splats.as_slice() else {
+        panic!("{:?}", record.splats)
+    };
+    assert!(splat.title.ends_with(TITLE));
+    assert_eq!(
+        (splat.while_running.as_slice(), splat.lines.len()),
+        (&["a_test::default".to_owned()][..], 4)
+    );
+    for report in ["junit.xml", "report.html"] {
+        let report = fs::read_to_string(fixture.results().join(report)).unwrap();
+        assert!(report.contains("virt/kvm/x.c:7"), "{report}");
+    }
+}
+
+#[test]
+fn of_an_oom_kill_the_victim_is_told_and_not_who_asked_for_memory() {
+    let lines = "say \"greedy invoked oom-killer: gfp_mask=0x1, order=0, oom_score_adj=0\"\n\
+        say \"CPU: 0 PID: 1 Comm: greedy Not tainted\"\n\
+        say \"oom-kill:constraint=CONSTRAINT_NONE,task=sh,pid=$$,uid=0\"\n\
+        say \"Out of memory: Killed process $$ (sh) total-vm:1kB\"";
+    let fixture = host().selftest("a_test", &script(lines));
+    fixture.run(&[]);
+    let outcome = fixture.outcome("a_test::default");
+    assert_eq!(
+        (outcome.status, outcome.splats[0].name.as_str()),
+        (Status::Failed, "OOM kill")
+    );
+}
+
+#[test]
+fn ignored_splats_count_for_the_cases_that_they_were_written_for() {
+    let suite = |ignore: &str| format!("{ignore}[[test]]\nname = \"one\"\nselftest = \"a_test\"\n");
+    let ignore = "kernel_log_ignore = [\"virt/kvm/x.c*f+0x\"]\n";
+    let fixture = host()
+        .selftest("a_test", &script("warn $$ a_test; exit 0"))
+        .file("with.toml", &suite(ignore))
+        .file("without.toml", &suite(""))
+        .file("all/kernel_log.toml", ignore);
+    let ran = fixture.run(&["--config", "with.toml", "with::"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+    assert!(
+        ran.stdout
+            .contains("kernel splats ignored (kernel_log_ignore): 1"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(
+        fixture.run(&["--config", "without.toml", "without::"]).code,
+        Some(101)
+    );
+    assert_eq!(
+        fixture
+            .run(&["--config", "without.toml", "--config", "all", "without::"])
+            .code,
+        Some(0)
+    );
+    let ran = fixture
+        .file("bad.toml", "kernel_log_ignore = [\"*\"]\n")
+        .run(&["--config", "bad.toml"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("bad.toml:1:"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_taint_that_tells_of_a_splat_which_the_log_did_not_fails_the_run() {
+    let taint = |mask: &str| format!("echo {mask} >../root/proc/sys/kernel/tainted");
+    let fixture = |mask: &str| {
+        Fixture::new()
+            .file("root/proc/sys/kernel/tainted", "4096\n")
+            .selftest("a_test", &taint(mask))
+    };
+    let warned = fixture("4608");
+    let ran = warned.run(&[]);
+    assert_eq!(ran.code, Some(101));
+    assert!(
+        ran.stdout.contains(
+            "\nKERNEL TAINT before: 4096 (O); after: 4608 (WO)\n  W: the kernel warned\n"
+        ),
+        "{}",
+        ran.stdout
+    );
+    let record = warned.record();
+    assert_eq!((record.run.host.taint, record.taint), (4096, Some(4608)));
+    // An unsigned module is none.
+    let ran = fixture("12288").run(&[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("  E: an unsigned module was loaded"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn where_the_log_cannot_be_read_the_header_says_so_and_there_is_none() {
+    let fixture = Fixture::new().selftest("a_test", "exit 0");
+    let ran = fixture.run(&[]);
+    assert_eq!(ran.code, Some(0));
+    assert!(
+        ran.stderr.contains("  kernel log   not followed, "),
+        "{}",
+        ran.stderr
+    );
+    assert!(!fixture.results().join("kernel.log").exists());
+}
+
+/// A case that has begun when there is a file `begun`, and ends when there is a file `go`.
+const WAITS: &str = "echo >../begun.$$; until [ -e ../go ]; do sleep 0.02; done";
+
+#[test]
+fn records_are_read_as_they_come_and_all_that_run_are_named() {
+    let fixture = Fixture::new()
+        .selftest("a_test", WAITS)
+        .selftest("b_test", WAITS);
+    let mut pipe = pipe(&fixture);
+    let child = start(&fixture);
+    until("both cases run", || begun(fixture.path()) == 2);
+    let splat = "4,1,1000,-;BUG: unable to handle page fault for address: 0\n4,2,1001,-;CPU: 0 PID: 1 Comm: init Not tainted\n";
+    pipe.write_all(splat.as_bytes()).unwrap();
+    // Without a mark at its end, it has ended when nothing follows.
+    until("the journal has it", || {
+        journal(&fixture).contains("\"event\":\"splat\"")
+    });
+    assert!(!journal(&fixture).contains("\"event\":\"finished\""));
+    let ran = end(&fixture, child);
+    assert_eq!(ran.code, Some(101));
+    let mut names = fixture.record().splats[0].while_running.clone();
+    names.sort();
+    assert_eq!(names, ["a_test::default", "b_test::default"]);
+}
+
+#[test]
+fn on_the_real_log_what_user_space_writes_is_kept_and_fails_nothing() {
+    if File::open("/dev/kmsg").is_err() || OpenOptions::new().write(true).open("/dev/kmsg").is_err()
+    {
+        eprintln!("not tested: /dev/kmsg may not be read and written here");
+        return;
+    }
+    let line = format!(
+        "WARNING: this is a test of kvm-tests, number {}",
+        std::process::id()
+    );
+    let suite = format!("[[test]]\nname = \"a\"\ncommand = \"echo '<4>{line}' >/dev/kmsg\"\n");
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("real.toml", &suite);
+    let arguments = [
+        "--selftests",
+        "selftests",
+        "--config",
+        "real.toml",
+        "--output",
+        "run",
+        "real::",
+    ];
+    let mut command = fixture.command(&arguments);
+    Ran::of(command.env_remove("KVM_TESTS_ROOT").output().unwrap());
+    let outcome = fixture.outcome("real::a");
+    assert_eq!(
+        (outcome.status, outcome.splats),
+        (Status::Passed, Vec::new())
+    );
+    let log = kernel_log(&fixture);
+    assert!(
+        log.contains(&format!("(from user space) {line}\n")),
+        "{log}"
+    );
+}
+
+/// Overwrites this host's kernel log: `cargo test -p harness --test kernel_log -- --ignored`, as root.
+#[test]
+#[ignore = "it overwrites all that this host's kernel has logged"]
+fn a_log_that_overruns_is_said_and_the_case_is_none_the_worse() {
+    let suite = format!("[[test]]\nname = \"a\"\ncommand = \"{WAITS}\"\n");
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("real.toml", &suite);
+    let arguments = [
+        "--selftests",
+        "selftests",
+        "--config",
+        "real.toml",
+        "--output",
+        "run",
+        "real::",
+    ];
+    let mut command = fixture.command(&arguments);
+    command
+        .env_remove("KVM_TESTS_ROOT")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    until("the case runs", || begun(fixture.path()) == 1);
+    // One record that it reads for sure, so that it can count those that it misses.
+    flood(1, "the first");
+    until("it follows the log", || {
+        kernel_log(&fixture).contains("the first")
+    });
+    let runner = Pid::from_raw(child.id().cast_signed()).unwrap();
+    kill_process(runner, Signal::STOP).unwrap();
+    flood(20_000, &"x".repeat(900));
+    kill_process(runner, Signal::CONT).unwrap();
+    let ran = end(&fixture, child);
+    assert_eq!(fixture.verdict("real::a").0, Status::Passed);
+    assert!(
+        fixture.record().kernel_records_lost > 1000,
+        "{}",
+        fixture.record().kernel_records_lost
+    );
+    assert!(
+        ran.stdout.contains("KERNEL LOG NOT COMPLETE"),
+        "{}",
+        ran.stdout
+    );
+    assert!(kernel_log(&fixture).contains("records are missing here"));
+}
+
+/// Each time anew: what one that writes through an open file may say is limited (`devkmsg_write`).
+fn flood(count: usize, text: &str) {
+    for _ in 0..count {
+        let mut log = OpenOptions::new().write(true).open("/dev/kmsg").unwrap();
+        log.write_all(format!("<7>kvm-tests: {text}").as_bytes())
+            .unwrap();
+    }
+}
+
+/// A pipe that stands for /dev/kmsg, so that what is written to it is read at once.
+fn pipe(fixture: &Fixture) -> File {
+    let path = fixture.path().join("root/dev/kmsg");
+    rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    // Opened for both, it neither waits for a reader nor ends with one.
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap()
+}
+
+fn start(fixture: &Fixture) -> Child {
+    let arguments = [
+        "--selftests",
+        "selftests",
+        "--output",
+        "run",
+        "--test-threads",
+        "2",
+    ];
+    let mut command = fixture.command(&arguments);
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn end(fixture: &Fixture, child: Child) -> Ran {
+    File::create(fixture.path().join("go")).unwrap();
+    Ran::of(child.wait_with_output().unwrap())
+}
+
+fn begun(directory: &Path) -> usize {
+    let names = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    names
+        .filter(|name| name.to_string_lossy().starts_with("begun."))
+        .count()
+}
+
+fn journal(fixture: &Fixture) -> String {
+    fs::read_to_string(fixture.results().join("journal.jsonl")).unwrap()
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Pieces that mean something to the parser, or nearly so.
+const PIECES: &[&str] = &[
+    "\n",
+    "4,1,1,-;",
+    "4,2,18446744073709551615,-,caller=T1;",
+    "4,3,1,-,caller=C2;",
+    "12,1,1,-;",
+    ";",
+    ",",
+    " K=V\n",
+    "------------[ cut here ]------------",
+    "WARNING: CPU: 1 PID: 2 at ",
+    "WARNING: x at y, CPU#1: a/",
+    "\\x0a",
+    "\\x1b[31m",
+    "\\x",
+    "\u{1b}",
+    "\u{202e}",
+    "CPU: 1 PID: 1 Comm: ",
+    " Not tainted",
+    "BUG: ",
+    "---[ end trace",
+    "====================",
+    " invoked oom-killer: ",
+    "oom-kill:,pid=",
+    "Killed process 1 (",
+    "INFO: task a:1 blocked for more than ",
+    " by task ",
+    "watchdog: BUG: soft lockup - CPU#1 [a:",
+    "]",
+    "/",
+    "99999999999999999999",
+    "é",
+    "\0",
+];
+
+/// All that the splats of these bytes say.
+fn splats_of(bytes: &[u8]) -> Vec<Splat> {
+    let (mut assembler, cases) = (Assembler::default(), Cases::new(&Root::from_env()));
+    let mut splats = Vec::new();
+    Kmsg::from_reader(bytes)
+        .drain(|news| {
+            if let News::Record(record) = news {
+                splats.extend(assembler.record(&record, &cases));
+            }
+        })
+        .unwrap();
+    splats.extend(assembler.close());
+    splats.into_iter().map(|(_, splat)| splat).collect()
+}
+
+/// Texts are harmless, and bounded: a line to 1000 bytes and an ellipsis, a splat to 251 lines.
+fn check(bytes: &[u8]) {
+    for splat in splats_of(bytes) {
+        assert!(
+            splat.lines.len() <= 251 && !splat.lines.is_empty(),
+            "{} lines",
+            splat.lines.len()
+        );
+        for line in splat.lines.iter().chain([&splat.title]) {
+            assert!(line.len() <= 1003, "{} bytes", line.len());
+            assert!(
+                !line.contains(|c: char| c != '\t' && c.is_control()) && !line.contains('\u{202e}'),
+                "{line:?}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn bytes_of_any_kind_are_read(bytes in vec(any::<u8>(), 0..2000)) {
+        check(&bytes);
+    }
+
+    #[test]
+    fn pieces_in_any_order_are_read(pieces in vec(prop::sample::select(PIECES), 0..200)) {
+        check(pieces.concat().as_bytes());
+    }
+}
+
+#[test]
+fn endless_splats_and_lines_take_little_memory_and_time() {
+    let begin = Instant::now();
+    let mut text = String::from("4,1,1,-;BUG: endless\n");
+    text.extend((0..20_000).map(|line| format!("4,{line},1,-;line {line} {}\n", "x".repeat(50))));
+    check(text.as_bytes());
+    check(format!("4,1,1,-;BUG: {}", "\\x0a[".repeat(100_000)).as_bytes());
+    check("4,1,1,-;BUG: \n".repeat(20_000).as_bytes());
+    let callers: String = (0..10_000)
+        .map(|caller| format!("4,1,1,-,caller=T{caller};BUG: many\n"))
+        .collect();
+    check(callers.as_bytes());
+    // Were the time to grow with the square of the length, it would be minutes.
+    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+}

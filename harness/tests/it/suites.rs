@@ -1,0 +1,330 @@
+//! Suites run by the real program: set-up and tear-down, prechecks, matrices, requirements, and the foreign formats.
+
+use std::fs;
+
+use crate::support::{Fixture, Ran};
+use harness::model::outcome::Status;
+
+/// A selftest that appends its arguments to the file `log` of the fixture.
+fn logging() -> Fixture {
+    Fixture::new().selftest(
+        "log_test",
+        "echo \"log_test $*\" >> ../log; [ \"$1\" != fail ]",
+    )
+}
+
+fn log(fixture: &Fixture) -> Vec<String> {
+    let log =
+        fs::read_to_string(fixture.path().join("log")).expect("read what the selftests logged");
+    log.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_suite_is_set_up_once_before_and_torn_down_once_after_its_cases() {
+    let suite = r#"
+        setup = "echo set-up >> ../log"
+        teardown = "echo tear-down >> ../log"
+        [[test]]
+        name = "sweep"
+        selftest = "log_test"
+        args = ["{x}"]
+        matrix = { x = ["a", "b", "fail"] }
+        setup = "echo before >> ../log"
+        teardown = "echo after >> ../log"
+    "#;
+    let fixture = logging().file("suite.toml", suite);
+    let ran = fixture.run(&["--config", "suite.toml", "suite::", "--test-threads", "1"]);
+    assert_eq!(ran.code, Some(101), "{}", ran.stderr);
+    let cases = ["a", "b", "fail"]
+        .map(|x| {
+            [
+                "before".to_owned(),
+                format!("log_test {x}"),
+                "after".to_owned(),
+            ]
+        })
+        .concat();
+    let expected: Vec<_> = [
+        vec!["set-up".to_owned()],
+        cases,
+        vec!["tear-down".to_owned()],
+    ]
+    .concat();
+    assert_eq!(log(&fixture), expected);
+    assert_eq!(fixture.verdict("suite::sweep::x_a").0, Status::Passed);
+    assert_eq!(fixture.verdict("suite::sweep::x_fail").0, Status::Failed);
+    assert!(
+        fixture
+            .results()
+            .join("suite/sweep/x_a/setup.stdout")
+            .is_file()
+    );
+    assert!(fixture.results().join("suite/teardown.stderr").is_file());
+}
+
+#[test]
+fn a_suite_whose_set_up_fails_is_no_run_and_torn_down_all_the_same() {
+    let suite = r#"
+        setup = "echo cannot mount the moon >&2; exit 3"
+        teardown = "echo tear-down >> ../log"
+        [[test]]
+        name = "one"
+        selftest = "log_test"
+        [[test]]
+        name = "two"
+        selftest = "log_test"
+    "#;
+    let fixture = logging().file("suite.toml", suite);
+    assert_eq!(
+        fixture.run(&["--config", "suite.toml", "suite::"]).code,
+        Some(101)
+    );
+    for name in ["suite::one", "suite::two"] {
+        let (status, reason) = fixture.verdict(name);
+        assert_eq!(status, Status::NoRun);
+        assert_eq!(
+            reason,
+            "the set-up of suite suite failed: exit code 3: cannot mount the moon"
+        );
+    }
+    assert_eq!(log(&fixture), ["tear-down"]);
+}
+
+#[test]
+fn a_tear_down_that_fails_is_not_lost() {
+    let suite = "teardown = \"exit 5\"\n[[test]]\nname = \"one\"\nselftest = \"log_test\"\n";
+    let fixture = logging().file("suite.toml", suite);
+    assert_eq!(
+        fixture.run(&["--config", "suite.toml", "suite::"]).code,
+        Some(101)
+    );
+    assert_eq!(
+        fixture.verdict("suite::one"),
+        (
+            Status::Failed,
+            "the tear-down of suite suite failed: exit code 5".to_owned()
+        )
+    );
+}
+
+#[test]
+fn a_precheck_that_fails_skips_its_case_with_what_it_printed() {
+    let suite = "[[test]]\nname = \"one\"\nselftest = \"log_test\"\nprecheck = \"echo no moon; exit 1\"\n\
+                 [[test]]\nname = \"two\"\nselftest = \"log_test\"\nprecheck = \"true\"\n";
+    let fixture = logging().file("suite.toml", suite);
+    assert_eq!(
+        fixture.run(&["--config", "suite.toml", "suite::"]).code,
+        Some(0)
+    );
+    assert_eq!(
+        fixture.verdict("suite::one"),
+        (Status::Skipped, "no moon".to_owned())
+    );
+    assert_eq!(fixture.verdict("suite::two").0, Status::Passed);
+}
+
+#[test]
+fn what_the_host_lacks_is_known_when_listing() {
+    let suite = "[[test]]\nname = \"big\"\nselftest = \"log_test\"\nrequires = { cpus = 100000 }\n\
+                 [[test]]\nname = \"foreign\"\nselftest = \"log_test\"\narch = \"riscv64\"\n\
+                 [[test]]\nname = \"fine\"\nselftest = \"log_test\"\nrequires = { cpus = 1 }\n";
+    let fixture = logging().file("suite.toml", suite);
+    let arguments = [
+        "--selftests",
+        "selftests",
+        "--config",
+        "suite.toml",
+        "--list",
+        "--ignored",
+    ];
+    let listed = Ran::of(fixture.command(&arguments).output().unwrap());
+    assert_eq!(
+        listed.stdout,
+        "suite::big: test\nsuite::foreign: test\n\n2 tests, 0 benchmarks\n"
+    );
+    assert_eq!(
+        fixture.run(&["--config", "suite.toml", "suite::"]).code,
+        Some(0)
+    );
+    assert!(
+        fixture
+            .verdict("suite::big")
+            .1
+            .starts_with("requires 100000 CPUs")
+    );
+    assert!(
+        fixture
+            .verdict("suite::foreign")
+            .1
+            .starts_with("for riscv64 only")
+    );
+    assert_eq!(fixture.verdict("suite::fine").0, Status::Passed);
+}
+
+#[test]
+fn a_command_runs_beside_the_file_that_has_it_where_no_selftest_is_a_file() {
+    let suite = "[[test]]\nname = \"here\"\ncommand = \"[ -f suite.toml ]\"\n";
+    let fixture = Fixture::new().file("suite.toml", suite);
+    let ran = Ran::of(
+        fixture
+            .command(&["--config", "suite.toml", "suite::here", "--output", "run"])
+            .output()
+            .expect("run the program"),
+    );
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn nothing_runs_beside_an_exclusive_case() {
+    let run = "echo begin >> ../log; sleep 0.1; echo end >> ../log";
+    let mut suite = String::new();
+    for number in 0..4 {
+        suite += &format!(
+            "[[test]]\nname = \"e{number}\"\nselftest = \"slow_test\"\nexclusive = true\n"
+        );
+    }
+    let fixture = Fixture::new()
+        .selftest("slow_test", run)
+        .file("suite.toml", &suite);
+    assert_eq!(
+        fixture
+            .run(&["--config", "suite.toml", "suite::", "--test-threads", "4"])
+            .code,
+        Some(0)
+    );
+    assert_eq!(log(&fixture), ["begin", "end"].repeat(4));
+}
+
+#[test]
+fn a_case_that_does_not_fit_yet_keeps_no_worker_from_another() {
+    let suite = r#"
+        [[test]]
+        name = "waits_for_light"
+        timeout_s = 60
+        command = "until [ -e light ]; do sleep 0.01; done"
+        [[test]]
+        name = "heavy"
+        timeout_s = 20
+        weight = 2
+        command = "[ -e light ]"
+        [[test]]
+        name = "light"
+        timeout_s = 10
+        command = "touch light"
+    "#;
+    let fixture = logging().file("suite.toml", suite);
+    let ran = fixture.run(&["--config", "suite.toml", "suite::", "--test-threads", "2"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+}
+
+#[test]
+fn the_longest_case_of_the_last_run_starts_first() {
+    let suite = r#"
+        [[test]]
+        name = "quick"
+        timeout_s = 200
+        selftest = "log_test"
+        args = ["quick"]
+        [[test]]
+        name = "slow"
+        timeout_s = 100
+        command = "echo log_test slow >> ../log; sleep 0.1"
+    "#;
+    let fixture = logging().file("suite.toml", suite);
+    for expected in [["quick", "slow"], ["slow", "quick"]] {
+        fixture.run(&["--config", "suite.toml", "suite::", "--test-threads", "1"]);
+        assert_eq!(
+            log(&fixture),
+            expected.map(|name| format!("log_test {name}"))
+        );
+        fs::remove_file(fixture.path().join("log")).unwrap();
+    }
+}
+
+#[test]
+fn the_proposals_json_and_upstreams_testcases_run_as_they_are() {
+    let json = r#"[{"suite": "proposal", "timeout_s": 30, "setup": "echo up >> ../log", "teardown": "echo down >> ../log",
+        "tests": [{"name": "2-slots", "command": "./log_test -v $(echo 2)", "timeout_s": 9},
+                  {"name": "gone", "command": "./gone_test"}]}]"#;
+    let fixture = logging()
+        .file("tests.json", json)
+        .file("cases/log_test/3slot.test", "log_test -x $(echo 3)\n")
+        .file("cases/log_test/default.test", "log_test\n");
+    let ran = fixture.run(&[
+        "--config",
+        "tests.json",
+        "--config",
+        "cases",
+        "--test-threads",
+        "1",
+    ]);
+    assert_eq!(ran.code, Some(101), "{}", ran.stderr);
+    let names: Vec<_> = fixture
+        .record()
+        .outcomes
+        .into_iter()
+        .map(|outcome| (outcome.name, outcome.status))
+        .collect();
+    for (name, status) in [
+        ("log_test::_3slot", Status::Passed),
+        ("log_test::default", Status::Passed),
+        ("proposal::_2_slots", Status::Passed),
+        ("proposal::gone", Status::NoRun),
+    ] {
+        assert!(names.contains(&(name.to_owned(), status)), "{names:?}");
+    }
+    assert_eq!(names.len(), 4);
+    assert_eq!(
+        log(&fixture),
+        ["log_test -x 3", "log_test ", "up", "log_test -v 2", "down"]
+    );
+}
+
+#[test]
+fn every_error_of_the_configuration_is_said_at_once_and_nothing_runs() {
+    let fixture = logging()
+        .file(
+            "config/a.toml",
+            "timeot_s = 3\n[[test]]\nname = \"x y\"\nselftest = \"log_test\"\n",
+        )
+        .file(
+            "config/b.toml",
+            "[[test]]\nname = \"b\"\nselftest = \"log_test\"\nargs = [\"{moon}\"]\n",
+        );
+    let ran = fixture.run(&["--config", "config"]);
+    assert_eq!(ran.code, Some(2));
+    let errors: Vec<_> = ran.stderr.lines().collect();
+    assert_eq!(errors.len(), 3, "{}", ran.stderr);
+    assert!(
+        errors[0].starts_with("error: config/a.toml:1:1: ") && errors[0].contains("timeout_s"),
+        "{}",
+        errors[0]
+    );
+    assert!(
+        errors[1].starts_with("error: config/a.toml:3:8: ") && errors[1].contains("x_y"),
+        "{}",
+        errors[1]
+    );
+    assert!(
+        errors[2].starts_with("error: config/b.toml:4:9: ") && errors[2].contains("moon"),
+        "{}",
+        errors[2]
+    );
+    assert!(!fixture.results().exists() && !fixture.path().join("log").exists());
+}
+
+#[test]
+fn a_users_suite_takes_the_place_of_a_shipped_one_of_the_same_name() {
+    let fixture = logging().file(
+        "shipped.toml",
+        "[[test]]\nname = \"mine\"\nselftest = \"log_test\"\n",
+    );
+    let ran = fixture.run(&["--config", "shipped.toml"]);
+    assert_eq!(fixture.verdict("shipped::mine").0, Status::Passed);
+    assert!(
+        ran.stderr
+            .contains("the shipped suite shipped: yours of this name is used"),
+        "{}",
+        ran.stderr
+    );
+}
