@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::feature::{FEATURES, Feature};
 use crate::model::host;
 use crate::model::name::to_identifier;
-use crate::plan::fields::hint;
+use crate::model::problem::hint;
 
 /// The name of the environment that is the host as it is.
 pub const HOST: &str = "host";

@@ -8,7 +8,7 @@ use super::module::{Module, Presence, parameter_path};
 use super::platform::{Platform, VENDOR_MODULES, Vendor};
 use super::root::Root;
 use super::value::{self, Kind};
-use crate::plan::fields::hint;
+use crate::model::problem::hint;
 
 /// One value that is to be.
 #[derive(Debug, Clone)]

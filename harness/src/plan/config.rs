@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::model::text_file::TextFile;
 use crate::plan::fields::{Item, short_enough};
 use crate::plan::long_suite::{self, PART};
 use crate::plan::node::{self, Node, Value};
@@ -192,7 +193,7 @@ impl Reader {
                     let text = String::from_utf8_lossy(&error.as_bytes()[..end]);
                     self.configuration
                         .problems
-                        .push(Problem::at(path, &text, end, "not UTF-8"));
+                        .push(TextFile::new(path, &text).problem(end, "not UTF-8"));
                 }
             },
         }

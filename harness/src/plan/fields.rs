@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use crate::model::name;
+pub use crate::model::problem::{excerpt, hint};
 use crate::model::size;
 use crate::plan::node::{Field, Node, Value};
 use crate::plan::placeholder::Template;
@@ -13,9 +14,6 @@ use crate::plan::source::Source;
 /// A segment of a name becomes a directory of the results, and Linux's names of files end at 255 bytes (NAME_MAX in
 /// `include/uapi/linux/limits.h`); this leaves room for what is put after it.
 const MAX_NAME: usize = 200;
-
-/// How many characters of a text messages show.
-const MAX_EXCERPT: usize = 80;
 
 /// About as many keys as a table of ours can have.
 const KEYS: usize = 16;
@@ -312,20 +310,6 @@ impl<'s, 'a> Item<'s, 'a> {
     }
 }
 
-/// The start of a text, fit for a message: no control characters, not too long.
-pub fn excerpt(text: &str) -> String {
-    let mut characters = text.chars();
-    let mut excerpt: String = characters
-        .by_ref()
-        .take(MAX_EXCERPT)
-        .flat_map(char::escape_debug)
-        .collect();
-    if characters.next().is_some() {
-        excerpt.push('…');
-    }
-    excerpt
-}
-
 /// The same in quotation marks.
 pub fn quoted(text: &str) -> String {
     format!("\"{}\"", excerpt(text))
@@ -342,28 +326,4 @@ pub fn short_enough<N: AsRef<str>>(source: &Source<'_>, at: usize, name: N) -> O
         return None;
     }
     Some(name)
-}
-
-/// What to say after an unknown word: the known one nearest to it or, where none is near, all of them.
-pub fn hint(word: &str, known: &[&str]) -> String {
-    let distance = |known: &str| strsim::damerau_levenshtein(word, known);
-    // Nothing near is that much longer, and the time to compare grows with the length.
-    let near = |known: &&&str| {
-        word.len() <= 2 * known.len() + 1 && distance(known) <= known.len().max(3) / 3
-    };
-    match known
-        .iter()
-        .filter(near)
-        .min_by_key(|known| distance(known))
-    {
-        Some(nearest) => format!("; did you mean `{nearest}`?"),
-        None => {
-            let all: Vec<String> = known.iter().map(|known| format!("`{known}`")).collect();
-            if all.is_empty() {
-                String::new()
-            } else {
-                format!("; known here: {}", all.join(", "))
-            }
-        }
-    }
 }

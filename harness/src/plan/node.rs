@@ -239,7 +239,7 @@ mod tests {
         let toml = Source::new(Path::new("f"), "b = [1, \"x\"]\na = { c = true }\n");
         assert_eq!(
             show(&from_toml(&toml)),
-            r#"{a@13={c@19=true@23}@17 b@0=[1@5 "x"@8]@4}@0"#
+            r#"{b@0=[1@5 "x"@8]@4 a@13={c@19=true@23}@17}@0"#
         );
         let json = Source::new(
             Path::new("f"),

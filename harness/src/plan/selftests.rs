@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{Access, access};
 
 use crate::model::name::{is_identifier, to_identifier};
+use crate::model::text_file::TextFile;
 use crate::plan::arch::Arch;
 use crate::plan::problem::Problem;
 
@@ -160,9 +161,7 @@ fn listed(
             continue;
         };
         if file_name.contains('/') || file_name.starts_with('.') || file_name.is_empty() {
-            problems.push(Problem::at(
-                list,
-                text,
+            problems.push(TextFile::new(list, text).problem(
                 start,
                 format!("`{}` is no file name", file_name.escape_debug()),
             ));
@@ -178,7 +177,7 @@ fn listed(
                 "`{file_name}` is listed twice, or has the same name as another: `{}`",
                 twin.name
             );
-            problems.push(Problem::at(list, text, start, message));
+            problems.push(TextFile::new(list, text).problem(start, message));
             continue;
         }
         if !found.get(&selftest.name).is_some_and(is_wrapper) {
