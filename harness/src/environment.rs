@@ -4,24 +4,20 @@
 //! when the first one enters and restored when the last one leaves, across processes.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Write as _;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use change::Baseline;
 use definition::Definition;
+use host_lock::{Held, HostLock, POLL, Use};
 use journal::Journal;
-use lock::{Gate, Other, POLL, Use};
-use lock_file::{Place, USERS};
 use modinfo::Modinfo;
 use plan::Plan;
 use platform::Platform;
-use process::{Process, is_ancestor};
 use root::Root;
-use rustix::fs::{FlockOperation, flock};
 
 pub mod change;
 pub mod definition;
@@ -33,8 +29,6 @@ pub mod hugepages;
 pub mod journal;
 pub mod kernel_log;
 pub mod loader;
-pub mod lock;
-pub mod lock_file;
 pub mod modinfo;
 pub mod module;
 pub mod plan;
@@ -106,6 +100,7 @@ pub fn once(mut say: impl FnMut(&str)) -> impl FnMut(&str) {
 #[derive(Debug)]
 pub struct Environments {
     root: Root,
+    lock: Arc<HostLock>,
     modinfo: Modinfo,
     baseline: Mutex<Option<Baseline>>,
 }
@@ -114,6 +109,7 @@ impl Environments {
     /// Those of the host whose files are under `root`.
     pub fn new(root: Root) -> Self {
         Self {
+            lock: Arc::new(HostLock::new(&root)),
             root,
             modinfo: Modinfo::default(),
             baseline: Mutex::new(None),
@@ -130,21 +126,12 @@ impl Environments {
         Plan::make(&self.root, &self.modinfo, definition)
     }
 
-    /// The journal of a run that changed the host and has not restored it: the environment and the runner's process ID,
-    /// where that run may still be going on.
+    /// Enters an environment: joins those who are in it, or waits for those who need another one, and changes the host.
+    /// What a killed run left behind is restored first.
     ///
-    /// # Errors
-    /// If there is one that cannot be understood.
-    pub fn journal(&self) -> Result<Option<(String, u32)>, Refusal> {
-        let journal = Journal::load(&self.root).map_err(Refusal::Refused)?;
-        Ok(journal.map(|journal| (journal.environment, journal.pid)))
-    }
-
-    /// Enters an environment: joins those who are in it, or waits for those who are in another one, and changes the
-    /// host. What a killed run left behind is restored first.
-    ///
-    /// `wait` is called again and again while there is something to wait for, about every 50 ms, with a message that
-    /// names it; it may break the wait off.
+    /// `wait` is called again and again while there is somebody to wait for, about every 50 ms, with a message that names
+    /// them; it may break the wait off. An environment that is impossible waits for nobody, and one that changes nothing
+    /// only for those who change this host.
     ///
     /// # Errors
     /// Why it was not entered.
@@ -153,59 +140,29 @@ impl Environments {
         definition: &Definition,
         mut wait: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Entered, Refusal> {
-        if !self.root.may_change() {
-            return self.enter_without_change(definition, &mut wait);
-        }
-        let directory = match journal::directory(&self.root) {
-            Ok(directory) => directory,
-            // Where nothing is to be changed, nothing needs to be kept.
-            Err(_) if definition.is_empty() => {
-                return self.enter_without_change(definition, &mut wait);
-            }
-            Err(error) => {
-                return Err(Refusal::Refused(format!(
-                    "use {}: {error}",
-                    self.root.path(journal::DIRECTORY).display()
-                )));
-            }
+        let settings = self.what_to_set(definition)?;
+        let settings = self.inside(settings)?;
+        let stay = self
+            .lock
+            .take_in(&Use::Environment, Some(&settings), &mut wait)
+            .map_err(|error| lock_refused(&error))?
+            .ok_or(Refusal::Interrupted)?;
+        let mut entered = Entered {
+            root: self.root.clone(),
+            lock: Arc::clone(&self.lock),
+            settings,
+            stay: Some(stay),
+            notes: Vec::new(),
         };
-        let io = |error: std::io::Error| {
-            Refusal::Refused(format!("lock {}: {error}", directory.display()))
-        };
-        let wanted = definition.settings().join("\n");
-        loop {
-            let Some(gate) = Gate::enter(&directory, &mut wait).map_err(io)? else {
-                return Err(Refusal::Interrupted);
-            };
-            let others = gate.others().map_err(io)?;
-            let message = match join(&others, definition, &wanted)? {
-                Joining::Alone => {
-                    let notes = self.recover_and_change(definition, &mut wait)?;
-                    let used = gate.register(&wanted).map_err(io)?;
-                    return Ok(Entered {
-                        root: self.root.clone(),
-                        used: Some(used),
-                        _kept: None,
-                        notes,
-                    });
-                }
-                Joining::With(environment) => {
-                    let used = gate.register(&environment).map_err(io)?;
-                    return Ok(Entered {
-                        root: self.root.clone(),
-                        used: Some(used),
-                        _kept: None,
-                        notes: Vec::new(),
-                    });
-                }
-                Joining::Later(message) => message,
-            };
-            drop(gate);
-            if wait(&message).is_break() {
-                return Err(Refusal::Interrupted);
+        match self.bring_about(definition, &entered, &mut wait) {
+            Ok(notes) => entered.notes = notes,
+            Err(refusal) => {
+                // There is nothing to leave.
+                entered.stay = None;
+                return Err(refusal);
             }
-            thread::sleep(POLL);
         }
+        Ok(entered)
     }
 
     /// Restores what a killed run left behind, after waiting for those who are still in an environment. Answers the
@@ -217,119 +174,118 @@ impl Environments {
         &self,
         wait: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Option<String>, Refusal> {
-        let Some((environment, _)) = self.journal()? else {
+        let Some(journal) = Journal::load(&self.root).map_err(Refusal::Refused)? else {
             return Ok(None);
         };
         if !self.root.may_change() {
             return Err(Refusal::Refused(plan::ROOT_ONLY.to_owned()));
         }
         self.enter(&Definition::host(), wait)?.leave()?;
-        Ok(Some(environment))
+        Ok(Some(journal.environment))
     }
 
-    /// Somebody who may change nothing: fine if there is nothing to change, for as long as nobody else changes it.
-    fn enter_without_change(
+    /// What a definition sets, a line each; nothing where the host is that way already.
+    fn what_to_set(&self, definition: &Definition) -> Result<String, Refusal> {
+        if definition.is_empty() {
+            return Ok(String::new());
+        }
+        let plan = self.plan(definition);
+        // What it is while another environment is in force tells nothing.
+        if plan.is_nothing() && !journal::path(&self.root).exists() {
+            return Ok(String::new());
+        }
+        match &plan.refusal {
+            // Who uses it may be one of those that are waited for.
+            Some(Refusal::Refused(_))
+                if self.root.may_change()
+                    && plan::in_use(&self.root, plan.reloaded()).is_some() =>
+            {
+                Ok(plan.settings)
+            }
+            Some(refusal) => Err(refusal.clone()),
+            None => Ok(plan.settings),
+        }
+    }
+
+    /// The environment that is to be entered where this runs inside one. The host as it is, then, is that one.
+    fn inside(&self, settings: String) -> Result<String, Refusal> {
+        match self.lock.outer() {
+            Some((outer, _)) if settings.is_empty() => Ok(outer),
+            Some((outer, who)) if outer != settings => {
+                let kept = match outer.as_str() {
+                    "" => "needs this host as it is".to_owned(),
+                    outer => format!("keeps this host at {}", outer.replace('\n', ", ")),
+                };
+                Err(Refusal::Refused(format!(
+                    "this runs inside {who}, which {kept}: run it outside of that"
+                )))
+            }
+            _ => Ok(settings),
+        }
+    }
+
+    /// Puts the host into the environment that this process may have now, since nobody needs another one.
+    fn bring_about(
         &self,
         definition: &Definition,
+        entered: &Entered,
         wait: &mut impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Entered, Refusal> {
-        let io =
-            |error: std::io::Error| Refusal::Refused(format!("lock this host as it is: {error}"));
-        let users = Place::find(&self.root).open(USERS).map_err(io)?;
-        if let Some(users) = &users {
-            self.keep_as_it_is(users, wait)?;
+    ) -> Result<Vec<String>, Refusal> {
+        let is_changed = journal::path(&self.root).exists();
+        if entered.settings.is_empty() && !is_changed {
+            return Ok(Vec::new());
         }
-        let plan = (!definition.is_empty()).then(|| self.plan(definition));
-        match plan.filter(|plan| !plan.is_nothing()) {
-            None => Ok(Entered {
-                root: self.root.clone(),
-                used: None,
-                _kept: users,
-                notes: Vec::new(),
-            }),
-            Some(plan) => Err(plan
-                .refusal
-                .unwrap_or_else(|| Refusal::Refused(plan::ROOT_ONLY.to_owned()))),
+        if !self.root.may_change() {
+            return self.is_as_wanted(definition, entered).map(|()| Vec::new());
         }
-    }
-
-    /// Waits until the host is as it was, and keeps it so. Whoever changes it has this lock alone when he writes his
-    /// journal, so with the lock and without a journal it stays as it is.
-    fn keep_as_it_is(
-        &self,
-        users: &File,
-        mut wait: &mut impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<(), Refusal> {
-        let io =
-            |error: std::io::Error| Refusal::Refused(format!("lock this host as it is: {error}"));
-        let changes = |who: &str| format!("waiting for {who}, which changes this host");
-        loop {
-            lock_file::lock(
-                users,
-                FlockOperation::NonBlockingLockShared,
-                changes,
-                &mut wait,
-            )
-            .map_err(io)?
+        let _change = self
+            .lock
+            .take(&Use::Change, wait)
+            .map_err(|error| lock_refused(&error))?
             .ok_or(Refusal::Interrupted)?;
-            if !journal::path(&self.root).exists() || self.is_inside() {
-                return Ok(());
+        let mut notes = Vec::new();
+        if let Some(journal) = Journal::load(&self.root).map_err(Refusal::Refused)? {
+            if journal.entered && journal.settings == entered.settings && entered.is_shared() {
+                return Ok(notes);
             }
-            flock(users, FlockOperation::Unlock).map_err(|error| io(error.into()))?;
-            let message = match lock::users(&self.root).as_slice() {
-                // He who was about to go has put it back meanwhile.
-                [] if !journal::path(&self.root).exists() => continue,
-                [] => {
-                    return Err(Refusal::Refused(
-                        "a killed run has left this host changed: as root, run kvm-tests restore"
-                            .to_owned(),
-                    ));
-                }
-                users => {
-                    let users = lock_file::list(users);
-                    format!("waiting for {users}, which keeps this host in another environment")
-                }
-            };
-            if wait(&message).is_break() {
-                return Err(Refusal::Interrupted);
+            notes.push(self.recover(&journal)?);
+        }
+        if !entered.settings.is_empty() {
+            notes.extend(self.change(definition, wait)?);
+        }
+        Ok(notes)
+    }
+
+    /// For a user who may change nothing.
+    fn is_as_wanted(&self, definition: &Definition, entered: &Entered) -> Result<(), Refusal> {
+        let refused = |why: &str| Err(Refusal::Refused(why.to_owned()));
+        match entered.settings.is_empty() {
+            true => {
+                refused("a killed run has left this host changed: as root, run kvm-tests restore")
             }
-            thread::sleep(POLL);
+            false if definition.is_empty() || self.plan(definition).is_nothing() => Ok(()),
+            false => refused(plan::ROOT_ONLY),
         }
     }
 
-    /// Whether this runs inside an environment that was entered.
-    fn is_inside(&self) -> bool {
-        lock::users(&self.root)
-            .iter()
-            .any(|user| is_ancestor(user.pid))
+    fn recover(&self, journal: &Journal) -> Result<String, Refusal> {
+        let Journal {
+            environment, pid, ..
+        } = journal;
+        restore::restore(&self.root, journal).map_err(|problems| {
+            let problems = problems.join("; ");
+            Refusal::Failed(format!("the host was left in {environment}: {problems}"))
+        })?;
+        Ok(format!(
+            "restored the host, which a killed run (pid {pid}) left in {environment}"
+        ))
     }
 
-    /// Alone behind the gate.
-    fn recover_and_change(
+    fn change(
         &self,
         definition: &Definition,
         wait: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Vec<String>, Refusal> {
-        let mut notes = Vec::new();
-        if let Some(journal) = Journal::load(&self.root).map_err(Refusal::Refused)? {
-            restore::restore(&self.root, &journal).map_err(|problems| {
-                let environment = &journal.environment;
-                Refusal::Failed(format!(
-                    "the host was left in {environment}: {}",
-                    problems.join("; ")
-                ))
-            })?;
-            notes.push(format!(
-                "restored the host, which a killed run (pid {}) left in {}",
-                journal.pid, journal.environment
-            ));
-        }
-        // For the host as it is nothing needs to be found out.
-        if definition.is_empty() {
-            return Ok(notes);
-        }
-        // Held until the journal is there, and tells the others.
-        let _alone = self.wait_for_users(definition, wait)?;
         let start = Instant::now();
         let plan = loop {
             let plan = self.plan(definition);
@@ -348,86 +304,19 @@ impl Environments {
                 _ => break plan,
             }
         };
-        if let Some(refusal) = plan.refusal {
-            return Err(refusal);
+        match plan.refusal {
+            Some(refusal) => Err(refusal),
+            None if plan.steps.is_empty() => Ok(Vec::new()),
+            None => {
+                let mut baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
+                change::apply(&self.root, &plan, &mut baseline)
+            }
         }
-        if !plan.is_nothing() {
-            let mut baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
-            notes.extend(change::apply(&self.root, &plan, &mut baseline)?);
-        }
-        Ok(notes)
-    }
-
-    /// Waits for those who may change nothing and need the host as it is, if it is to be changed.
-    fn wait_for_users(
-        &self,
-        definition: &Definition,
-        mut wait: &mut impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Option<File>, Refusal> {
-        let plan = self.plan(definition);
-        if plan.is_nothing() || matches!(plan.refusal, Some(Refusal::Impossible(_))) {
-            return Ok(None);
-        }
-        let io = |error: std::io::Error| Refusal::Refused(format!("lock this host: {error}"));
-        let Some(users) = Place::find(&self.root).open(USERS).map_err(io)? else {
-            return Ok(None);
-        };
-        let holders = lock_file::holders(&users.metadata().map_err(io)?);
-        if let Some(ancestor) = holders.iter().find(|holder| is_ancestor(holder.pid)) {
-            return Err(Refusal::Refused(format!(
-                "this runs inside {}, which needs this host as it is: run it outside of that",
-                ancestor.at_length()
-            )));
-        }
-        let need = |who: &str| format!("waiting for {who}, which needs this host as it is");
-        lock_file::lock(
-            &users,
-            FlockOperation::NonBlockingLockExclusive,
-            need,
-            &mut wait,
-        )
-        .map_err(io)?
-        .ok_or(Refusal::Interrupted)?;
-        Ok(Some(users))
     }
 }
 
-enum Joining {
-    /// Nobody else is in any environment.
-    Alone,
-    /// The host is in this environment, which will do.
-    With(String),
-    /// Others are in another environment, as this message says.
-    Later(String),
-}
-
-fn join(others: &[Other], definition: &Definition, wanted: &str) -> Result<Joining, Refusal> {
-    let Some(other) = others.iter().find(|other| other.environment != wanted) else {
-        return Ok(if others.is_empty() {
-            Joining::Alone
-        } else {
-            Joining::With(wanted.to_owned())
-        });
-    };
-    let theirs = match other.environment.as_str() {
-        "" => "the host as it is".to_owned(),
-        settings => settings.replace('\n', ", "),
-    };
-    if let Some(ancestor) = others.iter().find(|other| is_ancestor(other.process.pid)) {
-        // Waiting for it would be for ever. The host as it is, for whoever runs inside an environment, is that one.
-        return match definition.is_empty() {
-            true => Ok(Joining::With(other.environment.clone())),
-            false => Err(Refusal::Refused(format!(
-                "this runs inside {}, which keeps this host at {theirs}: run it outside of that",
-                ancestor.process.at_length()
-            ))),
-        };
-    }
-    let processes: Vec<Process> = others.iter().map(|other| other.process.clone()).collect();
-    Ok(Joining::Later(format!(
-        "waiting for {}, which keeps this host at {theirs}",
-        lock_file::list(&processes)
-    )))
+fn lock_refused(error: &std::io::Error) -> Refusal {
+    Refusal::Refused(format!("lock this host: {error}"))
 }
 
 /// An environment that was entered.
@@ -437,9 +326,9 @@ fn join(others: &[Other], definition: &Definition, wanted: &str) -> Result<Joini
 #[must_use = "the environment is left when this is dropped"]
 pub struct Entered {
     root: Root,
-    used: Option<Use>,
-    /// The lock of a user who may change nothing.
-    _kept: Option<File>,
+    lock: Arc<HostLock>,
+    settings: String,
+    stay: Option<Held>,
     /// What the user should know: what else changed with it, and what a killed run had left.
     pub notes: Vec<String>,
 }
@@ -453,17 +342,28 @@ impl Entered {
         self.leave_once()
     }
 
+    /// Whether others are in it, or about to be.
+    fn is_shared(&self) -> bool {
+        self.stay
+            .as_ref()
+            .is_some_and(|stay| self.lock.is_shared(stay, &self.settings))
+    }
+
     fn leave_once(&mut self) -> Result<(), Refusal> {
-        let Some(used) = self.used.take() else {
+        if self.stay.is_none() || self.settings.is_empty() || !self.root.may_change() {
+            self.stay = None;
             return Ok(());
-        };
-        let io = |error: std::io::Error| Refusal::Failed(format!("leave the environment: {error}"));
-        let directory = journal::directory(&self.root).map_err(io)?;
-        // Nobody stays behind the gate for longer than changing or restoring takes.
-        let gate = Gate::enter(&directory, |_| ControlFlow::Continue(())).map_err(io)?;
-        let Some(gate) = gate else { return Ok(()) };
-        gate.unregister(used).map_err(io)?;
-        if !gate.others().map_err(io)?.is_empty() {
+        }
+        // Nobody holds this for longer than changing or restoring takes, so it is not broken off.
+        let change = self
+            .lock
+            .take(&Use::Change, &mut |_| ControlFlow::Continue(()));
+        let _change =
+            change.map_err(|error| Refusal::Failed(format!("lock this host: {error}")))?;
+        let is_shared = self.is_shared();
+        // Given up last: whoever needs another environment waits until the host is restored.
+        let _stay = self.stay.take();
+        if is_shared {
             return Ok(());
         }
         match Journal::load(&self.root).map_err(Refusal::Failed)? {

@@ -28,7 +28,7 @@ pub fn apply(
     plan: &Plan,
     baseline: &mut Option<Baseline>,
 ) -> Result<Vec<String>, Refusal> {
-    let mut journal = Journal::new(root, &plan.environment);
+    let mut journal = Journal::new(root, &plan.environment, &plan.settings);
     journal.modules = modules_before(plan);
     journal.unloaded.clone_from(&plan.unloaded);
     journal.files = files_before(root, plan).map_err(Refusal::Refused)?;
@@ -40,7 +40,12 @@ pub fn apply(
         ))
     };
     journal.save(root).map_err(unsaved)?;
-    change(root, plan, &mut journal, baseline).map_err(|refusal| match restore(root, &journal) {
+    let changed = change(root, plan, &mut journal, baseline).and_then(|notes| {
+        journal.entered = true;
+        journal.save(root).map_err(unsaved)?;
+        Ok(notes)
+    });
+    changed.map_err(|refusal| match restore(root, &journal) {
         Ok(()) => refusal.and("everything is as it was"),
         Err(problems) => refusal.into_failure().and(&problems.join("; ")),
     })

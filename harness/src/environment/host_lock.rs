@@ -1,130 +1,515 @@
-//! The host while tests run on it: shared by those of every run, or one test's alone.
+//! The host lock: who uses this host, and how.
 //!
-//! Two lock files, across processes and users:
-//! 1. the turnstile, which everybody passes. Who wants the host alone shuts it first, and keeps it shut to the end: so
-//!    nobody new comes in, and a stream of others cannot starve him;
-//! 2. the host, shared or alone for as long as a test runs.
-//!
-//! For a test that shares the host this takes a few system calls.
+//! Whoever uses it takes a number and waits for those who came before it and are in its way. So nobody starves, and
+//! everybody can say for whom it waits.
 
-use std::fs::File;
+use std::fmt;
+use std::fs;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::os::unix::fs::MetadataExt;
+use std::thread;
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
 
-use super::lock_file::{HOST, Place, TURNSTILE, holders, lock, try_lock};
-use super::process::is_ancestor;
+use super::process::{self, Process};
 use super::root::Root;
+use queue::{Number, Queue, Queued};
+
+mod queue;
+
+/// How often it is looked whether others are done. A wait in flock(2) itself would be deaf to the user's Ctrl-C.
+pub(super) const POLL: Duration = Duration::from_millis(50);
+
+/// How long after a first look the second one comes; each later one waits twice as long, up to [`POLL`].
+const FIRST_POLL: Duration = Duration::from_millis(1);
+
+/// How the host, or something on it, is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    /// A test runs on it beside others.
+    Shared,
+    /// A test runs on it, and no other.
+    Alone,
+    /// The suite of this name is set up, which nobody else may have set up at the same time.
+    Suite(String),
+    /// It is to stay in an environment.
+    Environment,
+    /// It is changed or restored by one of those who need it in the same environment.
+    Change,
+}
+
+/// A use of the host, and who uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Hold {
+    user: User,
+    #[serde(rename = "use")]
+    how: Use,
+    /// What the environment sets that the host is to be in meanwhile, a line each; nothing for the host as it is.
+    environment: String,
+}
+
+/// A process that uses the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct User {
+    process: Process,
+    /// The PID namespace in which its ID is its own: the processes of another container may stand in the same queue.
+    namespace: u64,
+    /// Since when it uses the host, in seconds since the epoch.
+    since_s: i64,
+}
 
 /// The lock on a host.
 #[derive(Debug)]
 pub struct HostLock {
     root: Root,
-    place: Mutex<Place>,
-    /// This runs inside a test that has the lock: waiting for that one would be for ever, and it covers this as well.
-    is_inside: bool,
+    user: User,
+    /// The processes that have started this one.
+    ancestors: Vec<u32>,
+    /// Why there is no lock here.
+    problem: Option<String>,
 }
 
-/// How a test uses the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    /// Beside others.
-    Shared,
-    /// Alone.
-    Alone,
-}
-
-/// The lock, held until this is dropped.
-#[derive(Debug, Default)]
+/// A use of the host, which ends when this is dropped.
+#[derive(Debug)]
 #[must_use = "the host is given back when this is dropped"]
 pub struct Held {
-    _files: Vec<File>,
+    numbers: Vec<Number>,
 }
+
+/// A queue in which a use stands, and those before it.
+type Place = (Number, Hold, Vec<Queued>);
 
 impl HostLock {
     /// The lock of the host whose files are under `root`.
-    pub fn new(root: Root) -> Self {
-        let place = Place::find(&root);
-        let is_inside = place
-            .open(HOST)
-            .ok()
-            .flatten()
-            .is_some_and(|host| is_held_by_an_ancestor(&host));
+    pub fn new(root: &Root) -> Self {
+        let user = User {
+            process: Process::this(),
+            namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino()),
+            since_s: jiff::Timestamp::now().as_second(),
+        };
         Self {
-            root,
-            place: Mutex::new(place),
-            is_inside,
+            root: root.clone(),
+            user,
+            ancestors: process::ancestors(),
+            problem: Queue::open_all(root).err().map(|error| error.to_string()),
         }
     }
 
     /// What the user should know of it: whom it does not see.
     pub fn limit(&self) -> Option<String> {
-        match &*self.place.lock().unwrap_or_else(PoisonError::into_inner) {
-            Place::EveryUsers(_) => None,
-            Place::ThisUsers(directory) => Some(format!(
-                "in {}: other users' runs are not seen, until a run of root has made {}",
-                directory.display(),
-                super::journal::DIRECTORY
-            )),
-            Place::Nowhere(why) => Some(format!("none, other runs are not seen: {why}")),
+        if let Some(problem) = &self.problem {
+            return Some(format!("none, other runs are not seen: {problem}"));
         }
+        let of_root = queue::of_root(&self.root);
+        let queues = Queue::open_all(&self.root).unwrap_or_default();
+        let is_roots = queues.iter().any(|queue| queue.path() == of_root);
+        (!is_roots).then(|| {
+            format!(
+                "in {}: other users' runs are not seen, unless one of root has made {}",
+                queue::of_user(&self.root).display(),
+                of_root.display()
+            )
+        })
     }
 
-    /// Takes the host. `wait` hears again and again whom it waits for, and may break the wait off.
+    /// Takes the host. What this process or those that started it hold is never waited for. `wait` hears again and again,
+    /// about every 50 ms, for whom it waits, and may break the wait off.
     ///
     /// # Errors
-    /// A lock file cannot be used. `None` if the wait was broken off.
+    /// The lock cannot be used. `None` if the wait was broken off.
     pub fn take(
         &self,
-        how: Use,
+        how: &Use,
         wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> io::Result<Option<Held>> {
-        if self.is_inside {
-            return Ok(Some(Held::default()));
-        }
-        let Some((turnstile, host)) = self.open()? else {
-            return Ok(Some(Held::default()));
-        };
-        let operation = match how {
-            Use::Shared => FlockOperation::NonBlockingLockShared,
-            Use::Alone => FlockOperation::NonBlockingLockExclusive,
-        };
-        let for_one = |who: &str| format!("waiting for {who}: it needs this host alone");
-        let for_others =
-            |who: &str| format!("waiting to have this host alone: tests of {who} still run");
-        let passed = lock(&turnstile, operation, for_one, wait)?;
-        let taken = passed
-            .map(|()| lock(&host, operation, for_others, wait))
-            .transpose()?
-            .flatten();
-        Ok(taken.map(|()| match how {
-            Use::Shared => Held { _files: vec![host] },
-            Use::Alone => Held {
-                _files: vec![host, turnstile],
-            },
-        }))
+        self.take_in(how, None, wait)
     }
 
-    /// Opened anew each time: each lock has a holder of its own, and root may have made the place meanwhile.
-    fn open(&self) -> io::Result<Option<(File, File)>> {
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*place, Place::EveryUsers(_)) {
-            *place = Place::find(&self.root);
+    /// The same, for a use that needs the host in `environment`; else that is the one in which this process, or one that
+    /// started it, keeps the host.
+    pub(super) fn take_in(
+        &self,
+        how: &Use,
+        environment: Option<&str>,
+        wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> io::Result<Option<Held>> {
+        let Some(mut places) = self.line_up(how, environment, wait)? else {
+            return Ok(None);
+        };
+        let (mut pause, mut said) = (FIRST_POLL, None);
+        loop {
+            let waits = places
+                .iter()
+                .map(|(_, hold, ahead)| (hold, self.in_the_way(hold, ahead)))
+                .find(|(_, others)| !others.is_empty());
+            let Some((hold, others)) = waits else { break };
+            if pause == POLL {
+                // Whoever is named first is not named again: others only leave.
+                let said = said.get_or_insert_with(|| message(hold, &others));
+                if wait(said).is_break() {
+                    return Ok(None);
+                }
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(POLL);
+            for (_, _, ahead) in &mut places {
+                ahead.retain(Queued::is_held);
+            }
         }
-        Ok(place.open(TURNSTILE)?.zip(place.open(HOST)?))
+        let numbers = places.into_iter().map(|(number, ..)| number).collect();
+        Ok(Some(Held { numbers }))
+    }
+
+    /// The environment in which one of those that started this process keeps the host, and who that is.
+    pub(super) fn outer(&self) -> Option<(String, String)> {
+        let queues = [queue::of_root(&self.root), queue::of_user(&self.root)];
+        let holds = queues.iter().flat_map(|path| queue::queued(path));
+        let mut outer = holds
+            .map(|queued| queued.hold)
+            .filter(|hold| hold.how == Use::Environment && self.is_ancestors(hold));
+        outer
+            .next()
+            .map(|hold| (hold.environment, hold.user.to_string()))
+    }
+
+    /// Whether others than `held` keep the host in `environment`.
+    pub(super) fn is_shared(&self, held: &Held, environment: &str) -> bool {
+        held.numbers.iter().any(|number| {
+            number.queued().iter().any(|other| {
+                other.hold.how == Use::Environment
+                    && other.hold.environment == environment
+                    && !other.is(number)
+            })
+        })
+    }
+
+    fn line_up(
+        &self,
+        how: &Use,
+        environment: Option<&str>,
+        wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> io::Result<Option<Vec<Place>>> {
+        if self.problem.is_some() {
+            return Ok(Some(Vec::new()));
+        }
+        'again: loop {
+            let mut places = Vec::new();
+            for queue in Queue::open_all(&self.root)? {
+                let hold = |ahead: &[Queued]| Hold {
+                    user: self.user.clone(),
+                    how: how.clone(),
+                    environment: environment.map_or_else(|| self.kept(ahead), str::to_owned),
+                };
+                match queue.line_up(hold, wait) {
+                    // The last one to leave has just removed it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue 'again,
+                    Err(error) => return Err(error),
+                    Ok(None) => return Ok(None),
+                    Ok(Some(place)) => places.push(place),
+                }
+            }
+            return Ok(Some(places));
+        }
+    }
+
+    /// The environment in which this process, or one that started it, keeps the host.
+    fn kept(&self, ahead: &[Queued]) -> String {
+        let mut kept = ahead.iter().map(|other| &other.hold);
+        kept.find(|hold| hold.how == Use::Environment && self.is_kin(hold))
+            .map(|hold| hold.environment.clone())
+            .unwrap_or_default()
+    }
+
+    /// Those for whom `mine` has to wait.
+    fn in_the_way<'a>(&self, mine: &Hold, ahead: &'a [Queued]) -> Vec<&'a Hold> {
+        // Who waits for what started this process, or for the environment that it keeps, waits for this use as well.
+        let waits_for_us = |other: &Queued| {
+            ahead.iter().any(|ours| {
+                ours.number < other.number
+                    && (self.is_ancestors(&ours.hold)
+                        || self.is_kin(&ours.hold) && ours.hold.how == Use::Environment)
+                    && excludes(&other.hold, &ours.hold)
+            })
+        };
+        // Changes of one process, too, come one after the other.
+        let is_ours = |other: &Hold| mine.how != Use::Change && self.is_kin(other);
+        let in_the_way = ahead.iter().filter(|other| {
+            !is_ours(&other.hold) && excludes(mine, &other.hold) && !waits_for_us(other)
+        });
+        in_the_way.map(|other| &other.hold).collect()
+    }
+
+    fn is_kin(&self, hold: &Hold) -> bool {
+        self.is_ancestors(hold)
+            || hold.user.namespace == self.user.namespace
+                && hold.user.process.pid == self.user.process.pid
+    }
+
+    fn is_ancestors(&self, hold: &Hold) -> bool {
+        hold.user.namespace == self.user.namespace
+            && self.ancestors.contains(&hold.user.process.pid)
     }
 }
 
-/// Whether this runs inside a test that has locked `host`. Nobody has it where it can be taken for a moment: to ask the
-/// kernel who has makes it wait for all CPUs (a writer's lock in fs/locks.c), which takes about 13 ms.
-fn is_held_by_an_ancestor(host: &File) -> bool {
-    let is_free = try_lock(host, FlockOperation::NonBlockingLockExclusive).unwrap_or(false);
-    if is_free {
-        flock(host, FlockOperation::Unlock).ok();
-        return false;
+/// Whether two uses cannot be at the same time.
+fn excludes(one: &Hold, other: &Hold) -> bool {
+    match (&one.how, &other.how) {
+        (Use::Suite(one), Use::Suite(other)) => one == other,
+        (Use::Change, Use::Change) => true,
+        (Use::Suite(_) | Use::Change, _) | (_, Use::Suite(_) | Use::Change) => false,
+        _ if one.environment != other.environment => true,
+        (Use::Alone, Use::Alone | Use::Shared) | (Use::Shared, Use::Alone) => true,
+        (Use::Alone | Use::Shared | Use::Environment, _) => false,
     }
-    host.metadata()
-        .is_ok_and(|host| holders(&host).iter().any(|holder| is_ancestor(holder.pid)))
+}
+
+/// For whom `mine` waits, and why.
+fn message(mine: &Hold, others: &[&Hold]) -> String {
+    let mut users: Vec<&User> = others.iter().map(|other| &other.user).collect();
+    users.dedup();
+    let users: Vec<String> = users.into_iter().map(User::to_string).collect();
+    let users = users.join(", ");
+    let others_environment = others[0].environment.escape_debug().to_string();
+    match (&mine.how, &others[0].how) {
+        (Use::Suite(name), _) => format!("waiting for {users}: it has suite {name} set up"),
+        (Use::Change, _) => format!("waiting for {users}, which changes or restores this host"),
+        _ if mine.environment == others[0].environment => match others[0].how {
+            Use::Alone => format!("waiting for {users}: it needs this host alone"),
+            _ => format!("waiting to have this host alone: tests of {users} still run"),
+        },
+        _ if others_environment.is_empty() => {
+            format!("waiting for {users}, which needs this host as it is")
+        }
+        _ => {
+            let settings = others_environment.replace("\\n", ", ");
+            format!("waiting for {users}, which needs this host at {settings}")
+        }
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Process { pid, command } = &self.process;
+        let command = process::shown(command);
+        match jiff::Timestamp::from_second(self.since_s) {
+            Ok(since) => write!(f, "pid {pid} ({command}, started at {since})"),
+            Err(_) => write!(f, "pid {pid} ({command})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+
+    fn never(message: &str) -> ControlFlow<()> {
+        panic!("nobody is in the way: {message}")
+    }
+
+    /// A lock of another process, on the host in a directory.
+    fn lock(directory: &Path, pid: u32) -> HostLock {
+        let mut lock = HostLock::new(&Root::at(directory, ""));
+        lock.user.process = Process {
+            pid,
+            command: format!("program {pid}"),
+        };
+        lock.ancestors = Vec::new();
+        lock
+    }
+
+    /// For whom `lock` waits; what it holds where it waits for nobody.
+    fn try_to_take(lock: &HostLock, how: &Use, environment: Option<&str>) -> Result<Held, String> {
+        let mut said = String::new();
+        let taken = lock.take_in(how, environment, &mut |message| {
+            message.clone_into(&mut said);
+            ControlFlow::Break(())
+        });
+        taken.unwrap().ok_or(said)
+    }
+
+    #[test]
+    fn those_who_exclude_each_other_wait_for_each_other_by_name_and_others_do_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let [one, two] = [1001, 1002].map(|pid| lock(directory.path(), pid));
+        let suite = |name: &str| Use::Suite(name.to_owned());
+        for (first, then, says) in [
+            ((Use::Shared, ""), (Use::Shared, ""), None),
+            ((Use::Environment, ""), (Use::Alone, ""), None),
+            (
+                (Use::Environment, "tdp=off"),
+                (Use::Environment, "tdp=off"),
+                None,
+            ),
+            ((suite("a"), ""), (suite("b"), "tdp=off"), None),
+            ((suite("a"), ""), (Use::Alone, ""), None),
+            (
+                (Use::Alone, ""),
+                (Use::Shared, ""),
+                Some(": it needs this host alone"),
+            ),
+            (
+                (Use::Alone, ""),
+                (Use::Alone, ""),
+                Some(": it needs this host alone"),
+            ),
+            ((Use::Shared, ""), (Use::Alone, ""), Some(" still run")),
+            (
+                (Use::Shared, ""),
+                (Use::Environment, "tdp=off"),
+                Some(", which needs this host as it is"),
+            ),
+            (
+                (Use::Environment, "a=1\nb=2"),
+                (Use::Environment, ""),
+                Some(", which needs this host at a=1, b=2"),
+            ),
+            (
+                (Use::Environment, "a=1"),
+                (Use::Shared, ""),
+                Some(", which needs this host at a=1"),
+            ),
+            (
+                (suite("a"), ""),
+                (suite("a"), ""),
+                Some(": it has suite a set up"),
+            ),
+            (
+                (Use::Change, ""),
+                (Use::Change, ""),
+                Some(", which changes or restores this host"),
+            ),
+        ] {
+            let held = try_to_take(&one, &first.0, Some(first.1)).unwrap();
+            let waits = try_to_take(&two, &then.0, Some(then.1)).err();
+            match (waits, says) {
+                (None, None) => {}
+                (Some(waits), Some(says)) => {
+                    assert!(
+                        waits.contains("pid 1001 (program 1001, started at 20"),
+                        "{waits}"
+                    );
+                    assert!(waits.ends_with(says), "{waits}");
+                }
+                (waits, says) => panic!("{waits:?} rather than {says:?}"),
+            }
+            drop(held);
+            assert!(try_to_take(&two, &then.0, Some(then.1)).is_ok());
+        }
+    }
+
+    #[test]
+    fn who_waits_for_others_is_waited_for_unless_it_waits_for_us() {
+        let directory = tempfile::tempdir().unwrap();
+        let [runs, waits, comes] = [1001, 1002, 1003].map(|pid| lock(directory.path(), pid));
+        let _stay = try_to_take(&runs, &Use::Environment, Some("")).unwrap();
+        let case = try_to_take(&runs, &Use::Shared, None).unwrap();
+        let alone = waits.line_up(&Use::Alone, Some(""), &mut never).unwrap();
+        for lock in [&runs, &comes] {
+            let said = try_to_take(lock, &Use::Shared, None).unwrap_err();
+            assert!(said.contains("pid 1002 "), "{said}");
+        }
+        // What a case has started must not wait for who waits for that case.
+        let mut inner = lock(directory.path(), 1004);
+        inner.ancestors = vec![1001];
+        drop(try_to_take(&inner, &Use::Shared, None).unwrap());
+        drop((case, alone));
+
+        let change = waits.line_up(&Use::Environment, Some("tdp=off"), &mut never);
+        let said = try_to_take(&comes, &Use::Environment, Some("")).unwrap_err();
+        assert!(said.contains("pid 1002 "), "{said}");
+        for lock in [&runs, &inner] {
+            drop(try_to_take(lock, &Use::Shared, None).unwrap());
+        }
+        drop(change);
+    }
+
+    #[test]
+    fn what_a_process_started_runs_in_its_environment() {
+        let directory = tempfile::tempdir().unwrap();
+        let [outer, mut inner, other] = [1001, 1002, 1003].map(|pid| lock(directory.path(), pid));
+        let stay = try_to_take(&outer, &Use::Environment, Some("tdp=off")).unwrap();
+        inner.ancestors = vec![1001];
+        assert_eq!(inner.outer().unwrap().0, "tdp=off");
+        assert_eq!((outer.outer(), other.outer()), (None, None));
+        let case = try_to_take(&inner, &Use::Shared, None).unwrap();
+        drop(stay);
+        let said = try_to_take(&other, &Use::Environment, Some("")).unwrap_err();
+        assert!(
+            said.contains("pid 1002 ") && said.ends_with("at tdp=off"),
+            "{said}"
+        );
+        drop(case);
+    }
+
+    #[test]
+    fn nothing_is_left_and_what_the_dead_and_strangers_leave_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = directory.path().join("run/kvm-tests");
+        let lock = lock(directory.path(), 1001);
+        let held = try_to_take(&lock, &Use::Alone, None).unwrap();
+        let dead = fs::read(run.join("holds/1")).unwrap();
+        fs::write(run.join("holds/2"), dead).unwrap();
+        fs::write(run.join("holds/18446744073709551615"), "dead, too").unwrap();
+        symlink("/dev/zero", run.join("holds/4")).unwrap();
+        let locked = fs::File::create(run.join("holds/5")).unwrap();
+        rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        drop(try_to_take(&lock, &Use::Alone, None).unwrap());
+        drop(held);
+        let mut left: Vec<_> = fs::read_dir(run.join("holds"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["4", "5"]);
+        fs::remove_file(run.join("holds/4")).unwrap();
+        drop(locked);
+        drop(try_to_take(&lock, &Use::Shared, None).unwrap());
+        assert!(!run.exists());
+    }
+
+    #[test]
+    fn a_user_stands_in_roots_queue_while_there_is_one_and_always_in_his_own() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("tmp")).unwrap();
+        let [root, mut user, mut users] = [1001, 1002, 1003].map(|pid| lock(directory.path(), pid));
+        for lock in [&mut user, &mut users] {
+            lock.root = lock.root.clone().unprivileged();
+        }
+        assert!(
+            user.limit().unwrap().contains("/tmp/kvm-tests-"),
+            "{:?}",
+            user.limit()
+        );
+        let before = try_to_take(&user, &Use::Shared, None).unwrap();
+        let of_root = try_to_take(&root, &Use::Shared, None).unwrap();
+        assert_eq!((user.limit(), root.limit()), (None, None));
+        let said = try_to_take(&users, &Use::Alone, None).unwrap_err();
+        assert!(said.contains("pid 1001 "), "{said}");
+        drop(of_root);
+        let said = try_to_take(&users, &Use::Alone, None).unwrap_err();
+        assert!(said.contains("pid 1002 "), "{said}");
+        drop(before);
+        let alone = try_to_take(&users, &Use::Alone, None).unwrap();
+        drop(alone);
+        assert_eq!(
+            fs::read_dir(directory.path().join("tmp")).unwrap().count(),
+            0
+        );
+
+        // Somebody else was there first, with a link.
+        symlink(directory.path(), queue::of_user(&user.root)).unwrap();
+        let user = HostLock::new(&user.root);
+        assert!(
+            user.limit()
+                .unwrap()
+                .starts_with("none, other runs are not seen: ")
+        );
+        drop(try_to_take(&user, &Use::Alone, None).unwrap());
+    }
 }

@@ -15,7 +15,7 @@ use super::root::Root;
 pub const DIRECTORY: &str = "/run/kvm-tests";
 
 /// The journal's version: one more with every change of its form.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// How much of a journal that cannot be read is shown.
 const MAX_SHOWN: usize = 400;
@@ -32,6 +32,12 @@ pub struct Journal {
     boot: String,
     /// The environment that the host was changed into.
     pub environment: String,
+    /// Everything that this environment sets, a line each.
+    #[serde(default)]
+    pub settings: String,
+    /// Whether the host is wholly in it.
+    #[serde(default)]
+    pub entered: bool,
     /// Who changed it.
     pub pid: u32,
     /// The modules that make up KVM, in the order in which they are loaded; empty if none was to be touched.
@@ -82,11 +88,13 @@ pub struct FileBefore {
 
 impl Journal {
     /// An empty one for a change into an environment.
-    pub fn new(root: &Root, environment: &str) -> Self {
+    pub fn new(root: &Root, environment: &str, settings: &str) -> Self {
         Self {
             version: VERSION,
             boot: boot(root),
             environment: environment.to_owned(),
+            settings: settings.to_owned(),
+            entered: false,
             pid: std::process::id(),
             modules: Vec::new(),
             arguments: Arguments::new(),
@@ -120,7 +128,7 @@ impl Journal {
         let value: serde_json::Value = serde_json::from_str(&text)
             .map_err(|error| not_understood(&format!("is damaged ({error})")))?;
         match value.get("version").and_then(serde_json::Value::as_u64) {
-            Some(VERSION) => {}
+            Some(1..=VERSION) => {}
             Some(version) if version > VERSION => {
                 return Err(not_understood(&format!(
                     "is from a newer kvm-tests (version {version})"

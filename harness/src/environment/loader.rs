@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::Instant;
 
+use super::host_lock::POLL;
 use super::journal::Arguments;
 use super::kernel_log::{KernelLog, said};
-use super::lock::POLL;
 use super::module::{Module, Presence};
 use super::plan::in_use;
 use super::program;

@@ -20,6 +20,8 @@ pub const ROOT_ONLY: &str = "only root can do that: run this with sudo";
 pub struct Plan {
     /// The environment's name.
     pub environment: String,
+    /// Everything that it sets, a line each.
+    pub settings: String,
     /// What would be done, in words; empty if the host is that way already.
     pub steps: Vec<String>,
     /// Why it cannot be done.
@@ -39,6 +41,7 @@ impl Plan {
     pub fn make(root: &Root, modinfo: &Modinfo, definition: &Definition) -> Self {
         let mut plan = Self {
             environment: definition.name.clone(),
+            settings: definition.settings().join("\n"),
             steps: Vec::new(),
             refusal: None,
             platform: Platform::probe(root, modinfo),

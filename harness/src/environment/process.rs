@@ -1,18 +1,17 @@
 //! Processes, as messages name them.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 
-use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::root::Root;
 
-/// How much of a command line is shown.
+/// How much of a command line is shown, in characters.
 const MAX_COMMAND: usize = 100;
 
 /// A process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Its ID.
     pub pid: u32,
@@ -21,6 +20,15 @@ pub struct Process {
 }
 
 impl Process {
+    /// This one.
+    pub fn this() -> Self {
+        let words: Vec<_> = std::env::args_os().collect();
+        Self {
+            pid: std::process::id(),
+            command: words.join(" ".as_ref()).to_string_lossy().into_owned(),
+        }
+    }
+
     /// The one of this ID.
     pub fn of_pid(root: &Root, pid: u32) -> Self {
         let line = fs::read(root.path(format!("/proc/{pid}/cmdline"))).unwrap_or_default();
@@ -29,47 +37,7 @@ impl Process {
         if command.is_empty() {
             command = root.read(format!("/proc/{pid}/comm")).unwrap_or_default();
         }
-        let shown = command
-            .chars()
-            .take(MAX_COMMAND)
-            .flat_map(char::escape_debug)
-            .collect();
-        Self {
-            pid,
-            command: shown,
-        }
-    }
-
-    /// The process with the time when it was started.
-    pub fn at_length(&self) -> String {
-        match self.started() {
-            Some(time) => format!("pid {} ({}, started at {time})", self.pid, self.command),
-            None => self.to_string(),
-        }
-    }
-
-    /// When it was started: `starttime`, in clock ticks since the boot (proc_pid_stat(5)), and `btime`, the time of
-    /// that in seconds (proc_stat(5)).
-    fn started(&self) -> Option<Timestamp> {
-        let stat = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
-        let stat = String::from_utf8_lossy(&stat);
-        // The command before the last `)` may contain anything. What follows begins with the third field.
-        let ticks: u64 = stat
-            .rsplit_once(')')?
-            .1
-            .split_whitespace()
-            .nth(19)?
-            .parse()
-            .ok()?;
-        let system = fs::read_to_string("/proc/stat").ok()?;
-        let boot: u64 = system
-            .lines()
-            .find_map(|line| line.strip_prefix("btime "))?
-            .trim()
-            .parse()
-            .ok()?;
-        let seconds = boot + ticks / rustix::param::clock_ticks_per_second();
-        Timestamp::from_second(seconds.try_into().ok()?).ok()
+        Self { pid, command }
     }
 
     /// Those that keep KVM's modules in use: they have /dev/kvm, a VM or a vCPU open (proc_pid_fd(5)).
@@ -78,28 +46,39 @@ impl Process {
             .into_iter()
             .flatten()
             .flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let users = pids.filter(|pid| {
-            let files = fs::read_dir(root.path(format!("/proc/{pid}/fd")))
-                .into_iter()
-                .flatten()
-                .flatten();
-            files
-                .filter_map(|file| fs::read_link(file.path()).ok())
-                .any(|target| {
-                    let target = target.to_string_lossy();
-                    target == "/dev/kvm" || target.starts_with("anon_inode:kvm-")
-                })
-        });
-        let by_pid: BTreeMap<u32, Self> = users.map(|pid| (pid, Self::of_pid(root, pid))).collect();
-        by_pid.into_values().collect()
+        let mut pids: Vec<u32> = entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|pid| {
+                let files = fs::read_dir(root.path(format!("/proc/{pid}/fd")));
+                let targets = files.into_iter().flatten().flatten();
+                targets
+                    .filter_map(|file| fs::read_link(file.path()).ok())
+                    .any(|target| {
+                        let target = target.to_string_lossy();
+                        target == "/dev/kvm" || target.starts_with("anon_inode:kvm-")
+                    })
+            })
+            .collect();
+        pids.sort_unstable();
+        pids.into_iter()
+            .map(|pid| Self::of_pid(root, pid))
+            .collect()
     }
 }
 
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "pid {} ({})", self.pid, self.command)
+        write!(f, "pid {} ({})", self.pid, shown(&self.command))
     }
+}
+
+/// A command line, which may contain anything, as it is shown.
+pub fn shown(command: &str) -> String {
+    command
+        .chars()
+        .take(MAX_COMMAND)
+        .flat_map(char::escape_debug)
+        .collect()
 }
 
 /// Several processes in words.
@@ -111,20 +90,14 @@ pub fn list(processes: &[Process]) -> String {
         .join(", ")
 }
 
-/// Whether a process is this one or one of those that started it.
-pub fn is_ancestor(pid: u32) -> bool {
-    let mut current = std::process::id();
-    while current > 1 {
-        if current == pid {
-            return true;
-        }
-        // `PID (COMMAND) STATE PARENT …`, and the command may contain anything (proc_pid_stat(5)).
-        let stat = fs::read(format!("/proc/{current}/stat")).unwrap_or_default();
+/// The processes that have started this one, the nearest first.
+pub fn ancestors() -> Vec<u32> {
+    // `PID (COMMAND) STATE PARENT …`, and the command may contain anything (proc_pid_stat(5)).
+    let parent = |pid: &u32| {
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
         let stat = String::from_utf8_lossy(&stat);
-        let parent = stat
-            .rsplit_once(')')
-            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-        current = parent.unwrap_or(0);
-    }
-    false
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+        parent.parse().ok().filter(|&pid| pid > 0)
+    };
+    std::iter::successors(parent(&std::process::id()), parent).collect()
 }

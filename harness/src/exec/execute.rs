@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fs::File;
-use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use crate::environment::host_lock::Held;
 use crate::exec::attempt::{Attempt, Share, directory_of_suite};
 use crate::exec::gate::Gate;
 use crate::exec::neighbours::Neighbours;
@@ -15,7 +14,6 @@ use crate::exec::slots::{Demand, Slots, Taken, Turn};
 use crate::exec::suite_run::SuiteRun;
 use crate::kernel_log::KernelLog;
 use crate::log::history::History;
-use crate::log::no_links;
 use crate::log::results::Results;
 use crate::model::case::{Case, Suite};
 use crate::model::event::{Event, Observer};
@@ -175,25 +173,17 @@ impl Executor {
     }
 
     /// Waits until no other process that shares the results has the suite of `case` set up.
-    fn take_suite(&self, case: &Case) -> Result<Option<File>, Verdict> {
+    fn take_suite(&self, case: &Case) -> Result<Option<Held>, Verdict> {
         if !self.results.is_shared()
             || (case.suite.setup.is_none() && case.suite.teardown.is_none())
         {
             return Ok(None);
         }
-        let no_run = |error: io::Error| {
-            (
-                Status::NoRun,
-                format!("lock suite {}: {error}", case.suite.name),
-            )
-        };
-        let directory = self
-            .results
-            .make(&directory_of_suite(case))
-            .map_err(no_run)?;
-        let file = no_links::append(&directory.join(".lock")).map_err(no_run)?;
-        self.host.take_suite(&file, &case.suite.name)?;
-        Ok(Some(file))
+        // The other processes may know the run by a link.
+        let root = self.results.root().canonicalize();
+        let root = root.map_err(|error| (Status::NoRun, format!("find the results: {error}")))?;
+        let place = root.join(directory_of_suite(case));
+        self.host.take_suite(&place.to_string_lossy()).map(Some)
     }
 
     fn run(

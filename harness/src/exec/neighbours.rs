@@ -1,13 +1,9 @@
 //! The cases of other runs on this host: beside them, or alone.
 
-use std::fs::File;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::FlockOperation;
-
 use crate::environment::host_lock::{Held, HostLock, Use};
-use crate::environment::lock_file;
 use crate::environment::root::Root;
 use crate::model::case::Case;
 use crate::model::outcome::Status;
@@ -30,7 +26,7 @@ impl Neighbours {
     /// Those of the host that the run is on.
     pub fn new(keepers: Arc<Keepers>, console: Arc<Console>) -> Self {
         Self {
-            lock: HostLock::new(Root::from_env()),
+            lock: HostLock::new(&Root::from_env()),
             keepers,
             console,
             said: Mutex::default(),
@@ -54,6 +50,18 @@ impl Neighbours {
         } else {
             Use::Shared
         };
+        self.take_for(&how)
+    }
+
+    /// Waits until no other process has the suite that is kept at `place` set up.
+    ///
+    /// # Errors
+    /// `NO_RUN`: the run was interrupted meanwhile, or the lock cannot be used.
+    pub fn take_suite(&self, place: &str) -> Result<Held, (Status, String)> {
+        self.take_for(&Use::Suite(place.to_owned()))
+    }
+
+    fn take_for(&self, how: &Use) -> Result<Held, (Status, String)> {
         let no_run = |reason: String| (Status::NoRun, reason);
         let taken = self.lock.take(how, &mut |message| self.wait(message));
         taken
@@ -61,31 +69,12 @@ impl Neighbours {
             .ok_or_else(|| no_run(INTERRUPTED.to_owned()))
     }
 
-    /// Waits until no other process has the suite called `name`, by locking `file`.
-    ///
-    /// # Errors
-    /// `NO_RUN`: the run was interrupted meanwhile, or the file cannot be locked.
-    pub fn take_suite(&self, file: &File, name: &str) -> Result<(), (Status, String)> {
-        let message = |who: &str| format!("waiting for {who}: it has suite {name} set up");
-        let wait = &mut |message: &str| self.wait(message);
-        let taken = lock_file::lock(
-            file,
-            FlockOperation::NonBlockingLockExclusive,
-            message,
-            wait,
-        );
-        let no_run = |reason: String| (Status::NoRun, reason);
-        taken
-            .map_err(|error| no_run(format!("lock suite {name}: {error}")))?
-            .ok_or_else(|| no_run(INTERRUPTED.to_owned()))
-    }
-
     /// The same for the tear-down of a suite, which is due also where the run is interrupted: then it waits for nobody.
-    pub fn take_to_tear_down(&self) -> Held {
+    pub fn take_to_tear_down(&self) -> Option<Held> {
         let taken = self
             .lock
-            .take(Use::Shared, &mut |message| self.wait(message));
-        taken.ok().flatten().unwrap_or_default()
+            .take(&Use::Shared, &mut |message| self.wait(message));
+        taken.ok().flatten()
     }
 
     fn wait(&self, message: &str) -> ControlFlow<()> {

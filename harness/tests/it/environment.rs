@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use harness::environment::definition::Definition;
-use harness::environment::host_lock::HostLock;
 use harness::environment::root::Root;
 use harness::environment::{Entered, Environments, Refusal, definition_toml};
 use harness::plan::config::EnvironmentSource;
@@ -653,7 +652,7 @@ fn another_process_waits_for_those_in_another_environment_and_is_told_who_they_a
         said.starts_with(&format!("waiting for pid {} (", first.id())),
         "{said}"
     );
-    assert!(said.ends_with("keeps this host at tdp=off"), "{said}");
+    assert!(said.ends_with("needs this host at tdp=off"), "{said}");
     fs::write(go, "").unwrap();
     assert!(first.wait().unwrap().success());
     drop(lines);
@@ -705,10 +704,10 @@ fn start_until(mut command: Command, says: &str) -> (Child, String) {
 #[test]
 fn the_host_is_not_changed_under_a_user_who_needs_it_as_it_is() {
     let host = FakeHost::amd();
-    // Root makes the place where both can lock.
-    enter(&host, &Definition::host()).unwrap().leave().unwrap();
-    drop(HostLock::new(host.root()));
+    // Root makes the queue in which both can stand, and is no longer in it.
+    let root = enter(&host, &Definition::host()).unwrap();
     let (mut user, go) = stay_as(&host, &["as_user"]);
+    root.leave().unwrap();
     let change = program(&host, &["with", "tdp=off", "--", "true"]);
     let (mut changing, line) = start_until(change, "waiting for pid ");
     assert!(

@@ -70,6 +70,11 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// Nothing of the lock is left on the host.
+fn is_free(fixture: &Fixture) -> bool {
+    !fixture.path().join("root/run/kvm-tests").exists()
+}
+
 /// The first line that says `part` on the standard error of `child`, which is read on to its end.
 fn hears(child: &mut Child, part: &str) -> String {
     let mut lines = BufReader::new(child.stderr.take().unwrap());
@@ -103,7 +108,7 @@ fn an_exclusive_case_has_the_host_alone_and_does_not_starve_under_a_stream_of_ot
         &["--iterations", "3"],
     );
     assert!(alone.wait().unwrap().success() && stream.wait().unwrap().success());
-    assert!(!there(&fixture, "overlap").exists());
+    assert!(!there(&fixture, "overlap").exists() && is_free(&fixture));
     let [alone, stream] =
         ["alone_run", "stream"].map(|run| Record::read(&fixture.path().join(run)).unwrap().0);
     assert_eq!((alone.outcomes.len(), stream.outcomes.len()), (3, 150));
@@ -160,6 +165,7 @@ fn who_waits_says_for_whom_and_a_killed_holder_is_waited_for_no_more() {
         kill_process(Pid::from_child(&holder), Signal::KILL).unwrap();
         assert!(waiter.wait().unwrap().success());
         holder.wait().unwrap();
+        assert!(is_free(&fixture));
         fs::remove_file(there(&fixture, "started")).unwrap();
     }
 }
@@ -203,6 +209,27 @@ fn a_run_inside_an_exclusive_case_does_not_wait_for_it() {
         "30",
     ]);
     assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+}
+
+#[test]
+fn an_exclusive_case_of_a_run_inside_an_environment_has_the_host_alone_all_the_same() {
+    let fixture = fixture();
+    let mut stream = start(
+        &fixture,
+        "stream",
+        "suite::beside",
+        &["--iterations", "100", "--test-threads", "2"],
+    );
+    wait_for("the first case", || {
+        fixture.path().join("stream/suite").exists()
+    });
+    let program = env!("CARGO_BIN_EXE_kvm-tests-runner");
+    let mut with = fixture.program(&["with", "host", "--", program, "run", "--selftests"]);
+    with.args(["selftests", "--config", "suite.toml", "--output", "inner"]);
+    with.args(["--exact", "suite::alone"]);
+    assert!(with.status().unwrap().success());
+    assert!(stream.wait().unwrap().success());
+    assert!(!there(&fixture, "overlap").exists() && is_free(&fixture));
 }
 
 #[test]

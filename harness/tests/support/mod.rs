@@ -86,8 +86,13 @@ impl Fixture {
         self.path().join("run")
     }
 
-    /// The program with `arguments`, on these selftests, in a clean environment.
+    /// A run with `arguments`, in a clean environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.program(&[&["run"], arguments].concat())
+    }
+
+    /// The program with `arguments`, in a clean environment.
+    pub(crate) fn program(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
         command
             .env_clear()
@@ -97,7 +102,7 @@ impl Fixture {
             command.env("KVM_TESTS_ROOT", self.path().join("root"));
         }
         command.current_dir(self.path());
-        command.arg("run").args(arguments);
+        command.args(arguments);
         command
     }
 
