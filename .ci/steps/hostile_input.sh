@@ -5,8 +5,8 @@
 HOSTILE_INPUTS=2000
 
 check_hostile_input() {
-    local tests=(untrusted_configuration:: untrusted_results:: output_parsers::)
-    cargo test --locked -p harness --test it --no-run
+    local tests=(plan::files:: untrusted_results:: output_parsers::)
+    cargo test --locked -p harness --lib --test it --no-run
     # The memory is that of each test program, with its threads.
-    (ulimit -v 4194304 && PROPTEST_CASES=$HOSTILE_INPUTS timeout 1200 cargo test --locked -p harness --test it -- "${tests[@]}")
+    (ulimit -v 4194304 && PROPTEST_CASES=$HOSTILE_INPUTS timeout 1200 cargo test --locked -p harness --lib --test it -- "${tests[@]}")
 }

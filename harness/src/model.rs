@@ -1,5 +1,6 @@
 //! The words that everybody uses.
 
+pub mod arch;
 pub mod case;
 pub mod entry;
 pub mod event;

@@ -1,23 +1,19 @@
 //! What will run.
 
-pub mod arch;
-pub mod config;
 pub mod definitions;
 pub mod discover;
 pub mod embedded;
 pub mod fields;
+pub mod files;
+mod foreign;
+mod keys;
 pub mod list;
-pub mod long_suite;
-pub mod matrix;
 pub mod node;
 pub mod order;
-pub mod placeholder;
+mod placeholder;
 pub mod problem;
-pub mod proposal;
 pub mod select;
 pub mod selftests;
-pub mod settings;
 pub mod source;
-pub mod suite_file;
-pub mod suite_toml;
-pub mod testcases;
+mod suite;
+mod suite_toml;

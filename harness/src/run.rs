@@ -27,6 +27,7 @@ use crate::exec::slots::{Demand, Slots};
 use crate::exec::trial;
 use crate::kernel_log::KernelLog;
 use crate::kernel_log::end::Taint;
+use crate::kernel_log::ignore::Ignored;
 use crate::log::announcement::Announcer;
 use crate::log::history::History;
 use crate::log::journal::Journal;
@@ -357,7 +358,7 @@ impl Run<'_> {
 
         let neighbours = Neighbours::new(Arc::clone(&keepers), Arc::clone(&console));
         let root = Root::from_env();
-        let ignored_splats = discovered.ignored_splats().clone();
+        let ignored_splats = Ignored::new(discovered.ignored_splats().to_vec());
         let kernel_log = Arc::new(KernelLog::open(&root, self.results.root(), ignored_splats));
         let mut header = header::lines(&self.info, discovered, &kernel_log, self.results.root());
         header.extend(neighbours.describe());

@@ -7,8 +7,8 @@ use super::definition::{Definition, HOST, Pages, Placed, check_value, feature, p
 use crate::model::host;
 use crate::model::name;
 use crate::model::size;
-use crate::plan::config::EnvironmentSource;
 use crate::plan::fields::{Fields, Item, quoted, short_enough};
+use crate::plan::files::EnvironmentSource;
 use crate::plan::node::{self, Value};
 use crate::plan::problem::Problem;
 use crate::plan::source::Source;

@@ -75,7 +75,7 @@ impl Cases {
             pid: None,
             is_over: false,
             comm: comm(case),
-            ignored: case.ignored_splats.clone(),
+            ignored: Ignored::new(case.ignored_splats.to_vec()),
         };
         self.running.insert(id, running);
         id

@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::kernel_log::ignore::Ignored;
 use crate::model::name::CaseName;
 
 /// One thing to run: a suite's variant in an environment.
@@ -50,6 +49,8 @@ pub struct Variant {
     pub teardown: Option<String>,
     /// A shell command whose failure skips the case, with what it printed as the reason.
     pub precheck: Option<String>,
+    /// Environment variables of its steps, its suite's included.
+    pub env: Vec<(String, String)>,
     /// After this time the case is killed; the command line's `--timeout` where `None`.
     pub timeout: Option<Duration>,
     /// What the host must have.
@@ -58,10 +59,15 @@ pub struct Variant {
     pub weight: u32,
     /// Whether it runs a selftest, which needs KVM.
     pub needs_kvm: bool,
-    /// The kernel's splats that are no failure of it.
-    pub ignored_splats: Ignored,
+    /// The kernel's splats that are no failure of it: patterns of their lines, in which `*` stands for anything.
+    pub ignored_splats: Arc<[String]>,
+    /// Words to choose it by.
+    pub tags: Arc<[String]>,
     /// How often it runs in one run.
     pub iterations: u32,
+    /// Whether it is this program's own and not the user's: then an option that its selftest does not have, since it is of
+    /// another kernel, is no failure.
+    pub shipped: bool,
     /// Why it cannot be run at all although the user asked for it (`NO_RUN`).
     pub missing: Option<String>,
 }
@@ -114,6 +120,8 @@ pub struct Suite {
     pub setup: Option<String>,
     /// A shell command run once after the suite's last case.
     pub teardown: Option<String>,
+    /// Environment variables of both.
+    pub env: Vec<(String, String)>,
 }
 
 /// What a case runs.

@@ -89,10 +89,6 @@ impl<'a> TextFile<'a> {
     /// # Errors
     /// Where it is no TOML: the first error of each line. What the text around them says is not looked at.
     pub fn parse(&self) -> Result<DeTable<'a>, Vec<Problem>> {
-        if self.text.starts_with('\u{feff}') {
-            let message = "it begins with a byte order mark (BOM): save it as UTF-8 without one";
-            return Err(vec![self.problem(0, message)]);
-        }
         let (table, errors) = DeTable::parse_recoverable(self.text);
         let place = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
         let mut problems: Vec<Problem> = errors
@@ -249,10 +245,6 @@ mod tests {
                 "f:1:5: string values must be quoted, expected literal string",
                 "f:3:4: unclosed array table, expected `]]`"
             ]
-        );
-        assert_eq!(
-            read("\u{feff}name = \"a\"").unwrap_err(),
-            ["f:1:1: it begins with a byte order mark (BOM): save it as UTF-8 without one"]
         );
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
@@ -144,6 +145,13 @@ impl<'de> Deserialize<'de> for Identifier {
 /// A whole number from 1 to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count<const MAX: u32>(pub u32);
+
+impl<const MAX: u32> Count<MAX> {
+    /// This many seconds.
+    pub fn seconds(self) -> Duration {
+        Duration::from_secs(self.0.into())
+    }
+}
 
 impl<'de, const MAX: u32> Deserialize<'de> for Count<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

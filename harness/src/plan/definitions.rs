@@ -9,8 +9,8 @@ use glob::Pattern;
 use crate::cli::MadeUp;
 use crate::environment::definition::{Definition, HOST};
 use crate::environment::definition_toml;
-use crate::plan::config::{self, EnvironmentSource};
 use crate::plan::embedded::Embedded;
+use crate::plan::files::{self, EnvironmentSource};
 use crate::plan::problem::Problem;
 
 /// The environments by name.
@@ -56,8 +56,8 @@ impl Definitions {
     /// # Errors
     /// Everything that is wrong with them, a line each.
     pub fn of_command(embedded: &Embedded, paths: &[PathBuf]) -> anyhow::Result<Self> {
-        let users = config::read(&embedded.with_local(paths));
-        let shipped = config::read_embedded(embedded.environments);
+        let users = files::read(&embedded.with_local(paths), 1);
+        let shipped = files::read_embedded(embedded.environments, 1);
         let (definitions, problems) =
             Self::read(users.environments.iter().chain(&shipped.environments));
         let problems: Vec<_> = users

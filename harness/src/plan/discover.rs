@@ -1,7 +1,7 @@
 //! From sources to cases: selftests and suites put together, with what this host lacks worked out.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,20 +11,17 @@ use anyhow::bail;
 use crate::cli::Options;
 use crate::environment::definition::{Definition, HOST};
 use crate::exec::gate;
-use crate::kernel_log::ignore::Ignored;
+use crate::model::arch::Arch;
 use crate::model::case::{Case, Command, Suite, Variant};
 use crate::model::host::Host;
 use crate::model::name::CaseName;
-use crate::plan::arch::Arch;
-use crate::plan::config;
+use crate::model::problem::Problem;
 use crate::plan::definitions::Definitions;
 use crate::plan::embedded::{Embedded, SMOKE_SELFTEST};
-use crate::plan::placeholder::{NCPUS, Template};
-use crate::plan::problem::Problem;
+use crate::plan::files;
 use crate::plan::select::Selection;
 use crate::plan::selftests::{Program, Selftest, Selftests};
-use crate::plan::settings::{Settings, Weight};
-use crate::plan::suite_file::{Place, SuiteFile, TestEntry, What};
+use crate::plan::suite::{Settings, SuiteFile, TestEntry, What, WrittenAt};
 
 /// The variable that names directories of selftests, separated by `:`.
 const KVM_SELFTESTS: &str = "KVM_SELFTESTS";
@@ -46,7 +43,7 @@ pub struct Discovered {
     definitions: Definitions,
     /// The environments that the command line asks for; none means the host as it is.
     asked_for: Vec<Definition>,
-    ignored_splats: Ignored,
+    ignored_splats: Vec<String>,
     host: Host,
 }
 
@@ -180,11 +177,12 @@ fn assemble(
     shipped: Shipped<'_>,
     host: &Host,
 ) -> anyhow::Result<Discovered> {
-    let users = config::read(paths);
-    let environments = config::read_embedded(shipped.environments).environments;
+    let ncpus = u32::try_from(host.cpus).unwrap_or(u32::MAX);
+    let users = files::read(paths, ncpus);
+    let environments = files::read_embedded(shipped.environments, ncpus).environments;
     let (definitions, environment_problems) =
         Definitions::read(users.environments.iter().chain(&environments));
-    let mut shipped = config::read_embedded(shipped.suites);
+    let mut shipped = files::read_embedded(shipped.suites, ncpus);
     let is_the_users =
         |suite: &SuiteFile| users.suites.iter().any(|users| users.name == suite.name);
     let replaced: Vec<_> = shipped
@@ -204,7 +202,10 @@ fn assemble(
         bail!("{}", lines(&problems));
     }
 
-    let mut assembly = Assembly::new(&selftests, host);
+    // What the user says of a selftest takes the place of what is shipped.
+    let mut defaults = shipped.defaults;
+    defaults.extend(users.defaults);
+    let mut assembly = Assembly::new(&selftests, host, defaults);
     assembly.add_suites(users.suites, Missing::IsNoRun);
     assembly.add_suites(shipped.suites, Missing::IsLeftOut);
     assembly.add_defaults();
@@ -216,7 +217,7 @@ fn assemble(
     cases.sort_by(|a, b| a.name.cmp(&b.name));
     left_out.sort_by(|a, b| a.name.cmp(&b.name));
     let (host, asked_for) = (host.clone(), Vec::new());
-    let ignored_splats = Ignored::new(users.ignored_splats);
+    let ignored_splats = users.ignored_splats;
     Ok(Discovered {
         cases,
         left_out,
@@ -238,13 +239,11 @@ fn hidden_suites(
 ) -> Vec<Problem> {
     let is_environment = |suite: &&SuiteFile| definitions.iter().any(|one| one.name == suite.name);
     let hidden = users.iter().chain(shipped).filter(is_environment);
-    let problem = |suite: &SuiteFile| Problem {
-        path: suite.path.to_path_buf(),
-        position: suite.position,
-        message: format!(
+    let problem = |suite: &SuiteFile| {
+        suite.place.problem(format!(
             "the suite `{}` has the name of an environment: rename one of them",
             suite.name
-        ),
+        ))
     };
     hidden.map(problem).collect()
 }
@@ -424,7 +423,7 @@ impl Discovered {
     }
 
     /// The kernel's splats that count for no case.
-    pub fn ignored_splats(&self) -> &Ignored {
+    pub fn ignored_splats(&self) -> &[String] {
         &self.ignored_splats
     }
 
@@ -486,7 +485,7 @@ enum Missing {
 struct Assembly<'a> {
     selftests: &'a Selftests,
     host: &'a Host,
-    ncpus: String,
+    defaults: HashMap<String, TestEntry>,
     suites: BTreeMap<String, Arc<Suite>>,
     has_default: HashSet<String>,
     cases: Vec<Case>,
@@ -502,11 +501,11 @@ struct Start<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    fn new(selftests: &'a Selftests, host: &'a Host) -> Self {
+    fn new(selftests: &'a Selftests, host: &'a Host, defaults: HashMap<String, TestEntry>) -> Self {
         Self {
             selftests,
             host,
-            ncpus: host.cpus.to_string(),
+            defaults,
             suites: BTreeMap::new(),
             has_default: HashSet::new(),
             cases: Vec::new(),
@@ -518,8 +517,9 @@ impl<'a> Assembly<'a> {
         for file in files {
             let suite = Arc::new(Suite {
                 name: file.name,
-                setup: file.setup.map(|line| self.expand(line)),
-                teardown: file.teardown.map(|line| self.expand(line)),
+                setup: file.setup,
+                teardown: file.teardown,
+                env: file.env,
             });
             self.suites.insert(suite.name.clone(), Arc::clone(&suite));
             self.cases.reserve(file.tests.len());
@@ -527,17 +527,8 @@ impl<'a> Assembly<'a> {
                 if test.name == DEFAULT_VARIANT {
                     self.has_default.insert(suite.name.clone());
                 }
-                let TestEntry {
-                    name,
-                    what,
-                    setup,
-                    teardown,
-                    precheck,
-                    settings,
-                    place,
-                } = test;
-                let start = self.start(what, &place);
-                let case = self.case(&suite, name, &settings, start, [setup, teardown, precheck]);
+                let shipped = missing == Missing::IsLeftOut;
+                let case = self.case(&suite, test, shipped);
                 let is_left_out =
                     missing == Missing::IsLeftOut && !case.needs_kvm && case.missing.is_some();
                 if is_left_out {
@@ -567,49 +558,46 @@ impl<'a> Assembly<'a> {
                     .entry(selftest.name.clone())
                     .or_insert_with(named),
             );
-            let start = start_of(selftest, Vec::new());
-            let name = DEFAULT_VARIANT.to_owned();
-            let case = self.case(
-                &suite,
-                name,
-                &Settings::default(),
-                start,
-                Default::default(),
-            );
+            let test = self.defaults.remove(&selftest.name).unwrap_or_else(|| {
+                let place = WrittenAt {
+                    path: Path::new("").into(),
+                    position: None,
+                };
+                let what = What::Selftest {
+                    name: selftest.name.clone(),
+                    args: Vec::new(),
+                };
+                TestEntry::new(DEFAULT_VARIANT.to_owned(), what, place)
+            });
+            let case = self.case(&suite, test, true);
             self.cases.push(case);
         }
     }
 
-    fn case(
-        &self,
-        suite: &Arc<Suite>,
-        name: String,
-        settings: &Settings,
-        start: Start<'_>,
-        lines: [Option<Template>; 3],
-    ) -> Case {
-        let ignored = self.ignored(settings, &start);
-        let [setup, teardown, precheck] = lines.map(|line| line.map(|line| self.expand(line)));
+    fn case(&self, suite: &Arc<Suite>, test: TestEntry, shipped: bool) -> Case {
+        let start = self.start(test.what, &test.place);
+        let settings = test.settings;
+        let ignored = self.ignored(&settings, &start);
         let variant = Variant {
             suite: Arc::clone(suite),
             command: start.command,
             directory: start.directory,
-            setup,
-            teardown,
-            precheck,
+            setup: test.setup,
+            teardown: test.teardown,
+            precheck: test.precheck,
+            env: test.env,
             timeout: settings.timeout,
-            requires: settings.requires.clone(),
-            weight: match settings.weight {
-                Weight::Slots(slots) => slots,
-                Weight::Ncpus => u32::try_from(self.host.cpus).unwrap_or(u32::MAX),
-            },
+            requires: settings.requires,
+            weight: settings.weight,
             needs_kvm: start.selftest.is_some(),
-            ignored_splats: settings.ignored_splats.clone(),
+            ignored_splats: settings.ignored_splats,
+            tags: settings.tags,
             iterations: settings.iterations,
+            shipped,
             missing: start.missing,
         };
         Case {
-            name: CaseName::new(&suite.name, name),
+            name: CaseName::new(&suite.name, test.name),
             variant: Arc::new(variant),
             exclusive: settings.exclusive,
             suspect: false,
@@ -617,13 +605,10 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn start(&self, what: What, place: &Place) -> Start<'a> {
+    fn start(&self, what: What, place: &WrittenAt) -> Start<'a> {
         match what {
             What::Selftest { name, args } => {
-                let args = args
-                    .into_iter()
-                    .map(|arg| self.expand(arg).into())
-                    .collect();
+                let args = args.into_iter().map(OsString::from).collect();
                 match self.selftests.get(&name) {
                     Some(selftest) => start_of(selftest, args),
                     None => {
@@ -635,10 +620,7 @@ impl<'a> Assembly<'a> {
                     }
                 }
             }
-            What::SelftestLine {
-                selftest: name,
-                rest,
-            } => match self.selftests.get(&name) {
+            What::SelftestLine { name, rest } => match self.selftests.get(&name) {
                 Some(selftest) => {
                     let start = start_of(selftest, Vec::new());
                     let Command::Program { path, args } = &start.command else {
@@ -656,12 +638,12 @@ impl<'a> Assembly<'a> {
                     self.start_of_missing(place, &name, Command::Shell(format!("{name} {rest}")))
                 }
             },
-            What::Shell(line) => self.start_of_line(place, self.expand(line)),
+            What::Shell(line) => self.start_of_line(place, line),
         }
     }
 
     /// A shell line runs in the selftests' directory: that of the one it starts with (`./NAME`), where it does.
-    fn start_of_line(&self, place: &Place, line: String) -> Start<'a> {
+    fn start_of_line(&self, place: &WrittenAt, line: String) -> Start<'a> {
         let first = line.split_whitespace().next().unwrap_or_default();
         let named = first.strip_prefix("./").filter(|name| !name.contains('/'));
         let selftest = named.and_then(|name| self.selftests.get(name));
@@ -685,7 +667,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    fn start_of_missing(&self, place: &Place, name: &str, command: Command) -> Start<'a> {
+    fn start_of_missing(&self, place: &WrittenAt, name: &str, command: Command) -> Start<'a> {
         let missing = format!("there is no selftest {name}: {place}: asked for here");
         Start {
             command,
@@ -696,7 +678,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Where a command runs that is no selftest's: where the selftests are, else beside the file that has it.
-    fn directory(&self, place: &Place) -> Arc<Path> {
+    fn directory(&self, place: &WrittenAt) -> Arc<Path> {
         let of_selftest = |selftest: &Selftest| match &selftest.program {
             Program::File { directory, .. } => Some(Arc::clone(directory)),
             Program::Embedded => None,
@@ -735,10 +717,6 @@ impl<'a> Assembly<'a> {
             return Some(format!("built for {arch}; {}", here(&self.host.machine)));
         }
         None
-    }
-
-    fn expand(&self, template: Template) -> String {
-        template.expand(&[(NCPUS, &self.ncpus)])
     }
 }
 

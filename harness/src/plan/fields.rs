@@ -1,14 +1,11 @@
 //! Reads the keys of a table one by one, and notes everything that is wrong with them.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use crate::model::name;
 pub use crate::model::problem::{excerpt, hint};
-use crate::model::size;
 use crate::plan::node::{Field, Node, Value};
-use crate::plan::placeholder::Template;
 use crate::plan::source::Source;
 
 /// A segment of a name becomes a directory of the results, and Linux's names of files end at 255 bytes (NAME_MAX in
@@ -52,11 +49,6 @@ impl<'s, 'a> Fields<'s, 'a> {
         }
     }
 
-    /// Whether the key is there.
-    pub fn has(&self, key: &str) -> bool {
-        self.fields.iter().any(|field| field.key == key)
-    }
-
     /// Takes the value of `key` and has it read; `None` if it is not there, or if the reader found it wrong.
     pub fn take<T>(
         &mut self,
@@ -66,18 +58,6 @@ impl<'s, 'a> Fields<'s, 'a> {
         self.known.push(key);
         let index = self.fields.iter().position(|field| field.key == key)?;
         read(Item::of_field(self.source, self.fields.swap_remove(index)))
-    }
-
-    /// Takes the value of a `key` that must be there.
-    pub fn require<T>(
-        &mut self,
-        key: &'static str,
-        read: impl FnOnce(Item<'s, 'a>) -> Option<T>,
-    ) -> Option<T> {
-        if !self.has(key) {
-            self.source.lacking(self.at, format!("missing key `{key}`"));
-        }
-        self.take(key, read)
     }
 
     /// Everything not yet taken, for a table whose keys are the user's own: each key with its place and its value, in
@@ -119,7 +99,6 @@ pub struct Item<'s, 'a> {
 enum Label<'a> {
     Root,
     Key(Cow<'a, str>),
-    Element(Cow<'a, str>),
 }
 
 impl<'s, 'a> Item<'s, 'a> {
@@ -147,7 +126,6 @@ impl<'s, 'a> Item<'s, 'a> {
         let label = match &self.label {
             Label::Root => "the file".to_owned(),
             Label::Key(key) => format!("`{key}`"),
-            Label::Element(key) => format!("an element of `{key}`"),
         };
         let found = match &self.value {
             Value::String(text) => quoted(text),
@@ -169,19 +147,6 @@ impl<'s, 'a> Item<'s, 'a> {
         }
     }
 
-    /// A string with something in it other than blanks.
-    pub fn filled_text(self) -> Option<Cow<'a, str>> {
-        if self.is_blank() {
-            self.wrong("a string with something in it")
-        } else {
-            self.text()
-        }
-    }
-
-    fn is_blank(&self) -> bool {
-        matches!(&self.value, Value::String(text) if text.trim().is_empty())
-    }
-
     /// A whole number in `range`.
     pub fn number(self, range: RangeInclusive<u32>) -> Option<u32> {
         match self.value {
@@ -197,54 +162,6 @@ impl<'s, 'a> Item<'s, 'a> {
                 range.end()
             ))
         })
-    }
-
-    /// A size of memory, in bytes.
-    pub fn size(self) -> Option<u64> {
-        match &self.value {
-            Value::String(text) => size::parse(text),
-            _ => None,
-        }
-        .or_else(|| self.wrong(size::SIZE))
-    }
-
-    /// `true` or `false`.
-    pub fn boolean(self) -> Option<bool> {
-        match self.value {
-            Value::Boolean(boolean) => Some(boolean),
-            _ => self.wrong("`true` or `false`"),
-        }
-    }
-
-    /// An array, called `must` where it is something else.
-    pub fn list(
-        self,
-        must: &str,
-    ) -> Option<impl ExactSizeIterator<Item = Item<'s, 'a>> + use<'s, 'a>> {
-        let Value::Array(nodes) = self.value else {
-            return self.wrong(must);
-        };
-        let label = match self.label {
-            Label::Key(key) => Label::Element(key),
-            label => label,
-        };
-        let source = self.source;
-        let item = move |node: Node<'a>| Item {
-            source,
-            label: label.clone(),
-            at: node.at,
-            value: node.value,
-        };
-        Some(nodes.into_iter().map(item))
-    }
-
-    /// An array with something in it, or one value alone.
-    pub fn one_or_more(self) -> Option<Vec<Item<'s, 'a>>> {
-        match &self.value {
-            Value::Array(nodes) if nodes.is_empty() => self.wrong("one value or more"),
-            Value::Array(_) => Some(self.list("an array")?.collect()),
-            _ => Some(vec![self]),
-        }
     }
 
     /// A table.
@@ -269,44 +186,6 @@ impl<'s, 'a> Item<'s, 'a> {
             return None;
         }
         short_enough(source, at, text)
-    }
-
-    /// A segment of a name taken over from a foreign format, with what it was there.
-    pub fn foreign_name(self) -> Option<(String, Cow<'a, str>)> {
-        let (source, at) = (self.source, self.at);
-        let text = self.filled_text()?;
-        Some((short_enough(source, at, name::to_identifier(&text))?, text))
-    }
-
-    /// A text whose placeholders are among `known`.
-    pub fn template(self, known: &[&str]) -> Option<Template> {
-        let (source, at) = (self.source, self.at);
-        let template = Template::parse(&self.text()?);
-        let unknown: BTreeSet<&str> = template
-            .names()
-            .filter(|name| !known.contains(name))
-            .collect();
-        for name in &unknown {
-            let (hint, name) = (hint(name, known), excerpt(name));
-            let message = format!(
-                "no placeholder `{{{name}}}`{hint} (for the text itself write `{{{{{name}}}}}`)"
-            );
-            source.problem(at, message);
-        }
-        if unknown.is_empty() {
-            Some(template)
-        } else {
-            None
-        }
-    }
-
-    /// A line for the shell whose placeholders are among `known`.
-    pub fn line(self, known: &[&str]) -> Option<Template> {
-        if self.is_blank() {
-            self.wrong("a line for the shell")
-        } else {
-            self.template(known)
-        }
     }
 }
 

@@ -1,147 +1,240 @@
-//! Placeholders: the parts of a text whose values are known only later.
+//! Placeholders, the parts of a text that stand for a value, and a matrix of values for them.
 //!
 //! `{name}` is a placeholder, and `{{name}}` stands for the text `{name}`. Everything else stands for itself: `${name}`,
 //! `{ list; }`, `{a,b}`, and any brace around something that is not a name.
 
-use std::ops::Range;
+use std::collections::HashSet;
 
-/// The placeholder for the number of CPUs that the runner may use, known only when it runs.
-pub const NCPUS: &str = "ncpus";
+use toml::Spanned;
 
-/// A text with placeholders.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
-    /// Its text, in which each placeholder is its bare name.
-    text: String,
-    /// Where in `text` the placeholders are; most texts have none.
-    placeholders: Vec<Range<usize>>,
+use crate::model::name;
+use crate::model::problem::{excerpt, hint};
+use crate::model::value::{Entries, Scalar, Text};
+
+/// The placeholder for the number of CPUs that the runner may use.
+pub(super) const NCPUS: &str = "ncpus";
+
+/// What is wrong, and at which byte of the file.
+pub(super) type Mistake = (usize, String);
+
+/// Checks that the placeholders of the `text` written `at` are among the `known` ones.
+pub(super) fn check(text: &str, at: usize, known: &[&str]) -> Result<(), Mistake> {
+    let is_unknown = |name: &&str| !known.contains(name);
+    let Some(name) = names(text).into_iter().find(is_unknown) else {
+        return Ok(());
+    };
+    let (hint, name) = (hint(name, known), excerpt(name));
+    let message =
+        format!("no placeholder `{{{name}}}`{hint} (for the text itself write `{{{{{name}}}}}`)");
+    Err((at, message))
 }
 
-/// A part of a template.
+/// The names of the placeholders in `text`, in their order.
+pub(super) fn names(text: &str) -> Vec<&str> {
+    let placeholder = |piece| match piece {
+        Piece::Placeholder(name) => Some(name),
+        Piece::Text(_) => None,
+    };
+    pieces(text).filter_map(placeholder).collect()
+}
+
+/// `text` with the placeholders that `values` name replaced, and others left as they are.
+pub(super) fn fill(text: &str, values: &[(&str, &str)]) -> String {
+    let mut filled = String::with_capacity(text.len());
+    for piece in pieces(text) {
+        match piece {
+            Piece::Text(part) => filled.push_str(part),
+            Piece::Placeholder(name) => match values.iter().find(|(known, _)| *known == name) {
+                Some((_, value)) => filled.push_str(value),
+                None => filled.extend(["{", name, "}"]),
+            },
+        }
+    }
+    filled
+}
+
+/// Whether `text` can be the name of a placeholder: `[A-Za-z_][A-Za-z0-9_]*`.
+pub(super) fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(is_in_name)
+}
+
+fn is_in_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
 enum Piece<'a> {
     Text(&'a str),
     Placeholder(&'a str),
 }
 
-impl Template {
-    /// Reads a text in which `{name}` is a placeholder.
-    pub fn parse(text: &str) -> Self {
-        let mut template = Self::literal(String::with_capacity(text.len()));
-        let mut rest = text;
-        while let Some(brace) = rest.find('{') {
-            let (before, from_brace) = rest.split_at(brace);
-            template.text.push_str(before);
-            if before.ends_with('$') {
-                template.text.push('{');
-                rest = &from_brace[1..];
-            } else if let Some((name, after)) = name_between(from_brace, "{{", "}}") {
-                template.text.extend(["{", name, "}"]);
-                rest = after;
-            } else if let Some((name, after)) = name_between(from_brace, "{", "}") {
-                template.push(&Piece::Placeholder(name));
-                rest = after;
-            } else {
-                template.text.push('{');
-                rest = &from_brace[1..];
+fn pieces(mut rest: &str) -> impl Iterator<Item = Piece<'_>> {
+    std::iter::from_fn(move || {
+        let brace = match rest.find('{') {
+            _ if rest.is_empty() => return None,
+            None => rest.len(),
+            Some(0) => {
+                let (piece, length) = braced(rest);
+                rest = &rest[length..];
+                return Some(piece);
             }
-        }
-        template.text.push_str(rest);
-        template
-    }
+            // A variable of the shell stands for itself.
+            Some(brace) if rest[..brace].ends_with('$') => brace + 1,
+            Some(brace) => brace,
+        };
+        let (text, after) = rest.split_at(brace);
+        rest = after;
+        Some(Piece::Text(text))
+    })
+}
 
-    /// A text that stands for itself, whatever is in it.
-    pub fn literal(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            placeholders: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, piece: &Piece<'_>) {
-        let (Piece::Text(text) | Piece::Placeholder(text)) = piece;
-        let begin = self.text.len();
-        self.text.push_str(text);
-        if matches!(piece, Piece::Placeholder(_)) {
-            self.placeholders.push(begin..self.text.len());
-        }
-    }
-
-    fn pieces(&self) -> Vec<Piece<'_>> {
-        let mut pieces = Vec::with_capacity(2 * self.placeholders.len() + 1);
-        let mut reached = 0;
-        for place in &self.placeholders {
-            pieces.push(Piece::Text(&self.text[reached..place.start]));
-            pieces.push(Piece::Placeholder(&self.text[place.clone()]));
-            reached = place.end;
-        }
-        pieces.push(Piece::Text(&self.text[reached..]));
-        pieces
-    }
-
-    /// The names of its placeholders, in order, repeated ones included.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.placeholders
-            .iter()
-            .map(|place| &self.text[place.clone()])
-    }
-
-    /// How many bytes it takes.
-    pub fn bytes(&self) -> usize {
-        self.text.len()
-    }
-
-    /// The text in which the placeholders named in `values` are replaced, and others are left for later.
-    pub fn bind(&self, values: &[(&str, &Template)]) -> Self {
-        if self.placeholders.is_empty() {
-            return self.clone();
-        }
-        let mut bound = Self::literal(String::new());
-        for piece in self.pieces() {
-            let value = match piece {
-                Piece::Text(_) => None,
-                Piece::Placeholder(name) => values.iter().find(|(known, _)| *known == name),
-            };
-            match value {
-                None => bound.push(&piece),
-                Some((_, value)) => value.pieces().iter().for_each(|piece| bound.push(piece)),
-            }
-        }
-        bound
-    }
-
-    /// The finished text. A placeholder that `values` does not name is left as it was written.
-    pub fn expand(self, values: &[(&str, &str)]) -> String {
-        if self.placeholders.is_empty() {
-            return self.text;
-        }
-        let mut text = String::with_capacity(self.text.len());
-        for piece in self.pieces() {
-            match piece {
-                Piece::Text(part) => text.push_str(part),
-                Piece::Placeholder(name) => match values.iter().find(|(known, _)| *known == name) {
-                    Some((_, value)) => text.push_str(value),
-                    None => text.extend(["{", name, "}"]),
-                },
-            }
-        }
-        text
+/// What `text` begins with, which is a brace, and its length.
+fn braced(text: &str) -> (Piece<'_>, usize) {
+    if let Some(name) = name_between(text, "{{", "}}") {
+        (Piece::Text(&text[1..name.len() + 3]), name.len() + 4)
+    } else if let Some(name) = name_between(text, "{", "}") {
+        (Piece::Placeholder(name), name.len() + 2)
+    } else {
+        (Piece::Text("{"), 1)
     }
 }
 
-/// The name at the start of `text` between `open` and `close`, and what follows.
-fn name_between<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a str)> {
+fn name_between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
     let inside = text.strip_prefix(open)?;
-    let end = inside.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
-    let (name, rest) = inside.split_at(end);
-    Some((name, rest.strip_prefix(close)?)).filter(|(name, _)| is_name(name))
+    let (name, after) = inside.split_at(inside.find(|c| !is_in_name(c))?);
+    (is_name(name) && after.starts_with(close)).then_some(name)
 }
 
-/// Whether `text` can be the name of a placeholder: `[A-Za-z_][A-Za-z0-9_]*`.
-pub fn is_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+/// No test has that many arguments to vary.
+const MAX_AXES: usize = 16;
+
+/// The axes of a test, in the order in which they were written.
+#[derive(Debug, Default)]
+pub(super) struct Matrix {
+    axes: Vec<Axis>,
+}
+
+#[derive(Debug)]
+struct Axis {
+    name: Spanned<Text>,
+    points: Vec<Point>,
+}
+
+/// A value of an axis.
+#[derive(Debug)]
+struct Point {
+    /// What it contributes to the name of a combination: the same on every machine.
+    segment: String,
+    value: String,
+}
+
+/// One value for every axis.
+#[derive(Debug)]
+pub(super) struct Combination<'m> {
+    /// Its segment of the test's name, such as `backing_src_shmem__vcpus_4`; `None` where there is no axis.
+    pub(super) segment: Option<String>,
+    /// The axes with their values.
+    pub(super) values: Vec<(&'m str, &'m str)>,
+}
+
+/// How a matrix is written: `{ axis = [value, …], … }`.
+pub(super) type Axes = Entries<Spanned<Text>, Spanned<Vec<Spanned<Scalar>>>>;
+
+impl Matrix {
+    /// The one that is written so; `{ncpus}` in a value is `ncpus`.
+    pub(super) fn new(axes: Spanned<Axes>, ncpus: &str) -> Result<Self, Mistake> {
+        let at = axes.span().start;
+        let Entries(axes) = axes.into_inner();
+        if axes.is_empty() || axes.len() > MAX_AXES {
+            let count = axes.len();
+            return Err((
+                at,
+                format!("a matrix has 1 to {MAX_AXES} axes, not {count}"),
+            ));
+        }
+        let read = |(name, values): (Spanned<Text>, Spanned<Vec<Spanned<Scalar>>>)| {
+            let Text(text) = name.get_ref();
+            if !is_name(text) || text == NCPUS {
+                let message = format!("an axis cannot be called \"{}\"", excerpt(text));
+                return Err((name.span().start, message));
+            }
+            let points = points(text, &values, ncpus)?;
+            Ok(Axis { name, points })
+        };
+        let axes = axes.into_iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Self { axes })
+    }
+
+    /// The names of the axes.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.axes.iter().map(|axis| axis.name.get_ref().0.as_str())
+    }
+
+    /// How many combinations there are.
+    pub(super) fn count(&self) -> usize {
+        let lengths = self.axes.iter().map(|axis| axis.points.len());
+        lengths.fold(1, usize::saturating_mul)
+    }
+
+    /// Checks that every axis is `used`.
+    pub(super) fn check_use(&self, used: &HashSet<&str>) -> Result<(), Mistake> {
+        let is_used = |axis: &&Axis| used.contains(axis.name.get_ref().0.as_str());
+        match self.axes.iter().find(|axis| !is_used(axis)) {
+            None => Ok(()),
+            Some(axis) => {
+                let name = &axis.name.get_ref().0;
+                let message =
+                    format!("the axis `{name}` is never used: nothing contains `{{{name}}}`");
+                Err((axis.name.span().start, message))
+            }
+        }
+    }
+
+    /// Every combination; the last axis changes fastest.
+    pub(super) fn combinations(&self) -> impl Iterator<Item = Combination<'_>> {
+        (0..self.count()).map(|index| {
+            let mut rest = index;
+            let mut points: Vec<&Point> = Vec::with_capacity(self.axes.len());
+            for axis in self.axes.iter().rev() {
+                points.push(&axis.points[rest % axis.points.len()]);
+                rest /= axis.points.len();
+            }
+            points.reverse();
+            let segments: Vec<_> = points.iter().map(|point| point.segment.as_str()).collect();
+            let values = points.iter().map(|point| point.value.as_str());
+            Combination {
+                segment: (!segments.is_empty()).then(|| segments.join("__")),
+                values: self.names().zip(values).collect(),
+            }
+        })
+    }
+}
+
+fn points(
+    axis: &str,
+    values: &Spanned<Vec<Spanned<Scalar>>>,
+    ncpus: &str,
+) -> Result<Vec<Point>, Mistake> {
+    if values.get_ref().is_empty() {
+        return Err((
+            values.span().start,
+            format!("the axis `{axis}` has no value"),
+        ));
+    }
+    let mut points = Vec::new();
+    let mut seen = HashSet::new();
+    for value in values.get_ref() {
+        let at = value.span().start;
+        let text = value.get_ref().to_string();
+        check(&text, at, &[NCPUS])?;
+        let named = fill(&text, &[(NCPUS, NCPUS)]);
+        let segment = name::to_identifier(&format!("{axis}_{named}"));
+        if !seen.insert(segment.clone()) {
+            return Err((at, format!("a second value named `{segment}`")));
+        }
+        let value = fill(&text, &[(NCPUS, ncpus)]);
+        points.push(Point { segment, value });
+    }
+    Ok(points)
 }
 
 #[cfg(test)]
@@ -150,12 +243,12 @@ mod tests {
 
     #[test]
     fn only_a_name_in_braces_is_a_placeholder() {
-        for (text, expanded) in [
-            ("-v {ncpus} -s {size}", "-v 4 -s 1G"),
+        for (text, filled) in [
+            ("-v {ncpus} -s {size}", "-v 4 -s {x}"),
             ("{ncpus}{ncpus}", "44"),
             ("{{ncpus}}", "{ncpus}"),
             ("{{{ncpus}}}", "{{ncpus}}"),
-            ("{{ncpus},{size}}", "{4,1G}"),
+            ("{{ncpus},{size}}", "{4,{x}}"),
             ("${ncpus} $${ncpus} ${{ncpus}}", "${ncpus} $${ncpus} ${4}"),
             (
                 "f() { true; }; echo {a,b} {1..3} {} {{}} {",
@@ -165,29 +258,9 @@ mod tests {
             ("{unknown}", "{unknown}"),
             ("", ""),
         ] {
-            assert_eq!(
-                Template::parse(text).expand(&[("ncpus", "4"), ("size", "1G")]),
-                expanded,
-                "{text}"
-            );
+            let values = [("ncpus", "4"), ("size", "{x}")];
+            assert_eq!(fill(text, &values), filled, "{text}");
         }
-    }
-
-    #[test]
-    fn a_bound_value_never_makes_a_new_placeholder() {
-        let values = [
-            ("open", &Template::parse("{")),
-            ("dollar", &Template::parse("$")),
-            ("n", &Template::parse("{ncpus}")),
-        ];
-        let bound = Template::parse("{open}ncpus} {dollar}{ncpus} {n} {{n}}").bind(&values);
-        assert_eq!(bound.names().collect::<Vec<_>>(), ["ncpus", "ncpus"]);
-        assert_eq!(bound.expand(&[("ncpus", "4")]), "{ncpus} $4 4 {n}");
-    }
-
-    #[test]
-    fn a_literal_stands_for_itself() {
-        let text = "${X} {ncpus} {{ncpus}}";
-        assert_eq!(Template::literal(text).expand(&[("ncpus", "4")]), text);
+        assert_eq!(names("{a} ${b} {{c}} {d}{a}"), ["a", "d", "a"]);
     }
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use rustix::fs::{Access, access};
 
+use crate::model::arch::Arch;
 use crate::model::name::{is_identifier, to_identifier};
 use crate::model::text_file::TextFile;
-use crate::plan::arch::Arch;
 use crate::plan::problem::Problem;
 
 /// The file that an installed tree lists its tests in, one `COLLECTION:NAME` a line

@@ -11,7 +11,7 @@ use std::time::Duration;
 use harness::environment::definition::Definition;
 use harness::environment::root::Root;
 use harness::environment::{Entered, Environments, Refusal, definition_toml};
-use harness::plan::config::EnvironmentSource;
+use harness::plan::files::EnvironmentSource;
 
 use crate::support::fake_host::FakeHost;
 
@@ -810,7 +810,7 @@ fn after_sigkill_between_unloading_and_loading_restore_brings_everything_back() 
 #[test]
 fn every_shipped_environment_is_a_plan_on_amd_and_on_intel() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kvm-tests/environments");
-    let configuration = harness::plan::config::read(&[directory]);
+    let configuration = harness::plan::files::read(&[directory], 1);
     assert_eq!(configuration.problems, []);
     let plans = |host: &FakeHost| -> Vec<String> {
         let definitions = configuration

@@ -30,7 +30,6 @@ mod schema;
 mod statuses;
 mod stays;
 mod suites;
-mod untrusted_configuration;
 mod untrusted_results;
 mod verdicts;
 mod while_it_runs;

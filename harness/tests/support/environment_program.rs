@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use harness::environment::definition::Definition;
 use harness::environment::root::Root;
 use harness::environment::{Environments, Refusal, definition_toml};
-use harness::plan::config::EnvironmentSource;
+use harness::plan::files::EnvironmentSource;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use harness::evidence;
 use harness::exec::verdict;
-use harness::kernel_log::ignore::Ignored;
 use harness::log::record::Record;
 use harness::log::results::{JOURNAL, RUN_JSON};
 use harness::model::case::{Case, Command, Requires, Suite, Variant};
@@ -171,7 +170,10 @@ fn outcome(name: &str) -> Outcome {
         requires: Requires::default(),
         weight: 1,
         needs_kvm: false,
-        ignored_splats: Ignored::default(),
+        ignored_splats: Default::default(),
+        tags: Default::default(),
+        env: Vec::new(),
+        shipped: false,
         iterations: 1,
         missing: None,
     };

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use serde::de::{self, Deserialize, Deserializer};
+
+use crate::model::value::Text;
+
 /// An architecture with KVM selftests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arch {
@@ -45,17 +49,6 @@ impl Arch {
             .find(|arch| arch.as_str() == name || arch.directories().contains(&name))
     }
 
-    /// Every name that [`Arch::from_name`] knows: first those of `uname -m`.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        let directories = Self::ALL
-            .iter()
-            .flat_map(|arch| arch.directories().iter().copied());
-        Self::ALL
-            .iter()
-            .map(|arch| arch.as_str())
-            .chain(directories)
-    }
-
     /// Its name, as `uname -m` has it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -80,8 +73,45 @@ impl Arch {
     }
 }
 
+/// Every name that [`Arch::from_name`] knows.
+const NAMES: &[&str] = &[
+    "x86_64",
+    "aarch64",
+    "s390x",
+    "riscv64",
+    "loongarch64",
+    "x86",
+    "arm64",
+    "s390",
+    "riscv",
+    "loongarch",
+];
+
+impl<'de> Deserialize<'de> for Arch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Text(name) = Text::deserialize(deserializer)?;
+        Self::from_name(&name).ok_or_else(|| de::Error::unknown_variant(&name, NAMES))
+    }
+}
+
 impl fmt::Display for Arch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_known_and_offered() {
+        for arch in Arch::ALL {
+            for name in arch.directories().iter().chain([&arch.as_str()]) {
+                assert_eq!(Arch::from_name(name), Some(*arch));
+                assert!(NAMES.contains(name), "{name}");
+            }
+        }
+        assert!(NAMES.iter().all(|name| Arch::from_name(name).is_some()));
     }
 }
