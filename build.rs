@@ -2,8 +2,10 @@
 //! case known by now.
 
 use std::env;
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -60,9 +62,10 @@ fn build_selftests(out: &Path) -> anyhow::Result<Option<PathBuf>> {
     let Some(kernel_src) = env::var_os("KERNEL_SRC").filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
-    let built = kernel_src::build(&kernel_src, &kernel_src::cache_directory(out))?;
-    // What was built counts as well: without it, it is built again.
-    for path in built.watched.iter().chain([&built.selftests]) {
+    let architecture = env::var("CARGO_CFG_TARGET_ARCH").context("find the architecture")?;
+    let cache = kernel_src::cache_directory(out);
+    let built = kernel_src::build(&kernel_src, &cache, &architecture, &progress())?;
+    for path in &built.watched {
         println!("cargo::rerun-if-changed={}", path.display());
     }
     println!(
@@ -70,6 +73,25 @@ fn build_selftests(out: &Path) -> anyhow::Result<Option<PathBuf>> {
         built.selftests.display()
     );
     Ok(Some(built.selftests))
+}
+
+/// Shows what a build that takes long is doing: on Cargo's own stderr, since Cargo shows nothing of a build script before
+/// its end. Only on a terminal or a pipe: whoever opens a file or an editor's socket anew writes into what Cargo writes.
+fn progress() -> impl Fn(&str) {
+    let stderr = format!("/proc/{}/fd/2", std::os::unix::process::parent_id());
+    let is_stream = fs::metadata(&stderr).is_ok_and(|metadata| {
+        metadata.file_type().is_char_device() || metadata.file_type().is_fifo()
+    });
+    let file = is_stream.then(|| fs::OpenOptions::new().append(true).open(&stderr).ok());
+    let file = file.flatten();
+    move |what: &str| {
+        if let Some(mut file) = file.as_ref() {
+            // Cargo's progress bar stands in this line of a terminal, and comes again below.
+            let clear = if file.is_terminal() { "\r\x1b[K" } else { "" };
+            // Where it cannot be shown, it is in the log.
+            writeln!(file, "{clear}{:>12} {what}", "KVM").ok();
+        }
+    }
 }
 
 /// The names of the cases that are known by now.

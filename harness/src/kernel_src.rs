@@ -1,28 +1,26 @@
 //! `KERNEL_SRC`: the KVM selftests built from the user's kernel source, without writing into it.
 //!
-//! What the selftests need of the source is copied (or unpacked) into a directory of our own, and built out of that copy
-//! with `O=`. So neither headers that an earlier `make headers` left in the tree, nor its objects, have a part in it,
-//! and a tree that is read-only, or being built, does just as well.
+//! The whole tree is there for the kernel's makefiles, whatever they ask for. kbuild exports the headers out of the tree
+//! (`O=`). The selftests are made in a directory of links to the tree, since their makefiles write beside themselves, and
+//! prefer headers that an earlier `make headers` left in the tree.
 
-pub mod stubs;
 use std::collections::hash_map::DefaultHasher;
-use std::env::{self, consts};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
 use make::Make;
-use source::Source;
+use tree::{Change, SELFTESTS};
 
 mod make;
-mod mirror;
-mod source;
-mod tarball;
-mod tools;
+pub mod stubs;
+mod tree;
 
 /// The environment variables that decide what is built: `KERNEL_SRC`, and those that the kernel's makefiles read.
 /// No other variable of the user's reaches `make`, but for the few that programs need to run at all.
@@ -35,45 +33,81 @@ pub const VARIABLES: &[&str] = &[
     "USERLDFLAGS",
 ];
 
+/// The file beside the installed selftests that has a line `NAME: ERROR` for each that is listed but does not compile.
+pub const DOES_NOT_COMPILE: &str = "does-not-compile";
+
 /// KVM selftests that have been built.
 #[derive(Debug)]
 pub struct Built {
-    /// The installed tree: `kvm/NAME` for each selftest, and `kselftest-list.txt`.
+    /// The installed tree: `kvm/NAME` for each selftest, `kselftest-list.txt`, and [`DOES_NOT_COMPILE`].
     pub selftests: PathBuf,
-    /// The files and directories of the user's whose change makes them out of date.
+    /// The files and directories whose change makes them out of date, for a build script to watch.
     pub watched: Vec<PathBuf>,
 }
 
-/// Builds the KVM selftests of `kernel_src` (the value of `KERNEL_SRC`: a kernel tree, or a tarball of one) below `cache`.
-/// What is there already is built no second time.
+/// Builds the KVM selftests of `kernel_src` (the value of `KERNEL_SRC`: a kernel tree, or a tarball of one) below
+/// `cache`, for `architecture` (Rust's name, as in `CARGO_CFG_TARGET_ARCH`). Nothing is done if nothing has changed.
+/// `say` is told what is being done, and every few seconds that it still is.
 ///
 /// # Errors
-/// If `kernel_src` is neither, a tool is missing, or anything does not compile: then the message starts with the
-/// compiler's first error, and says where the whole log is. No selftest is left out because it does not compile; where
-/// a kernel's own are broken, `EXTRA_CFLAGS` may help.
-pub fn build(kernel_src: &OsStr, cache: &Path) -> Result<Built> {
-    let source = Source::parse(kernel_src)?;
-    let make = Make::new(kernel_architecture(consts::ARCH))?;
-    let work = Work::open(&cache.join(key(&source, &make)))?;
+/// If `kernel_src` is neither, a program is missing, or no selftest compiles: then the message names the packages to
+/// install, has the compiler's first lines, and says where the whole log is.
+pub fn build(
+    kernel_src: &OsStr,
+    cache: &Path,
+    architecture: &str,
+    say: &dyn Fn(&str),
+) -> Result<Built> {
+    let source = find(kernel_src)?;
+    let srcarch = match architecture {
+        "x86_64" => "x86",
+        "aarch64" => "arm64",
+        "s390x" => "s390",
+        "riscv64" => "riscv",
+        "loongarch64" => "loongarch",
+        other => other,
+    };
+    let variables = make::variables(architecture)?;
+    let work = cache.join(directory_name(&source, srcarch, &variables));
+    let _lock = lock(&work)?;
+    let [started, done, unpacked] = ["started", "done", "source"].map(|name| work.join(name));
+    let mut built = Built {
+        selftests: work.join("install"),
+        watched: tree::inputs(&source, srcarch),
+    };
 
-    // 1. The mark goes before anything changes, so that a build that was interrupted is taken up again.
-    let done = work.path("done");
-    let change = source.compare(&work.path("source"), make.architecture())?;
-    if change.is_none() && done.exists() {
-        return Ok(work.built(&source, &make));
+    // 1. What has changed. The mark goes before anything does, so that an interrupted build is taken up again.
+    let change = tree::change(&built.watched, &started, &done);
+    built.watched.push(done.clone());
+    if change == Change::Nothing && done.exists() {
+        return Ok(built);
+    }
+    if change == Change::Unknown {
+        remove(&work.join("build"))?;
     }
     remove(&done)?;
-    // 2. What make cannot see has changed (its own files, or one is gone): nothing built so far can be trusted.
-    //    This comes before the copy, which would leave no trace of the change.
-    if change.is_unknown_to_make() {
-        remove(&work.path("build"))?;
-        remove(&work.path("install"))?;
+    remove(&started)?;
+    create(&started)?;
+    // 2. The build. A tarball's tree does not stay: it is a hundred times larger than what is made of it.
+    let mut tree = &source;
+    let make = Make {
+        work: &work,
+        srcarch,
+        variables,
+        say,
+    };
+    if !source.is_dir() {
+        make.unpack(&source, &unpacked)?;
+        tree = &unpacked;
     }
-    change.apply()?;
-    // 3. Headers are exported anew from the copy; make then builds what is out of date.
-    make.build(&work.directory)?;
-    File::create(&done).with_context(|| format!("create {}", done.display()))?;
-    Ok(work.built(&source, &make))
+    tree::link(tree, &work)?;
+    make.build(tree)?;
+    remove(&unpacked)?;
+    // 3. To Cargo, what is newer than a build script's start is a reason to run it again: this is one only if removed.
+    create(&done)?
+        .set_modified(SystemTime::UNIX_EPOCH)
+        .with_context(|| format!("write {}", done.display()))?;
+    Ok(built)
 }
 
 /// The directory for [`build`]'s `cache`, given a build script's `OUT_DIR`: all profiles share one in the target
@@ -85,65 +119,46 @@ pub fn cache_directory(out_dir: &Path) -> PathBuf {
     target.unwrap_or(out_dir).join("kvm-tests-kernel")
 }
 
-/// The directory in which one source is built, locked as long as this lives.
-struct Work {
-    directory: PathBuf,
-    _lock: File,
+/// The tree or the tarball that the value of `KERNEL_SRC` stands for, with no symbolic links in its path.
+fn find(kernel_src: &OsStr) -> Result<PathBuf> {
+    let path = Path::new(kernel_src);
+    let shown = path.display();
+    if kernel_src.as_encoded_bytes().starts_with(b"~") {
+        bail!("KERNEL_SRC={shown}: no shell has expanded the ~; write the whole path");
+    }
+    if path.is_relative() {
+        bail!("KERNEL_SRC={shown} is relative to no known directory; write the whole path");
+    }
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("find KERNEL_SRC={shown}"))?;
+    if path.is_dir() && !path.join(SELFTESTS).join("kvm/Makefile").exists() {
+        bail!("KERNEL_SRC={shown} is no kernel source tree: it has no {SELFTESTS}/kvm/Makefile");
+    }
+    Ok(path)
 }
 
-impl Work {
-    fn open(directory: &Path) -> Result<Self> {
-        fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
-        let path = directory.join("lock");
-        let lock = File::create(&path).with_context(|| format!("create {}", path.display()))?;
-        flock(&lock, FlockOperation::LockExclusive)
-            .with_context(|| format!("lock {}", path.display()))?;
-        Ok(Self {
-            directory: directory.to_owned(),
-            _lock: lock,
-        })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
-    }
-
-    fn built(&self, source: &Source, make: &Make) -> Built {
-        Built {
-            selftests: self.path("install"),
-            watched: source.watched(make.architecture()),
-        }
-    }
-}
-
-/// What tells one build from another: the source's place, the variables, the architecture and the compiler.
-fn key(source: &Source, make: &Make) -> String {
+/// A name for each build: the source's, the architecture's, and a hash of the source's place and the variables. A
+/// directory that takes another's place has a number of its own: what is in it may be older than what was built.
+fn directory_name(source: &Path, srcarch: &str, variables: &[(OsString, OsString)]) -> String {
     let mut hasher = DefaultHasher::new();
-    source.path().hash(&mut hasher);
-    make.architecture().hash(&mut hasher);
-    make.compiler_version().hash(&mut hasher);
-    variables().hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+    let number = fs::metadata(source).ok().filter(fs::Metadata::is_dir);
+    (source, number.map(|tree| tree.ino()), variables).hash(&mut hasher);
+    let name = source.file_name().unwrap_or_default().to_string_lossy();
+    format!("{name}-{srcarch}-{:016x}", hasher.finish())
 }
 
-/// Those of [`VARIABLES`] for make that are set.
-fn variables() -> Vec<(OsString, OsString)> {
-    VARIABLES[1..]
-        .iter()
-        .filter_map(|name| Some(((*name).into(), env::var_os(name)?)))
-        .collect()
+/// Makes the directory of a build, and keeps other builds out of it as long as the file is open.
+fn lock(work: &Path) -> Result<File> {
+    fs::create_dir_all(work).with_context(|| format!("create {}", work.display()))?;
+    let file = create(&work.join("lock"))?;
+    flock(&file, FlockOperation::LockExclusive)
+        .with_context(|| format!("lock {}", work.display()))?;
+    Ok(file)
 }
 
-/// The kernel's name (its `SRCARCH`) for an architecture that Rust calls `rust`.
-fn kernel_architecture(rust: &str) -> &str {
-    match rust {
-        "x86_64" => "x86",
-        "aarch64" => "arm64",
-        "s390x" => "s390",
-        "riscv64" => "riscv",
-        "loongarch64" => "loongarch",
-        other => other,
-    }
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("create {}", path.display()))
 }
 
 /// Removes a file or a whole directory, if it is there.
@@ -154,4 +169,36 @@ fn remove(path: &Path) -> Result<()> {
         Ok(_) => fs::remove_file(path),
     }
     .with_context(|| format!("remove {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_kernel_source_is_refused_with_the_reason() {
+        let directory = tempfile::tempdir().unwrap();
+        let empty = directory.path().canonicalize().unwrap();
+        let empty = empty.to_str().unwrap();
+        let no_tree = format!(" is no kernel source tree: it has no {SELFTESTS}/kvm/Makefile");
+        for (kernel_src, expected) in [
+            (
+                "~/linux",
+                ": no shell has expanded the ~; write the whole path",
+            ),
+            (
+                "../linux",
+                " is relative to no known directory; write the whole path",
+            ),
+            (empty, &no_tree),
+            (
+                &format!("{empty}/x"),
+                ": No such file or directory (os error 2)",
+            ),
+        ] {
+            let error = format!("{:#}", find(OsStr::new(kernel_src)).unwrap_err());
+            let error = error.trim_start_matches("find ").to_owned();
+            assert_eq!(error, format!("KERNEL_SRC={kernel_src}{expected}"));
+        }
+    }
 }

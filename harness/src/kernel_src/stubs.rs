@@ -4,43 +4,21 @@
 //! so rustc drops them, and the program runs the cases instead.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
-
-#[derive(Debug, Default)]
-struct Module<'a> {
-    modules: BTreeMap<&'a str, Self>,
-    functions: Vec<&'a str>,
-}
 
 /// Rust source with a stub for each of `names`.
 pub fn render<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let mut root = Module::default();
-    for name in names {
-        let (path, function) = name.rsplit_once("::").unwrap_or(("", name));
-        let segments = path.split("::").filter(|segment| !segment.is_empty());
-        segments
-            .fold(&mut root, |module, segment| {
-                module.modules.entry(segment).or_default()
-            })
-            .functions
-            .push(function);
-    }
     let mut source = String::new();
-    root.render(&mut source);
-    source
-}
-
-impl Module<'_> {
-    fn render(&self, source: &mut String) {
-        for function in &self.functions {
-            writeln!(source, "#[test] fn {function}() {{}}").expect("write to a string");
-        }
-        for (name, module) in &self.modules {
-            writeln!(source, "mod {name} {{").expect("write to a string");
-            module.render(source);
-            source.push_str("}\n");
+    let mut modules = BTreeMap::<_, Vec<_>>::new();
+    for name in names {
+        match name.split_once("::") {
+            Some((module, rest)) => modules.entry(module).or_default().push(rest),
+            None => source += &format!("#[test] fn {name}() {{}}\n"),
         }
     }
+    for (module, names) in modules {
+        source += &format!("mod {module} {{\n{}}}\n", render(names));
+    }
+    source
 }
 
 #[cfg(test)]
