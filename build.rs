@@ -12,8 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use harness::kernel_src;
 use harness::kernel_src::stubs;
-use harness::plan::discover;
-use harness::plan::discover::Shipped;
+use harness::plan::{Embedded, SmokeSelftest};
 
 fn main() -> ExitCode {
     match prepare() {
@@ -40,7 +39,7 @@ fn prepare() -> anyhow::Result<()> {
     .concat();
     fs::write(out.join("files.rs"), embedded).context("write files.rs")?;
 
-    let names = names(&root, built, &suites, &environments).unwrap_or_else(|error| {
+    let names = names(&root, built.as_deref(), &suites, &environments).unwrap_or_else(|error| {
         // The program says the same when it runs, and does not start.
         format!("{error:#}")
             .lines()
@@ -97,38 +96,38 @@ fn progress() -> impl Fn(&str) {
 /// The names of the cases that are known by now.
 fn names(
     root: &Path,
-    built: Option<PathBuf>,
+    built: Option<&Path>,
     suites: &[(String, String)],
     environments: &[(String, String)],
 ) -> anyhow::Result<Vec<String>> {
     println!("cargo::rerun-if-env-changed=KVM_SELFTESTS");
-    let given = env::var_os("KVM_SELFTESTS").filter(|value| !value.is_empty());
-    let directories: Vec<_> = match &given {
-        Some(value) => env::split_paths(value).collect(),
-        None => built.into_iter().collect(),
-    };
+    let given = env::var_os("KVM_SELFTESTS").unwrap_or_default();
     let local = root.join("kvm-tests/local");
-    for path in given
-        .iter()
-        .flat_map(|_| &directories)
-        .chain([&local])
-        .filter(|path| path.exists())
-    {
-        println!("cargo::rerun-if-changed={}", path.display());
+    for path in env::split_paths(&given).chain([local.clone()]) {
+        if path.exists() {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
     }
-    let [suites, environments] = [suites, environments].map(|files| {
-        files
-            .iter()
-            .map(|(path, text)| (path.as_str(), text.as_str()))
-            .collect::<Vec<_>>()
-    });
-    let shipped = Shipped {
+    // None of them is run here.
+    let never: fn() -> ExitCode = || ExitCode::FAILURE;
+    let smoke = smoke_selftests(root)?;
+    let smoke: Vec<SmokeSelftest<'_>> = smoke.iter().map(|name| (name.as_str(), never)).collect();
+    let (suites, environments) = (borrowed(suites), borrowed(environments));
+    let embedded = Embedded {
+        selftests: &smoke,
         suites: &suites,
         environments: &environments,
+        built_selftests: built.and_then(Path::to_str),
+        local: local.to_str(),
     };
-    let has_entries = fs::read_dir(&local).is_ok_and(|mut entries| entries.next().is_some());
-    let local: Vec<_> = Some(local).filter(|_| has_entries).into_iter().collect();
-    discover::names(&directories, &smoke_selftests(root)?, shipped, &local)
+    let target = env::var("CARGO_CFG_TARGET_ARCH").context("find the architecture")?;
+    harness::case_names(&embedded, &target)
+}
+
+fn borrowed(files: &[(String, String)]) -> Vec<(&str, &str)> {
+    let file = files.iter();
+    file.map(|(path, text)| (path.as_str(), text.as_str()))
+        .collect()
 }
 
 /// The TOML files of a directory: path below `root`, and text.

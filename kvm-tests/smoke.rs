@@ -2,7 +2,7 @@
 //!
 //! Each `smoke/*_test.rs` is one selftest; `harness` runs it in a process of its own, by the same contract as upstream's.
 
-use harness::plan::embedded::Selftest;
+use harness::plan::SmokeSelftest;
 
 mod capability_test;
 mod device;
@@ -40,7 +40,7 @@ macro_rules! with_guest {
 }
 
 /// Every smoke selftest.
-pub(crate) const SELFTESTS: &[Selftest] = &[
+pub(crate) const SELFTESTS: &[SmokeSelftest] = &[
     ("capability_test", || {
         kselftest::exit_code(capability_test::run())
     }),

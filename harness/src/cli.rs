@@ -65,6 +65,18 @@ pub struct Options {
     #[arg(long, value_name = "FILTER")]
     pub skip: Vec<String>,
 
+    /// Run the cases that have one of these tags; repeatable
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+
+    /// Leave out the cases that have this tag; repeatable
+    #[arg(long, value_name = "TAG")]
+    pub skip_tag: Vec<String>,
+
+    /// Leave out what takes long: the same as --skip-tag perf --skip-tag slow
+    #[arg(long)]
+    pub quick: bool,
+
     /// Run only the ignored cases
     #[arg(long)]
     pub ignored: bool,
@@ -162,7 +174,7 @@ pub struct Options {
     /// Go on with a run that was interrupted or killed, or whose host died, in its directory and as its command line had
     /// it: runs what is NO_RUN, and what ran when it died last and alone
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "filters", "exact", "skip", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests",
+        "filters", "exact", "skip", "tag", "skip_tag", "quick", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests",
         "config", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations",
     ])]
     pub resume: Option<PathBuf>,

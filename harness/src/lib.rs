@@ -7,7 +7,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::cli::ProgramCommand;
-use crate::plan::embedded::{Embedded, SMOKE_SELFTEST};
+use crate::environment::Environments;
+use crate::environment::root::Root;
+use crate::model::host::Host;
+use crate::plan::{Embedded, SMOKE_SELFTEST};
 
 pub mod cli;
 pub mod commands;
@@ -27,7 +30,7 @@ pub mod show;
 pub mod supervise;
 
 /// The test target `kvm`: runs what follows `cargo test --`.
-pub fn test_target(embedded: &Embedded) -> ExitCode {
+pub fn test_target(embedded: &Embedded<'_>) -> ExitCode {
     act(embedded, |args| {
         cli::parse_test_target(args)
             .map(Box::new)
@@ -36,12 +39,23 @@ pub fn test_target(embedded: &Embedded) -> ExitCode {
 }
 
 /// The program `kvm-tests`.
-pub fn program(embedded: &Embedded) -> ExitCode {
+pub fn program(embedded: &Embedded<'_>) -> ExitCode {
     act(embedded, cli::parse_program)
 }
 
+/// The names of the cases that are known when the program is built for the architecture `target`, as Rust names it: for
+/// a build script, which makes stubs of them that IDEs find. They are those on this host, and in those environments that
+/// it can be in.
+///
+/// # Errors
+/// Everything that is wrong with the configuration, a line each.
+pub fn case_names(embedded: &Embedded<'_>, target: &str) -> anyhow::Result<Vec<String>> {
+    let environments = Environments::new(Root::from_env());
+    plan::names(embedded, target, &Host::probe(), &environments)
+}
+
 fn act(
-    embedded: &Embedded,
+    embedded: &Embedded<'_>,
     parse: impl FnOnce(&[OsString]) -> Result<ProgramCommand, clap::Error>,
 ) -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();

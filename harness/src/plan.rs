@@ -1,19 +1,282 @@
-//! What will run.
+//! What will run: sources become cases, which are named, selected, and ordered.
 
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use cases::{Assembly, KERNELS_OWN, Owner};
+use definitions::Definitions;
+use discovered::Chosen;
+use files::Configuration;
+use selection::NOT_QUICK;
+use selftests::Selftests;
+use suite::SuiteFile;
+
+use crate::cli::Options;
+use crate::environment::definition::{Definition, HOST};
+use crate::environment::{Environments, Refusal};
+use crate::model::arch::Arch;
+use crate::model::case::Case;
+use crate::model::host::Host;
+use crate::model::problem::{Problem, hint};
+
+pub use discovered::{Discovered, not_asked_for};
+pub use embedded::{Embedded, SMOKE_SELFTEST, SmokeSelftest};
+pub use list::List;
+pub use order::{seed, sort};
+pub use selection::{Listed, Selection};
+
+mod cases;
 pub mod definitions;
-pub mod discover;
-pub mod embedded;
+mod discovered;
+mod embedded;
 pub mod fields;
 pub mod files;
 mod foreign;
 mod keys;
-pub mod list;
+mod list;
 pub mod node;
-pub mod order;
+mod order;
 mod placeholder;
 pub mod problem;
-pub mod select;
-pub mod selftests;
+mod selection;
+mod selftests;
 pub mod source;
 mod suite;
 mod suite_toml;
+
+/// The variable that names directories of selftests, separated by `:`.
+const KVM_SELFTESTS: &str = "KVM_SELFTESTS";
+
+/// Finds everything that there is to run, and which of the environments that the user asks for this host can be in.
+///
+/// # Errors
+/// Everything that is wrong with the configuration, a line each; an unknown tag; an environment that is asked for by
+/// name and cannot be.
+pub fn discover(
+    options: &Options,
+    embedded: &Embedded<'_>,
+    host: &Host,
+    environments: &Environments,
+) -> anyhow::Result<Discovered> {
+    let target = Arch::from_name(std::env::consts::ARCH);
+    let selftests = find_selftests(&options.selftests, embedded, target);
+    let mut discovered = assemble(selftests, target, &options.config, embedded, host)?;
+    check_tags(options, &discovered)?;
+    discovered.asked_for = choose(options, &discovered.definitions, environments)?;
+    Ok(discovered)
+}
+
+/// The names of the cases that are known when the program is built for the architecture `target`, as Rust names it: on
+/// the host, and in those environments that it can be in.
+///
+/// # Errors
+/// Everything that is wrong with the configuration, a line each.
+pub fn names(
+    embedded: &Embedded<'_>,
+    target: &str,
+    host: &Host,
+    environments: &Environments,
+) -> anyhow::Result<Vec<String>> {
+    let target = Arch::from_name(target);
+    let selftests = find_selftests(&[], embedded, target);
+    let mut discovered = assemble(selftests, target, &[], embedded, host)?;
+    let is_possible = |one: &&Definition| {
+        let refusal = environments.plan(one).refusal;
+        !matches!(refusal, Some(Refusal::Impossible(_)))
+    };
+    let possible = discovered.definitions.iter().filter(is_possible).cloned();
+    let all = std::iter::once(Definition::host()).chain(possible);
+    discovered.asked_for = all.map(Chosen::from).collect();
+    let mut names = Vec::new();
+    discovered.list(&Selection::everything(), |case| {
+        names.push(case.name.to_owned())
+    });
+    Ok(names)
+}
+
+/// The environments that there are, for commands that have nothing to do with suites: the shipped ones and those of
+/// `paths`.
+///
+/// # Errors
+/// Everything that is wrong with them, a line each.
+pub fn environments(embedded: &Embedded<'_>, paths: &[PathBuf]) -> anyhow::Result<Definitions> {
+    let users = files::read(&embedded.with_local(paths), 1);
+    let shipped = files::read_embedded(embedded.environments, 1);
+    let sources = users.environments.iter().chain(&shipped.environments);
+    let (definitions, problems) = Definitions::read(sources);
+    refuse(users.problems.iter().chain(&problems))?;
+    Ok(definitions)
+}
+
+/// The selftests of the directories that are `given`, that the variable names, or that were built from `KERNEL_SRC`; else
+/// those that are embedded. With where they come from.
+fn find_selftests(
+    given: &[PathBuf],
+    embedded: &Embedded<'_>,
+    target: Option<Arch>,
+) -> (&'static str, Result<Selftests, Vec<Problem>>) {
+    let variable = std::env::var_os(KVM_SELFTESTS).filter(|value| !value.is_empty());
+    let built = embedded.built_selftests.map(PathBuf::from);
+    let (from, directories) = match (given, variable, built) {
+        ([_, ..], _, _) => ("--selftests", given.to_owned()),
+        ([], Some(value), _) => (KVM_SELFTESTS, std::env::split_paths(&value).collect()),
+        ([], None, Some(built)) => ("built from KERNEL_SRC", vec![built]),
+        ([], None, None) => {
+            let names = embedded.selftests.iter().map(|(name, _)| *name);
+            return ("", Ok(Selftests::embedded(names)));
+        }
+    };
+    (from, Selftests::find(&directories, target))
+}
+
+/// Puts the selftests and the suites together.
+fn assemble(
+    (from, selftests): (&str, Result<Selftests, Vec<Problem>>),
+    target: Option<Arch>,
+    paths: &[PathBuf],
+    embedded: &Embedded<'_>,
+    host: &Host,
+) -> anyhow::Result<Discovered> {
+    let ncpus = u32::try_from(host.cpus).unwrap_or(u32::MAX);
+    let users = files::read(&embedded.with_local(paths), ncpus);
+    let mut shipped = files::read_embedded(embedded.suites, ncpus);
+    let environments = files::read_embedded(embedded.environments, ncpus).environments;
+    let sources = users.environments.iter().chain(&environments);
+    let (definitions, environment_problems) = Definitions::read(sources);
+    let (selftests, mut problems) = match selftests {
+        Ok(selftests) => (selftests, Vec::new()),
+        Err(problems) => (Selftests::default(), problems),
+    };
+    let are_known = problems.is_empty();
+    problems.extend(users.problems.iter().chain(&shipped.problems).cloned());
+    problems.extend(environment_problems);
+    problems
+        .extend(hidden_suites(&definitions, &users).chain(hidden_suites(&definitions, &shipped)));
+    let is_the_users =
+        |suite: &SuiteFile| users.suites.iter().any(|users| users.name == suite.name);
+    let replaced = shipped.suites.extract_if(.., |suite| is_the_users(suite));
+    let replaced = replaced.map(|suite| suite.name).collect();
+
+    let mut assembly = Assembly::new(&selftests, target);
+    assembly.add_suites(users.suites, Owner::User);
+    assembly.add_suites(shipped.suites, Owner::Program);
+    assembly.add_defaults(users.defaults, shipped.defaults);
+    if are_known {
+        problems.append(&mut assembly.problems);
+    }
+    refuse(&problems)?;
+    Ok(Discovered {
+        cases: sorted(assembly.cases),
+        left_out: sorted(assembly.left_out),
+        replaced,
+        sources: describe(&selftests, from),
+        directories: selftests
+            .sources
+            .into_iter()
+            .map(|(directory, _)| directory)
+            .collect(),
+        definitions,
+        asked_for: Vec::new(),
+        ignored_splats: users.ignored_splats,
+        host: host.clone(),
+    })
+}
+
+fn sorted(mut cases: Vec<Case>) -> Vec<Case> {
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    cases
+}
+
+/// Suites with the name of an environment: `NAME::x::y` could be of either.
+fn hidden_suites<'c>(
+    definitions: &'c Definitions,
+    configuration: &'c Configuration,
+) -> impl Iterator<Item = Problem> + use<'c> {
+    let is_hidden = |suite: &&SuiteFile| definitions.iter().any(|one| one.name == suite.name);
+    let hidden = configuration.suites.iter().filter(is_hidden);
+    hidden.map(|suite| {
+        let name = &suite.name;
+        let message =
+            format!("the suite `{name}` has the name of an environment: rename one of them");
+        suite.place.problem(message)
+    })
+}
+
+/// Where the selftests come from and how many they are, a line for each place.
+fn describe(selftests: &Selftests, from: &str) -> Vec<String> {
+    if selftests.sources.is_empty() {
+        let count = selftests.iter().count();
+        return vec![format!("{count} of this program's own; {KERNELS_OWN}")];
+    }
+    let line = |(directory, used): &(PathBuf, usize)| {
+        format!("{used} in {} ({from})", directory.display())
+    };
+    selftests.sources.iter().map(line).collect()
+}
+
+/// Fails where there are problems, a line each.
+fn refuse<'p>(problems: impl IntoIterator<Item = &'p Problem>) -> anyhow::Result<()> {
+    let lines: Vec<_> = problems.into_iter().map(ToString::to_string).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    bail!("{}", lines.join("\n"))
+}
+
+/// Fails where an option names a tag that no test has.
+fn check_tags(options: &Options, discovered: &Discovered) -> anyhow::Result<()> {
+    let cases = discovered.cases.iter().chain(&discovered.left_out);
+    let mut known: Vec<&str> = cases
+        .flat_map(|case| case.tags.iter().map(String::as_str))
+        .collect();
+    known.extend(NOT_QUICK);
+    known.sort_unstable();
+    known.dedup();
+    let mut asked_for = options.tag.iter().chain(&options.skip_tag);
+    match asked_for.find(|tag| !known.contains(&tag.as_str())) {
+        Some(tag) => bail!("no test has the tag `{tag}`{}", hint(tag, &known)),
+        None => Ok(()),
+    }
+}
+
+/// The environments that the user asks for, and what becomes of their cases.
+fn choose(
+    options: &Options,
+    definitions: &Definitions,
+    environments: &Environments,
+) -> anyhow::Result<Vec<Chosen>> {
+    let selected = definitions.selected(&options.environment, &options.made_up)?;
+    let has_host = selected.iter().any(|one| one.name == HOST);
+    let has_glob = options
+        .environment
+        .iter()
+        .any(|name| name.contains(['*', '?', '[']));
+    let mut chosen = Vec::new();
+    let mut refused = Vec::new();
+    for definition in selected {
+        let plan = environments.plan(&definition);
+        let is_made_up = definitions.iter().all(|one| one.name != definition.name);
+        let by_name = !has_glob || is_made_up || options.environment.contains(&definition.name);
+        let is_nothing = plan.is_nothing() && definition.name != HOST;
+        let ignored = match plan.refusal {
+            Some(refusal) if by_name && !options.list && !options.dry_run => {
+                refused.push(format!("environment {}: {refusal}", definition.name));
+                continue;
+            }
+            Some(refusal) => Some(refusal.to_string()),
+            None if is_nothing && has_host => Some("the same as host".to_owned()),
+            None => None,
+        };
+        chosen.push(Chosen {
+            ignored,
+            is_nothing,
+            definition,
+        });
+    }
+    if refused.is_empty() {
+        Ok(chosen)
+    } else {
+        bail!("{}", refused.join("\n"))
+    }
+}

@@ -18,6 +18,7 @@ use libtest_mimic::{Arguments, Conclusion, FormatSetting, Trial};
 use crate::cli::{Color, Format, Options};
 use crate::commands::environment_commands;
 use crate::compare::{self, Comparison};
+use crate::environment::Environments;
 use crate::environment::root::Root;
 use crate::exec::execute::{Executor, is_followed, suites_of};
 use crate::exec::gate::Gate;
@@ -44,11 +45,7 @@ use crate::model::host::Host;
 use crate::model::name::{CaseName, listed};
 use crate::model::outcome::{Status, now_ms};
 use crate::model::taint;
-use crate::plan::discover::{self, Discovered};
-use crate::plan::embedded::Embedded;
-use crate::plan::list::List;
-use crate::plan::order;
-use crate::plan::select::Selection;
+use crate::plan::{self, Discovered, Embedded, List, Selection};
 use crate::report;
 use crate::show::console::{self, Console};
 use crate::show::forward::Forward;
@@ -89,13 +86,15 @@ pub fn run(
         None => options.clone(),
     };
     let host = Host::probe();
-    let discovered = discover::discover(options, embedded, &host)?;
+    let discovered = plan::discover(
+        options,
+        embedded,
+        &host,
+        &Environments::new(Root::from_env()),
+    )?;
     let selection = Selection::new(options);
     if options.list {
-        let listed = list_selected(&discovered, &selection, options);
-        // The program ends now: to take everything apart before would take a tenth of its time.
-        std::mem::forget(discovered);
-        return listed;
+        return list_selected(&discovered, &selection, options);
     }
     let (mut cases, filtered_out) = discovered.select(&selection, options.iterations);
     if cases.is_empty() && !options.bench && resumed.is_none() {
@@ -115,10 +114,11 @@ pub fn run(
         .as_ref()
         .map(|resumed| resumed.retain(&mut cases))
         .unwrap_or_default();
-    let seed = order::seed(options);
+    let seed = plan::seed(options);
     let results_directory = default_results_directory();
     let history = Arc::new(History::load(&results_directory, &host.hostname));
-    order::sort(&mut cases, seed, &history, options.timeout());
+    let expected = |name: &str| history.expected(name);
+    plan::sort(&mut cases, seed, expected, options.timeout());
     // Before there is a new directory: `latest` may be what is meant.
     let baseline = options
         .baseline
@@ -254,11 +254,10 @@ fn list_selected(
 ) -> anyhow::Result<ExitCode> {
     let out = io::BufWriter::new(console::destination(options.logfile.as_deref())?);
     let mut list = List::begin(options.format(), out);
-    discovered.list(|case| {
-        if selection.has(case, None) {
-            list.add(case);
-        }
-    });
+    discovered.list(selection, |case| list.add(case));
+    if list.is_empty() && !selection.is_all() {
+        eprintln!("{}", discovered.nothing_matches(selection));
+    }
     match list.end() {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("print the list"),
         _ => Ok(ExitCode::SUCCESS),
@@ -750,7 +749,7 @@ impl Run<'_> {
                 .map(|outcome| listed(&outcome.name).to_owned()),
         );
         let mut others = HashSet::new();
-        discovered.list(|case| {
+        discovered.list(&Selection::everything(), |case| {
             if !selected.contains(case.name) {
                 others.insert(case.name.to_owned());
             }

@@ -11,15 +11,14 @@ use crate::environment::definition::{Definition, HOST};
 use crate::environment::root::Root;
 use crate::environment::{Environments, feature, once};
 use crate::model::case::Case;
-use crate::plan::definitions::Definitions;
-use crate::plan::embedded::Embedded;
+use crate::plan::{self, Embedded};
 
 /// `kvm-tests environments`: each one, and what would be done to this host for it.
 ///
 /// # Errors
 /// Something is wrong with the configuration, or the output cannot be written.
 pub fn show(options: &EnvironmentsOptions, embedded: &Embedded) -> anyhow::Result<ExitCode> {
-    let definitions = Definitions::of_command(embedded, &options.config)?;
+    let definitions = plan::environments(embedded, &options.config)?;
     let made_up = definitions.selected(&[], &options.made_up)?;
     let environments = Environments::new(Root::from_env());
     let mut text = format!("this host: {}\n", environments.platform());

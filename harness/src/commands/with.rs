@@ -15,15 +15,14 @@ use signal_hook::iterator::Signals;
 use crate::cli::WithOptions;
 use crate::environment::root::Root;
 use crate::environment::{Environments, once};
-use crate::plan::definitions::Definitions;
-use crate::plan::embedded::Embedded;
+use crate::plan::{self, Embedded};
 
 /// Changes the host, runs the command, puts the host back, and returns the command's exit status.
 ///
 /// # Errors
 /// The environment could not be entered (nothing was run), or not be left.
 pub fn with(options: &WithOptions, embedded: &Embedded) -> anyhow::Result<ExitCode> {
-    let definitions = Definitions::of_command(embedded, &options.config)?;
+    let definitions = plan::environments(embedded, &options.config)?;
     let names: Vec<String> = options.environment.iter().cloned().collect();
     let selected = definitions.selected(&names, &options.made_up)?;
     let [definition] = selected.as_slice() else {

@@ -12,6 +12,7 @@ use crate::model::event::{Event, Observer};
 use crate::model::host;
 use crate::model::outcome::{Status, now_ms};
 use crate::model::stay::Stay;
+use crate::plan::not_asked_for;
 use crate::show::console::Console;
 use crate::supervise::keepers::Keepers;
 
@@ -251,9 +252,4 @@ impl Gate {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Why a case of an environment that was not asked for is not run.
-pub fn not_asked_for(environment: &str) -> String {
-    format!("changes this host: run it with --environment {environment}")
 }

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use glob::Pattern;
 
 use crate::cli::MadeUp;
 use crate::environment::definition::{Definition, HOST};
 use crate::environment::definition_toml;
-use crate::plan::embedded::Embedded;
-use crate::plan::files::{self, EnvironmentSource};
+use crate::plan::files::EnvironmentSource;
 use crate::plan::problem::Problem;
 
 /// The environments by name.
@@ -49,28 +48,6 @@ impl Definitions {
             }
         }
         (definitions, problems)
-    }
-
-    /// The shipped ones and those of `paths`, for commands that have nothing to do with suites.
-    ///
-    /// # Errors
-    /// Everything that is wrong with them, a line each.
-    pub fn of_command(embedded: &Embedded, paths: &[PathBuf]) -> anyhow::Result<Self> {
-        let users = files::read(&embedded.with_local(paths), 1);
-        let shipped = files::read_embedded(embedded.environments, 1);
-        let (definitions, problems) =
-            Self::read(users.environments.iter().chain(&shipped.environments));
-        let problems: Vec<_> = users
-            .problems
-            .iter()
-            .chain(&problems)
-            .map(ToString::to_string)
-            .collect();
-        if problems.is_empty() {
-            Ok(definitions)
-        } else {
-            bail!("{}", problems.join("\n"))
-        }
     }
 
     /// All, by name.

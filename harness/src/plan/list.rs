@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::json;
 
+use super::selection::Listed;
 use crate::cli::Format;
-use crate::plan::discover::Listed;
 
 /// A case, as libtest tells of it in JSON; it stands in no source.
 #[derive(Serialize)]
-struct Discovered<'a> {
+struct DiscoveredLine<'a> {
     r#type: &'a str,
     event: &'a str,
     name: &'a str,
@@ -23,8 +23,8 @@ struct Discovered<'a> {
     end_col: u32,
 }
 
-impl<'a> From<Listed<'a>> for Discovered<'a> {
-    fn from(Listed { name, ignored }: Listed<'a>) -> Self {
+impl<'a> From<Listed<'a>> for DiscoveredLine<'a> {
+    fn from(Listed { name, ignored, .. }: Listed<'a>) -> Self {
         Self {
             r#type: "test",
             event: "discovered",
@@ -65,6 +65,11 @@ impl<W: Write> List<W> {
         }
     }
 
+    /// Whether there is no case in it.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Adds a case.
     pub fn add(&mut self, case: Listed<'_>) {
         self.count += 1;
@@ -81,7 +86,7 @@ impl<W: Write> List<W> {
                 .write_all(case.name.as_bytes())
                 .and_then(|()| self.out.write_all(b": test\n")),
             Format::Json => {
-                serde_json::to_writer(&mut self.out, &Discovered::from(case))?;
+                serde_json::to_writer(&mut self.out, &DiscoveredLine::from(case))?;
                 self.out.write_all(b"\n")
             }
         }

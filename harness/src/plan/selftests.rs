@@ -1,76 +1,83 @@
 //! The selftests that are there: executables found in directories, never by running them.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::fs::{self, DirEntry, File};
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Access, access};
 
+use crate::kernel_src::DOES_NOT_COMPILE;
 use crate::model::arch::Arch;
 use crate::model::name::{is_identifier, to_identifier};
-use crate::model::text_file::TextFile;
-use crate::plan::problem::Problem;
+use crate::model::printable::printable;
+use crate::model::problem::{Problem, nearest};
 
 /// The file that an installed tree lists its tests in, one `COLLECTION:NAME` a line
 /// (tools/testing/selftests/Makefile, target `install`).
 const INSTALLED_LIST: &str = "kselftest-list.txt";
 
+/// The selftests that have another name in newer kernels: the old one, up to Linux 6.13, and the new one.
+const RENAMED: &[(&str, &str)] = &[
+    ("get_msr_index_features", "feature_msrs_test"),
+    ("vmx_set_nested_state_test", "nested_set_state_test"),
+    ("vmx_close_while_nested_test", "nested_close_kvm_test"),
+    ("max_guest_memory_test", "mmu_stress_test"),
+];
+
 /// The selftests of one or more directories.
 #[derive(Debug, Default)]
-pub struct Selftests {
+pub(super) struct Selftests {
     by_name: BTreeMap<String, Selftest>,
     /// Each directory, and how many selftests of it are used.
-    pub sources: Vec<(PathBuf, usize)>,
+    pub(super) sources: Vec<(PathBuf, usize)>,
 }
 
 /// A KVM selftest executable.
 #[derive(Debug, Clone)]
-pub struct Selftest {
+pub(super) struct Selftest {
     /// Its name as an identifier: the file's name without `.sh`.
-    pub name: String,
-    /// What to run.
-    pub program: Program,
-    /// Why it cannot run although it is listed: it is missing or not executable.
-    pub missing: Option<String>,
+    pub(super) name: String,
+    /// The file, by absolute path; `None` where it is embedded in this program.
+    pub(super) file: Option<Arc<Path>>,
+    /// Where it is run: the directory of its file.
+    pub(super) directory: Arc<Path>,
+    /// Why it cannot run although it is there, or should be.
+    pub(super) missing: Option<String>,
     /// The architecture that it was built for, where its place says so.
-    pub arch: Option<Arch>,
-}
-
-/// The executable of a selftest.
-#[derive(Debug, Clone)]
-pub enum Program {
-    /// A file, by absolute path, and the directory that it is in.
-    File {
-        /// The file.
-        path: Arc<Path>,
-        /// Its directory.
-        directory: Arc<Path>,
-    },
-    /// One that is embedded in this program.
-    Embedded,
+    pub(super) arch: Option<Arch>,
 }
 
 impl Selftests {
-    /// Those of `directories`; where two have a selftest of the same name, the first directory's is used.
+    /// Those of `directories`, for the architecture `target`; where two have a selftest of the same name, the first
+    /// directory's is used. What is there and cannot run is among them, with the reason.
     ///
     /// # Errors
-    /// Every directory that cannot be read, that has no selftest, or that has two for one name.
-    pub fn find(directories: &[PathBuf]) -> Result<Self, Vec<Problem>> {
+    /// Every directory that cannot be read, or has no selftest.
+    pub(super) fn find(
+        directories: &[PathBuf],
+        target: Option<Arch>,
+    ) -> Result<Self, Vec<Problem>> {
         let mut all = Self::default();
         let mut problems = Vec::new();
         for directory in directories {
-            match find_in(directory) {
+            match find_in(directory, target) {
                 Ok(found) if found.is_empty() => {
-                    problems.push(Problem::of_file(
-                        directory,
-                        "no selftest found here: neither a list nor an executable",
-                    ));
+                    let message = "no selftest found here: neither a list nor an executable";
+                    problems.push(Problem::of_file(directory, message));
                 }
-                Ok(found) => all.add(directory, found),
-                Err(found_problems) => problems.extend(found_problems),
+                Ok(found) => {
+                    let before = all.by_name.len();
+                    for (name, selftest) in found {
+                        all.by_name.entry(name).or_insert(selftest);
+                    }
+                    let used = all.by_name.len() - before;
+                    all.sources.push((directory.clone(), used));
+                }
+                Err(found) => problems.extend(found),
             }
         }
         if problems.is_empty() {
@@ -81,108 +88,123 @@ impl Selftests {
     }
 
     /// Those that are embedded in this program.
-    pub fn embedded<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let selftest = |name: &str| {
-            let selftest = Selftest {
-                name: name.to_owned(),
-                program: Program::Embedded,
-                missing: None,
-                arch: None,
-            };
-            (name.to_owned(), selftest)
+    pub(super) fn embedded<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let selftest = |name: &str| Selftest {
+            name: name.to_owned(),
+            file: None,
+            directory: Path::new("/").into(),
+            missing: None,
+            arch: None,
         };
+        let names = names.into_iter();
         Self {
-            by_name: names.into_iter().map(selftest).collect(),
+            by_name: names
+                .map(|name| (name.to_owned(), selftest(name)))
+                .collect(),
             sources: Vec::new(),
         }
     }
 
-    /// The one called `name`, with or without its `.sh`.
-    pub fn get(&self, name: &str) -> Option<&Selftest> {
-        self.by_name.get(name.strip_suffix(".sh").unwrap_or(name))
+    /// The one called `name` in the kernel's tree, now or before it was renamed, with or without `.sh`.
+    pub(super) fn get(&self, name: &str) -> Option<&Selftest> {
+        let name = identifier(name);
+        let by_name = |name: &str| self.by_name.get(name);
+        by_name(&name).or_else(|| other_names(&name).find_map(by_name))
     }
 
     /// All, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Selftest> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Selftest> {
         self.by_name.values()
     }
 
-    fn add(&mut self, directory: &Path, found: BTreeMap<String, Selftest>) {
-        let mut used = 0;
-        for (name, selftest) in found {
-            if let Entry::Vacant(place) = self.by_name.entry(name) {
-                place.insert(selftest);
-                used += 1;
-            }
-        }
-        self.sources.push((directory.to_owned(), used));
+    /// The name that `name` may have been meant to be.
+    pub(super) fn nearest(&self, name: &str) -> Option<&str> {
+        nearest(name, self.by_name.keys().map(String::as_str))
+    }
+
+    /// The directory of those that are files.
+    pub(super) fn directory(&self) -> Option<Arc<Path>> {
+        let mut files = self.iter().filter(|selftest| selftest.file.is_some());
+        files.next().map(|selftest| Arc::clone(&selftest.directory))
     }
 }
 
-fn find_in(directory: &Path) -> Result<BTreeMap<String, Selftest>, Vec<Problem>> {
-    let unreadable = |path: &Path, error: io::Error| {
+/// The names that the selftest called `name` has in other kernels.
+pub(super) fn other_names(name: &str) -> impl Iterator<Item = &'static str> {
+    RENAMED.iter().filter_map(move |&(old, new)| match name {
+        _ if name == old => Some(new),
+        _ if name == new => Some(old),
+        _ => None,
+    })
+}
+
+/// The name of the selftest whose file has this name.
+fn identifier(file_name: &str) -> String {
+    let stem = file_name.strip_suffix(".sh").unwrap_or(file_name);
+    if is_identifier(stem) {
+        stem.to_owned()
+    } else {
+        to_identifier(stem)
+    }
+}
+
+type Found = BTreeMap<String, Selftest>;
+
+fn find_in(directory: &Path, target: Option<Arch>) -> Result<Found, Vec<Problem>> {
+    let unreadable = |path: &Path, error: &io::Error| {
         vec![Problem::of_file(path, format!("cannot be read: {error}"))]
     };
     let directory = directory
         .canonicalize()
-        .map_err(|error| unreadable(directory, error))?;
+        .map_err(|error| unreadable(directory, &error))?;
     let in_tree = directory.join("tools/testing/selftests/kvm");
     let directory = if in_tree.is_dir() { in_tree } else { directory };
 
     // The list stands beside the directory `kvm` of an installed tree; either of the two may be given.
-    let roots = [
-        Some(directory.as_path()),
-        directory.parent().filter(|_| directory.ends_with("kvm")),
-    ];
-    for root in roots.into_iter().flatten() {
+    let parent = directory.parent().filter(|_| directory.ends_with("kvm"));
+    for root in std::iter::once(directory.as_path()).chain(parent) {
         let list = root.join(INSTALLED_LIST);
         match fs::read(&list) {
-            Ok(text) => return listed(root, &list, &String::from_utf8_lossy(&text)),
+            Ok(text) => return listed(root, &list, &text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(unreadable(&list, error)),
+            Err(error) => return Err(unreadable(&list, &error)),
         }
     }
-    built(&directory).map_err(|(path, error)| unreadable(&path, error))
+    built(&directory, target).map_err(|(path, error)| unreadable(&path, &error))
 }
 
 /// An installed tree: the list says what there is, and what it says must be there.
-fn listed(
-    root: &Path,
-    list: &Path,
-    text: &str,
-) -> Result<BTreeMap<String, Selftest>, Vec<Problem>> {
-    let mut found = BTreeMap::<String, Selftest>::new();
+fn listed(root: &Path, list: &Path, text: &[u8]) -> Result<Found, Vec<Problem>> {
+    let mut found = Found::new();
     let mut problems = Vec::new();
-    let mut offset = 0;
-    for line in text.split_inclusive('\n') {
-        let start = offset;
-        offset += line.len();
-        let Some(file_name) = line.trim().strip_prefix("kvm:") else {
+    // Only what this program has built has such a file.
+    let broken = fs::read(root.join(DOES_NOT_COMPILE)).unwrap_or_default();
+    for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
+        let Some(name) = line.trim_ascii().strip_prefix(b"kvm:") else {
             continue;
         };
-        if file_name.contains('/') || file_name.starts_with('.') || file_name.is_empty() {
-            problems.push(TextFile::new(list, text).problem(
-                start,
-                format!("`{}` is no file name", file_name.escape_debug()),
-            ));
+        if name.is_empty() || name.starts_with(b".") || name.contains(&b'/') {
+            let name = name.escape_ascii();
+            problems.push(Problem {
+                path: list.to_owned(),
+                position: Some((index + 1, 1)),
+                message: format!("`{name}` is no file name"),
+            });
             continue;
         }
-        let path = root.join("kvm").join(file_name);
-        let selftest = selftest_at(&path, file_name, None, what_is_missing(&path));
-        if let Some(twin) = found.get(&selftest.name)
-            && !file_name.ends_with(".sh")
-            && !is_wrapper(twin)
-        {
-            let message = format!(
-                "`{file_name}` is listed twice, or has the same name as another: `{}`",
-                twin.name
-            );
-            problems.push(TextFile::new(list, text).problem(start, message));
-            continue;
-        }
-        if !found.get(&selftest.name).is_some_and(is_wrapper) {
-            found.insert(selftest.name.clone(), selftest);
-        }
+        let path = root.join("kvm").join(OsStr::from_bytes(name));
+        let error = |line: &[u8]| {
+            let error = line.strip_prefix(name)?.strip_prefix(b": ")?;
+            Some(format!("does not compile: {}", printable(error)))
+        };
+        let error = broken.split(|&byte| byte == b'\n').find_map(error);
+        let missing = match look_at(&path) {
+            _ if error.is_some() => error,
+            Look::Program => None,
+            Look::Broken(reason) => Some(reason),
+            Look::Other(reason) => Some(reason.to_owned()),
+        };
+        add(&mut found, Selftest::new(path, missing, None), None);
     }
     if problems.is_empty() {
         Ok(found)
@@ -192,109 +214,144 @@ fn listed(
 }
 
 /// An in-tree or `OUTPUT=` build: the executables beside their objects, also in the directory of each architecture.
-fn built(directory: &Path) -> Result<BTreeMap<String, Selftest>, (PathBuf, io::Error)> {
-    let mut found = BTreeMap::<String, Selftest>::new();
-    let arch_directories = Arch::ALL.iter().flat_map(|&arch| {
-        let place = move |name: &&str| (directory.join(name), Some(arch));
-        arch.directories().iter().map(place)
-    });
-    for (place, arch) in std::iter::once((directory.to_owned(), None)).chain(arch_directories) {
+fn built(directory: &Path, target: Option<Arch>) -> Result<Found, (PathBuf, io::Error)> {
+    let mut found = Found::new();
+    let of_arch = |&arch: &Arch| {
+        let names = arch.directories().iter();
+        names.map(move |name| (directory.join(name), Some(arch)))
+    };
+    let of_arches = Arch::ALL.iter().flat_map(of_arch);
+    for (place, arch) in std::iter::once((directory.to_owned(), None)).chain(of_arches) {
         let entries = match fs::read_dir(&place) {
-            Ok(entries) => entries,
+            Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err((place, error)),
+            Err(error) => Err(error),
         };
-        for entry in entries {
-            let entry = entry.map_err(|error| (place.clone(), error))?;
-            let path = entry.path();
-            let Some(file_name) = path.file_name().and_then(|name| name.to_str()) else {
-                continue;
-            };
-            if !is_program(&entry, &path) {
-                continue;
-            }
-            let selftest = selftest_at(&path, file_name, arch, None);
-            let replaces = found.get(&selftest.name).is_none_or(|twin| {
-                let is_for_this_host =
-                    |selftest: &Selftest| selftest.arch.is_none_or(Arch::is_host);
-                if selftest.arch == twin.arch {
-                    is_wrapper(&selftest)
-                } else {
-                    is_for_this_host(&selftest)
+        let mut entries = entries.map_err(|error| (place, error))?;
+        // An editor's lock is a hidden link to nowhere.
+        entries.retain(|entry| !entry.file_name().as_bytes().starts_with(b"."));
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for path in entries.iter().map(fs::DirEntry::path) {
+            match look_at(&path) {
+                Look::Program => add(&mut found, Selftest::new(path, None, arch), target),
+                Look::Broken(reason) => {
+                    add(&mut found, Selftest::new(path, Some(reason), arch), target);
                 }
-            });
-            if replaces {
-                found.insert(selftest.name.clone(), selftest);
+                Look::Other(_) => {}
             }
         }
     }
     Ok(found)
 }
 
-/// Why the file, which should be a selftest, cannot be run.
-fn what_is_missing(path: &Path) -> Option<String> {
+impl Selftest {
+    fn new(path: PathBuf, missing: Option<String>, arch: Option<Arch>) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Self {
+            name: identifier(&name),
+            missing: missing.map(|reason| format!("{}: {reason}", path.display())),
+            directory: path.parent().unwrap_or(Path::new("/")).into(),
+            file: Some(path.into()),
+            arch,
+        }
+    }
+
+    fn is_script(&self) -> bool {
+        let extension = self.file.as_deref().and_then(Path::extension);
+        extension.is_some_and(|extension| extension == "sh")
+    }
+
+    /// Its file's name; empty where it has none.
+    pub(super) fn file_name(&self) -> &OsStr {
+        let path = self.file.as_deref().and_then(Path::file_name);
+        path.unwrap_or_default()
+    }
+
+    /// Its file's name without `.sh`.
+    fn stem(&self) -> &OsStr {
+        let name = Path::new(self.file_name());
+        match self.is_script() {
+            true => name.file_stem().unwrap_or_default(),
+            false => name.as_os_str(),
+        }
+    }
+}
+
+/// Adds a selftest. Of two with the same name the one for `target` is used, the script that wraps its program, or the
+/// first; two different ones that only have the same identifier cannot be told apart, and neither is run.
+fn add(found: &mut Found, new: Selftest, target: Option<Arch>) {
+    let Some(twin) = found.get_mut(&new.name) else {
+        found.insert(new.name.clone(), new);
+        return;
+    };
+    let is_for_target = new.arch.is_none_or(|arch| Some(arch) == target);
+    if new.stem() != twin.stem() {
+        let names = [twin.stem(), new.stem()].map(|stem| format!("`{}`", stem.display()));
+        let names = names.join(" and ");
+        let message = format!("{names} have the same name here: rename one of them");
+        twin.missing = Some(message);
+    } else if match new.arch == twin.arch {
+        true => new.is_script(),
+        false => is_for_target,
+    } {
+        *twin = new;
+    }
+}
+
+/// What a file of a directory of selftests is.
+enum Look {
+    /// An ELF program, or a script.
+    Program,
+    /// It should be one, and cannot be run.
+    Broken(String),
+    /// Something else.
+    Other(&'static str),
+}
+
+/// Looks at a file, which is followed where it is a link.
+fn look_at(path: &Path) -> Look {
     match fs::metadata(path) {
-        Err(error) => Some(format!("{}: {error}", path.display())),
-        Ok(metadata) if !metadata.is_file() => {
-            Some(format!("{}: not a regular file", path.display()))
-        }
-        Ok(_) if access(path, Access::EXEC_OK).is_err() => {
-            Some(format!("{}: not executable", path.display()))
-        }
-        Ok(_) => None,
+        Err(error) => return Look::Broken(error.to_string()),
+        Ok(metadata) if !metadata.is_file() => return Look::Other("not a regular file"),
+        Ok(_) if access(path, Access::EXEC_OK).is_err() => return Look::Other("not executable"),
+        Ok(_) => {}
     }
-}
-
-fn selftest_at(
-    path: &Path,
-    file_name: &str,
-    arch: Option<Arch>,
-    missing: Option<String>,
-) -> Selftest {
-    let stem = file_name.strip_suffix(".sh").unwrap_or(file_name);
-    let name = if is_identifier(stem) {
-        stem.to_owned()
-    } else {
-        to_identifier(stem)
-    };
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    Selftest {
-        name,
-        program: Program::File {
-            path: path.into(),
-            directory: directory.into(),
-        },
-        missing,
-        arch,
+    // What the kernel looks at (BINPRM_BUF_SIZE in include/uapi/linux/binfmts.h).
+    let mut start = Vec::with_capacity(256);
+    match File::open(path).and_then(|file| file.take(256).read_to_end(&mut start)) {
+        // A program may be run by those who may not read it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Look::Program,
+        Err(error) => return Look::Broken(error.to_string()),
+        Ok(0) => return Look::Broken("it is empty".to_owned()),
+        Ok(_) => {}
     }
-}
-
-/// A script that stands beside the selftest that it runs, and runs instead of it.
-fn is_wrapper(selftest: &Selftest) -> bool {
-    matches!(&selftest.program, Program::File { path, .. } if path.extension().is_some_and(|extension| extension == "sh"))
-}
-
-/// An executable regular file, or a link to one, that starts as an ELF program or as a script does.
-fn is_program(entry: &DirEntry, path: &Path) -> bool {
-    let mut start = [0; 18];
-    let is_file = entry
-        .file_type()
-        .is_ok_and(|kind| kind.is_file() || (kind.is_symlink() && path.is_file()));
-    if !is_file || access(path, Access::EXEC_OK).is_err() {
-        return false;
-    }
-    let Ok(length) = File::open(path).and_then(|mut file| file.read(&mut start)) else {
-        return false;
-    };
-    let is_elf = start.starts_with(b"\x7fELF") && length == start.len();
     // e_type, at byte 16 in the file's own byte order: 1 is a relocatable object, 2 and 3 are programs (elf(5)).
-    let is_object = start[16] == 1 || start[17] == 1;
-    start.starts_with(b"#!") || (is_elf && !is_object)
+    match (start.strip_prefix(b"#!"), start.get(16..18)) {
+        (Some(line), _) => match interpreter_problem(line) {
+            Some(problem) => Look::Broken(problem),
+            None => Look::Program,
+        },
+        (None, Some([0, 1] | [1, 0])) if start.starts_with(b"\x7fELF") => Look::Other("an object"),
+        (None, Some(_)) if start.starts_with(b"\x7fELF") => Look::Program,
+        _ => Look::Other("neither an ELF program nor a script"),
+    }
+}
+
+/// What is wrong with the interpreter that a script names behind `#!`.
+fn interpreter_problem(line: &[u8]) -> Option<String> {
+    let line = line.split(|&byte| byte == b'\n').next()?.trim_ascii_start();
+    let path = line.split(u8::is_ascii_whitespace).next()?;
+    let path = Path::new(OsStr::from_bytes(path));
+    let error = access(path, Access::EXEC_OK)
+        .err()
+        .filter(|_| path.is_absolute())?;
+    let error = io::Error::from(error);
+    Some(format!("its interpreter {}: {error}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -305,25 +362,22 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
+    const HOST: Option<Arch> = Some(Arch::X86_64);
+
+    fn find(root: &Path) -> Selftests {
+        Selftests::find(&[root.to_owned()], HOST).unwrap()
+    }
+
+    /// Each selftest, its file, and why it cannot run.
     fn found(root: &Path) -> Vec<String> {
-        let selftests = Selftests::find(&[root.to_owned()]).unwrap();
-        let root = root.canonicalize().unwrap();
+        let prefix = format!("{}/", root.canonicalize().unwrap().display());
         let show = |selftest: &Selftest| {
-            let Program::File { path, .. } = &selftest.program else {
-                panic!("not embedded")
-            };
-            let missing = if selftest.missing.is_some() {
-                " missing"
-            } else {
-                ""
-            };
-            format!(
-                "{}={}{missing}",
-                selftest.name,
-                path.strip_prefix(&root).unwrap().display()
-            )
+            let file = selftest.file.as_ref().unwrap().display().to_string();
+            let missing = selftest.missing.iter().map(|reason| format!(" ({reason})"));
+            let line = format!("{}={file}{}", selftest.name, missing.collect::<String>());
+            line.replace(&prefix, "")
         };
-        selftests.iter().map(show).collect()
+        find(root).iter().map(show).collect()
     }
 
     #[test]
@@ -339,31 +393,21 @@ mod tests {
         put(root.path(), "kvm/nx_test.sh", "#!/bin/sh\n", 0o755);
         put(root.path(), "kvm/nx_test", "#!/bin/sh\n", 0o755);
         put(root.path(), "kvm/plain", "#!/bin/sh\n", 0o644);
+        let error = "x_test: y\ngone_test: gone_test.c:1: error: x\n";
+        put(root.path(), DOES_NOT_COMPILE, error, 0o644);
         let expected = [
             "a_test=kvm/a_test",
-            "gone_test=kvm/gone_test missing",
+            "gone_test=kvm/gone_test (kvm/gone_test: does not compile: gone_test.c:1: error: x)",
             "nx_test=kvm/nx_test.sh",
-            "plain=kvm/plain missing",
+            "plain=kvm/plain (kvm/plain: not executable)",
         ];
         assert_eq!(found(root.path()), expected);
-        assert_eq!(
-            Selftests::find(&[root.path().join("kvm")])
-                .unwrap()
-                .iter()
-                .count(),
-            4
-        );
+        assert_eq!(find(&root.path().join("kvm")).iter().count(), 4);
     }
 
     #[test]
     fn a_build_is_its_programs_without_objects_and_libraries() {
         let root = tempfile::tempdir().unwrap();
-        let other = if Arch::host() == Some(Arch::S390x) {
-            "x86_64"
-        } else {
-            "s390x"
-        };
-        let host = Arch::host().unwrap().directories()[0];
         put(root.path(), "a_test", "#!/bin/sh\n", 0o755);
         put(root.path(), "a_test.c", "int main;", 0o755);
         put(
@@ -374,38 +418,68 @@ mod tests {
         );
         put(root.path(), "notes", "text", 0o755);
         put(root.path(), "lib/helper", "#!/bin/sh\n", 0o755);
-        put(
-            root.path(),
-            &format!("{host}/nx_test"),
-            "#!/bin/sh\n",
-            0o755,
-        );
-        put(
-            root.path(),
-            &format!("{host}/nx_test.sh"),
-            "#!/bin/sh\n",
-            0o755,
-        );
-        put(
-            root.path(),
-            &format!("{other}/nx_test"),
-            "#!/bin/sh\n",
-            0o755,
-        );
-        put(root.path(), &format!("{other}/memop"), "#!/bin/sh\n", 0o755);
+        put(root.path(), "x86/nx_test", "#!/bin/sh\n", 0o755);
+        put(root.path(), "x86/nx_test.sh", "#!/bin/sh\n", 0o755);
+        put(root.path(), "s390x/nx_test", "#!/bin/sh\n", 0o755);
+        put(root.path(), "s390x/memop", "#!/bin/sh\n", 0o755);
         let expected = [
-            "a_test=a_test".to_owned(),
-            format!("memop={other}/memop"),
-            format!("nx_test={host}/nx_test.sh"),
+            "a_test=a_test",
+            "memop=s390x/memop",
+            "nx_test=x86/nx_test.sh",
         ];
         assert_eq!(found(root.path()), expected);
+    }
+
+    #[test]
+    fn what_cannot_run_is_there_with_its_reason() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for name in ["a-b", "a_b", "get-reg-list"] {
+            put(root.path(), name, "#!/bin/sh\n", 0o755);
+        }
+        put(root.path(), "empty_test", "", 0o755);
+        put(root.path(), "nx.sh", "#! /bin/gone -e\n", 0o755);
+        symlink("nowhere", path("dangling_test")).unwrap();
+        symlink("loop_test", path("loop_test")).unwrap();
+        symlink("nowhere", path(".#edited.c")).unwrap();
+        let name = OsStr::from_bytes(b"caf\xe9");
+        fs::write(root.path().join(name), "#!/bin/sh\n").unwrap();
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(root.path().join(name), mode).unwrap();
+        let expected = [
+            "a_b=a-b (`a-b` and `a_b` have the same name here: rename one of them)",
+            "caf_=caf\u{fffd}",
+            "dangling_test=dangling_test (dangling_test: No such file or directory (os error 2))",
+            "empty_test=empty_test (empty_test: it is empty)",
+            "get_reg_list=get-reg-list",
+            "loop_test=loop_test (loop_test: Too many levels of symbolic links (os error 40))",
+            "nx=nx.sh (nx.sh: its interpreter /bin/gone: No such file or directory (os error 2))",
+        ];
+        assert_eq!(found(root.path()), expected);
+    }
+
+    #[test]
+    fn a_selftest_is_known_by_the_names_that_it_has_in_any_kernel() {
+        let names = ["feature_msrs_test", "nx_huge_pages_test", "get_reg_list"];
+        let selftests = Selftests::embedded(names);
+        for (name, found) in [
+            ("get_msr_index_features", Some("feature_msrs_test")),
+            ("feature_msrs_test", Some("feature_msrs_test")),
+            ("nx_huge_pages_test.sh", Some("nx_huge_pages_test")),
+            ("get-reg-list", Some("get_reg_list")),
+            ("nested_set_state_test", None),
+        ] {
+            let selftest = selftests.get(name).map(|selftest| selftest.name.as_str());
+            assert_eq!(selftest, found, "{name}");
+        }
+        assert_eq!(selftests.nearest("get_reg_lsit"), Some("get_reg_list"));
     }
 
     #[test]
     fn every_directory_without_selftests_is_a_problem() {
         let root = tempfile::tempdir().unwrap();
         let problems =
-            Selftests::find(&[root.path().to_owned(), root.path().join("gone")]).unwrap_err();
+            Selftests::find(&[root.path().to_owned(), root.path().join("gone")], HOST).unwrap_err();
         assert_eq!(problems.len(), 2);
         assert!(
             problems[1].to_string().contains("No such file"),

@@ -67,6 +67,16 @@ impl TestEntry {
         }
     }
 
+    /// What the selftest `name` is without any suite.
+    pub(super) fn default_of(name: String) -> Self {
+        let place = WrittenAt {
+            path: Path::new("").into(),
+            position: None,
+        };
+        let args = Vec::new();
+        Self::new("default".to_owned(), What::Selftest { name, args }, place)
+    }
+
     /// How long its command lines are, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let args = match &self.what {

@@ -9,7 +9,7 @@ use crate::environment::root::Root;
 use crate::kernel_log::KernelLog;
 use crate::model::entry::RunInfo;
 use crate::model::host::size;
-use crate::plan::discover::Discovered;
+use crate::plan::Discovered;
 
 /// The header's lines.
 pub fn lines(

@@ -27,6 +27,7 @@ mod reports;
 mod resources;
 mod resume;
 mod schema;
+mod selection;
 mod statuses;
 mod stays;
 mod suites;

@@ -19,6 +19,13 @@ fn each_ending_has_its_status_and_reason() {
         .selftest("hang_test", "echo begun; while :; do sleep 1000; done")
         .executable("selftests/no_interpreter", "#!/nonexistent/interpreter\n");
     let ran = fixture.run(&["--timeout", "1"]);
+    let script = fixture.path().canonicalize().unwrap();
+    let script = script
+        .join("selftests/no_interpreter")
+        .display()
+        .to_string();
+    let no_interpreter =
+        format!("{script}: its interpreter /nonexistent/interpreter: No such file");
     let expected = [
         ("pass_test", Status::Passed, ""),
         ("skip_test", Status::Skipped, "Requirement not met: moon"),
@@ -36,7 +43,7 @@ fn each_ending_has_its_status_and_reason() {
             Status::TimedOut,
             "timeout of 1 s: did not end in its time; last output: begun",
         ),
-        ("no_interpreter", Status::NoRun, "execute "),
+        ("no_interpreter", Status::NoRun, no_interpreter.as_str()),
     ];
     for (name, status, reason) in expected {
         let (found, found_reason) = fixture.verdict(&format!("{name}::default"));

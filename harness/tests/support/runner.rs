@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use harness::plan::embedded::Embedded;
+use harness::plan::Embedded;
 
 static EMBEDDED: Embedded = Embedded {
     selftests: &[
