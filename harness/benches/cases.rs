@@ -28,10 +28,12 @@ const PROGRAMS: usize = 1_000;
 const MANY: usize = 10_000;
 const FEW: usize = 100;
 
-/// How much a case prints, in bytes.
+/// How much the loudest case prints, in bytes, and how many cases print how much for the reports.
 const OUTPUT: usize = 1 << 30;
+const TALKING: usize = 5_000;
+const TALK: usize = 20 << 10;
 
-/// The role in which this program prints that much.
+/// The role in which this program prints as many bytes as the number that follows.
 const PRINT: &str = "print";
 
 /// How much a C program prints at once that calls printf(3): `st_blksize` of its standard output.
@@ -40,22 +42,28 @@ const STDIO_BUFFER: usize = 4096;
 /// Of the real selftests, those that take no longer than this.
 const QUICK: Duration = Duration::from_secs(1);
 
+/// Measures and prints something; returns whether what is promised of it is kept.
+type Measure = fn(&Stage) -> bool;
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args == [PRINT] {
-        print();
-        return ExitCode::SUCCESS;
+    if let [role, bytes] = args.as_slice() {
+        if role == PRINT {
+            print(bytes.parse().unwrap());
+            return ExitCode::SUCCESS;
+        }
     }
     let parts: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let stage = Stage::new(directory.path());
-    let measures: [(&str, fn(&Stage) -> bool); 7] = [
+    let measures: [(&str, Measure); 8] = [
         ("one_worker", one_worker),
         ("two_workers", two_workers),
         ("skewed", skewed),
         ("list", list),
         ("memory", memory),
         ("output", output),
+        ("reports", reports),
         ("real", real),
     ];
     let mut is_kept = true;
@@ -183,8 +191,7 @@ fn memory(stage: &Stage) -> bool {
 }
 
 fn output(stage: &Stage) -> bool {
-    let test = variant(0, "print_test", &format!("[\"{PRINT}\"]"));
-    stage.write("output", [test]);
+    stage.write("output", [printing(0, OUTPUT)]);
     let (program, file) = (
         stage.directory.join("selftests/print_test"),
         stage.directory.join("file"),
@@ -192,7 +199,11 @@ fn output(stage: &Stage) -> bool {
     let bare = || {
         let took = time(|| {
             let mut print = Command::new(&program);
-            let mut print = print.arg(PRINT).stdout(Stdio::piped()).spawn().unwrap();
+            let mut print = print
+                .args([PRINT, &OUTPUT.to_string()])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
             let mut cat = Command::new("cat");
             cat.stdin(print.stdout.take().unwrap());
             cat.stdout(File::create(&file).unwrap());
@@ -215,6 +226,18 @@ fn output(stage: &Stage) -> bool {
         1.1,
         "",
     )
+}
+
+fn reports(stage: &Stage) -> bool {
+    stage.write("talking", (0..TALKING).map(|number| printing(number, TALK)));
+    let [_, memory] = memory_of(stage.suite("reports", "talking"), &stage.said("reports"));
+    let mut command = Command::new(stage.directory.join("runner"));
+    command.arg("report").arg(stage.last("reports"));
+    command.stdout(Stdio::null());
+    let took = time(|| assert!(command.status().unwrap().success()));
+    let megabytes = memory as f64 / 1e6;
+    held("5,000 cases of 20 KiB, memory", megabytes, 100.0, " MB")
+        & held("their reports", took.as_secs_f64(), 2.0, " s")
 }
 
 fn real(stage: &Stage) -> bool {
@@ -309,15 +332,19 @@ fn memory_of(mut command: Command, said: &Path) -> [u64; 2] {
     [begin.unwrap(), most]
 }
 
-fn print() {
+fn print(bytes: usize) {
     let line = "Iteration 31 clear dirty log time: 0.000021953s, vCPU 3 halted 13110 times\n";
     let text = line.repeat(STDIO_BUFFER);
     // Past the standard library's own buffer, which would write line by line.
     let mut stdout = File::from(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
     let blocks = text.as_bytes().chunks_exact(STDIO_BUFFER).cycle();
     blocks
-        .take(OUTPUT / STDIO_BUFFER)
+        .take(bytes / STDIO_BUFFER)
         .for_each(|block| stdout.write_all(block).unwrap());
+}
+
+fn printing(number: usize, bytes: usize) -> String {
+    variant(number, "print_test", &format!("[\"{PRINT}\", \"{bytes}\"]"))
 }
 
 fn variant(number: usize, selftest: &str, args: &str) -> String {
@@ -416,10 +443,15 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// The cases of the last run there, and how long each took.
+    /// The results of the last run there.
+    fn last(&self, place: &str) -> PathBuf {
+        let last = format!("new-{}", self.names.get());
+        self.directory.join(place).join(last)
+    }
+
+    /// Its cases, and how long each took.
     fn outcomes(&self, place: &str) -> Vec<(String, Duration)> {
-        let last = format!("new-{}/run.json", self.names.get());
-        let text = fs::read(self.directory.join(place).join(last)).unwrap();
+        let text = fs::read(self.last(place).join("run.json")).unwrap();
         let run: Value = serde_json::from_slice(&text).unwrap();
         let outcomes = run["outcomes"].as_array().unwrap().iter();
         let case = |outcome: &Value| {
