@@ -11,6 +11,7 @@ mod configuration;
 mod environment;
 mod faults;
 mod followed;
+mod house;
 mod html;
 mod interruption;
 mod keeper;
