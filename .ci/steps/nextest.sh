@@ -27,8 +27,8 @@ check_nextest() {
     # Listed: nothing is in both parts, and nothing in none.
     nextest_list all | sort > "$parts/all"
     nextest_list only | sort > "$parts/ignored"
-    nextest_list all --partition count:1/2 | sort > "$parts/1"
-    nextest_list all --partition count:2/2 | sort > "$parts/2"
+    nextest_list all --partition slice:1/2 | sort > "$parts/1"
+    nextest_list all --partition slice:2/2 | sort > "$parts/2"
     [ -s "$parts/1" ] && [ -s "$parts/2" ]
     sort "$parts/1" "$parts/2" | cmp - "$parts/all"
     all=$(wc -l < "$parts/all")
@@ -37,11 +37,12 @@ check_nextest() {
     [ "$ignored" -gt 0 ] && [ "$ignored" -lt "$all" ]
 
     # Run: one results directory for each run, with the right counts.
-    cargo nextest run --locked --no-tests fail --test kvm
+    cargo nextest run --locked --profile ci --no-tests fail --test kvm
     [ "$(nextest_counts target/kvm-tests/latest)" = "$((all - ignored)) $((all - ignored)) True" ]
-    cargo nextest run --locked --no-tests fail --test kvm --run-ignored only
+    grep -q "<testsuites .*tests=\"$((all - ignored))\" " target/nextest/ci/junit.xml
+    cargo nextest run --locked --profile ci --no-tests fail --test kvm --run-ignored only
     [ "$(nextest_counts target/kvm-tests/latest)" = "$ignored $ignored True" ]
-    cargo nextest run --locked --no-tests fail --test kvm --run-ignored all --partition count:2/2
+    cargo nextest run --locked --profile ci --no-tests fail --test kvm --run-ignored all --partition slice:2/2
     [ "$(nextest_counts target/kvm-tests/latest)" = "$(wc -l < "$parts/2") $(wc -l < "$parts/2") True" ]
 
     # Archived, and run where nothing of the source tree and of target/ is to be seen but the manifest that nextest asks for.
