@@ -47,13 +47,15 @@ type Measure = fn(&Stage) -> bool;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, bytes] = args.as_slice() {
-        if role == PRINT {
-            print(bytes.parse().unwrap());
-            return ExitCode::SUCCESS;
-        }
+    let parts: Vec<&str> = args
+        .iter()
+        .map(String::as_str)
+        .filter(|arg| !arg.starts_with('-'))
+        .collect();
+    if let [PRINT, bytes] = parts[..] {
+        print(bytes.parse().unwrap());
+        return ExitCode::SUCCESS;
     }
-    let parts: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let stage = Stage::new(directory.path());
     let measures: [(&str, Measure); 8] = [
@@ -69,7 +71,7 @@ fn main() -> ExitCode {
     let mut is_kept = true;
     println!("| what | measured | promised |\n|---|--:|--:|");
     for (name, measure) in measures {
-        if parts.is_empty() || parts.iter().any(|part| *part == name) {
+        if parts.is_empty() || parts.contains(&name) {
             is_kept &= measure(&stage);
         }
     }
