@@ -13,7 +13,7 @@ check_upstream() {
     [ "$listed" -eq 85 ] || return 1
 
     local fast
-    mapfile -t fast < <(fast_selftests)
+    mapfile -t fast < <(fast_selftests target/listed)
     printf 'running %s of them\n' "${#fast[@]}"
     rm -rf "$run"
     # Some fail on most hosts: what counts is that each status is the one that the same program has by hand.
@@ -26,15 +26,15 @@ check_upstream() {
     unset KERNEL_SRC
 }
 
-fast_selftests() {
-    sed 's/: test$//' target/listed | grep -Ev "^($SLOW)"
+fast_selftests() { # LIST
+    sed 's/: test$//' "$1" | grep -Ev "^($SLOW)"
 }
 
 # The same again, read as JSON by others: nothing changed. With one of them failing otherwise, that alone is told.
 check_comparison() {
     local fast selftests first=target/kvm-tests/ci again=target/kvm-tests/ci-again otherwise=target/kvm-tests/ci-otherwise
     local copy=target/ci-otherwise tools=target/ci-tools replaced
-    mapfile -t fast < <(fast_selftests)
+    mapfile -t fast < <(fast_selftests target/listed)
     cargo install --quiet --locked --debug --root "$tools" cargo2junit@0.1.15 junitify@0.1.18
     rm -rf "$again" "$otherwise"
 
@@ -43,7 +43,7 @@ check_comparison() {
     python3 .ci/json_readers.py target/ci-again.json "$again/run.json" "$tools/bin"
     python3 .ci/comparison.py check "$first" "$again"
 
-    selftests=$(find target/kvm-tests-kernel -maxdepth 2 -name install -type d | head -n 1)
+    selftests=$(find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install')
     replaced=$(python3 .ci/comparison.py replace "$first" "$selftests" "$copy")
     cargo test --locked -- --exact "${fast[@]}" --output "$otherwise" --selftests "$copy" || [ $? -eq 101 ]
     python3 .ci/comparison.py check "$first" "$otherwise" "$replaced"
