@@ -358,6 +358,8 @@ mod tests {
     use proptest::test_runner::TestCaseError;
 
     use super::*;
+    use crate::plan::selftests::other_names;
+    use crate::plan::suite::What;
 
     const SUITE: &str = r#"timeout_s = 300
 arch = ["x86_64", "arm64"]
@@ -440,6 +442,28 @@ weight = "{ncpus}"
             (any::<Index>(), 1..20_usize).prop_map(|(at, count)| Edit::Delete(at, count)),
             (any::<Index>(), 1..200_usize).prop_map(|(at, count)| Edit::Repeat(at, count)),
         ]
+    }
+
+    #[test]
+    fn no_shipped_test_runs_what_another_one_or_a_selftest_by_itself_does() {
+        let suites = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kvm-tests/suites");
+        for ncpus in [1, 2, 4, 8] {
+            let shipped = read(std::slice::from_ref(&suites), ncpus);
+            assert_eq!(shipped.problems, []);
+            let mut seen = HashMap::new();
+            for test in shipped.suites.iter().flat_map(|suite| &suite.tests) {
+                let What::Selftest { name, args } = &test.what else {
+                    continue;
+                };
+                assert!(!args.is_empty(), "{}: the default of {name}", test.place);
+                // In any kernel: a selftest that was renamed is one.
+                let names = other_names(name).chain([name.as_str()]);
+                if let Some(first) = seen.insert((names.min(), args), &test.place) {
+                    panic!("{}: the same as {first} on {ncpus} CPUs", test.place);
+                }
+            }
+            assert!(seen.len() > 60);
+        }
     }
 
     /// The suites and environments that are built in.

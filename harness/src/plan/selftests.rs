@@ -20,12 +20,15 @@ use crate::model::problem::{Problem, nearest};
 /// (tools/testing/selftests/Makefile, target `install`).
 const INSTALLED_LIST: &str = "kselftest-list.txt";
 
-/// The selftests that have another name in newer kernels: the old one, up to Linux 6.13, and the new one.
+/// The selftests that have another name in newer kernels: the old name and the new one.
 const RENAMED: &[(&str, &str)] = &[
     ("get_msr_index_features", "feature_msrs_test"),
     ("vmx_set_nested_state_test", "nested_set_state_test"),
     ("vmx_close_while_nested_test", "nested_close_kvm_test"),
     ("max_guest_memory_test", "mmu_stress_test"),
+    ("vmx_dirty_log_test", "nested_dirty_log_test"),
+    ("vmx_nested_tsc_scaling_test", "nested_tsc_scaling_test"),
+    ("vmx_tsc_adjust_test", "nested_tsc_adjust_test"),
 ];
 
 /// The selftests of one or more directories.
@@ -130,7 +133,7 @@ impl Selftests {
 }
 
 /// The names that the selftest called `name` has in other kernels.
-pub(super) fn other_names(name: &str) -> impl Iterator<Item = &'static str> {
+pub(super) fn other_names(name: &str) -> impl Iterator<Item = &str> {
     RENAMED.iter().filter_map(move |&(old, new)| match name {
         _ if name == old => Some(new),
         _ if name == new => Some(old),

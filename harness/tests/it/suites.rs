@@ -328,3 +328,61 @@ fn a_users_suite_takes_the_place_of_a_shipped_one_of_the_same_name() {
         ran.stderr
     );
 }
+
+const DOCS: &str = include_str!("../../../docs/suites.md");
+
+/// The code of the documentation in a language.
+fn examples(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    let blocks = DOCS.split(&fence).skip(1);
+    blocks
+        .map(|block| block.split_once("```").unwrap().0)
+        .collect()
+}
+
+#[test]
+fn every_example_of_the_documentation_runs() {
+    let selftests = [
+        "dirty_log_perf_test",
+        "dirty_log_test",
+        "rseq_test",
+        "arch_timer",
+    ];
+    for (language, extension) in [("toml", "toml"), ("json", "json")] {
+        let examples = examples(language);
+        assert!(!examples.is_empty());
+        for example in examples {
+            let file = format!("my_suite.{extension}");
+            let fixture = selftests.iter().fold(Fixture::new(), |fixture, name| {
+                fixture.selftest(name, "exit 0")
+            });
+            let fixture = fixture.file(&file, example);
+            let ran = fixture.run(&["--config", &file]);
+            assert_eq!(ran.code, Some(0), "{example}{}{}", ran.stdout, ran.stderr);
+            let comments = example.lines().filter_map(|line| line.strip_prefix("# "));
+            let names = comments.filter_map(|comment| comment.split(' ').next());
+            for name in names.filter(|name| name.contains("::")) {
+                assert_eq!(fixture.verdict(name).0, Status::Passed, "{example}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_key_is_documented() {
+    let fixture = Fixture::new().file("a.toml", "zzzzzzzzzzzzzzz = 1\n");
+    let command = ["--list", "--config", "a.toml"];
+    let refused = Ran::of(fixture.command(&command).output().unwrap());
+    let known = refused.stderr.split_once("; known here: ").unwrap().1;
+    let keys: Vec<_> = known.lines().next().unwrap().split(", ").collect();
+    assert!(keys.len() > 15, "{keys:?}");
+    for key in keys {
+        let (_, section) = DOCS.split_once(&format!("\n### {key}\n")).expect(key);
+        let section = section.split("\n### ").next().unwrap();
+        assert!(
+            section.contains("equired") || section.contains("Default: "),
+            "{key}"
+        );
+        assert!(section.contains("```toml\n"), "{key}");
+    }
+}
