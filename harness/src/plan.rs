@@ -22,9 +22,9 @@ use crate::model::problem::{Problem, hint};
 
 pub use discovered::{Discovered, not_asked_for};
 pub use embedded::{Embedded, SMOKE_SELFTEST, SmokeSelftest};
-pub use list::List;
+pub use list::list;
 pub use order::{seed, sort};
-pub use selection::{Listed, Selection};
+pub use selection::Selection;
 
 mod cases;
 pub mod definitions;
@@ -88,11 +88,7 @@ pub fn names(
     let possible = discovered.definitions.iter().filter(is_possible).cloned();
     let all = std::iter::once(Definition::host()).chain(possible);
     discovered.asked_for = all.map(Chosen::from).collect();
-    let mut names = Vec::new();
-    discovered.list(&Selection::everything(), |case| {
-        names.push(case.name.to_owned())
-    });
-    Ok(names)
+    Ok(discovered.names(&Selection::everything()))
 }
 
 /// The environments that there are, for commands that have nothing to do with suites: the shipped ones and those of

@@ -45,7 +45,7 @@ use crate::model::host::Host;
 use crate::model::name::{CaseName, listed};
 use crate::model::outcome::{Status, now_ms};
 use crate::model::taint;
-use crate::plan::{self, Discovered, Embedded, List, Selection};
+use crate::plan::{self, Discovered, Embedded, Selection};
 use crate::report;
 use crate::show::console::{self, Console};
 use crate::show::forward::Forward;
@@ -253,12 +253,11 @@ fn list_selected(
     options: &Options,
 ) -> anyhow::Result<ExitCode> {
     let out = io::BufWriter::new(console::destination(options.logfile.as_deref())?);
-    let mut list = List::begin(options.format(), out);
-    discovered.list(selection, |case| list.add(case));
-    if list.is_empty() && !selection.is_all() {
-        eprintln!("{}", discovered.nothing_matches(selection));
-    }
-    match list.end() {
+    match plan::list(discovered, selection, options.format(), out) {
+        Ok(0) if !selection.is_all() => {
+            eprintln!("{}", discovered.nothing_matches(selection));
+            Ok(ExitCode::SUCCESS)
+        }
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("print the list"),
         _ => Ok(ExitCode::SUCCESS),
     }
@@ -748,13 +747,9 @@ impl Run<'_> {
                 .all()
                 .map(|outcome| listed(&outcome.name).to_owned()),
         );
-        let mut others = HashSet::new();
-        discovered.list(&Selection::everything(), |case| {
-            if !selected.contains(case.name) {
-                others.insert(case.name.to_owned());
-            }
-        });
-        others
+        let mut others = discovered.names(&Selection::everything());
+        others.retain(|name| !selected.contains(name));
+        others.into_iter().collect()
     }
 
     /// Says what changed since `baseline`, as far as it is about cases that were selected now or are no more: not about

@@ -75,14 +75,7 @@ pub struct Variant {
 impl Case {
     /// A shell command that repeats the case's selftest by hand.
     pub fn reproduce(&self) -> String {
-        let command = match &self.command {
-            Command::Program { path, args } => {
-                let words =
-                    std::iter::once(path.as_os_str()).chain(args.iter().map(OsString::as_os_str));
-                words.map(quoted).collect::<Vec<_>>().join(" ")
-            }
-            Command::Shell(line) => line.clone(),
-        };
+        let command = self.command.line();
         let by_hand = format!("cd {} && {command}", quoted(self.directory.as_os_str()));
         match &self.name.environment {
             None => by_hand,
@@ -136,6 +129,20 @@ pub enum Command {
     },
     /// A line for `/bin/sh -c`.
     Shell(String),
+}
+
+impl Command {
+    /// It as a line for the shell.
+    pub fn line(&self) -> String {
+        match self {
+            Self::Program { path, args } => {
+                let args = args.iter().map(OsString::as_os_str);
+                let words = std::iter::once(path.as_os_str()).chain(args);
+                words.map(quoted).collect::<Vec<_>>().join(" ")
+            }
+            Self::Shell(line) => line.clone(),
+        }
+    }
 }
 
 /// What a case needs of the host. Unmet, it is listed, and ignored with the reason.

@@ -1,18 +1,55 @@
 //! What is wrong with the files that the user gave: every problem with its place.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 /// How many characters of a text messages show.
 const MAX_EXCERPT: usize = 80;
 
+/// Where something is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenAt {
+    /// The file, or directory, as the user would name it.
+    pub path: Arc<Path>,
+    /// Line and column, both from 1, where there is text to point at.
+    pub position: Option<(usize, usize)>,
+}
+
+impl WrittenAt {
+    /// What is wrong there: one sentence, lower case, without a full stop.
+    pub fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem {
+            place: self.clone(),
+            message: message.into(),
+        }
+    }
+}
+
+impl From<&Path> for WrittenAt {
+    fn from(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            position: None,
+        }
+    }
+}
+
+impl fmt::Display for WrittenAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        match self.position {
+            Some((line, column)) => write!(f, ":{line}:{column}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// One thing wrong with a file, or a directory, that the user gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, as the user would name it.
-    pub path: PathBuf,
-    /// Line and column, both from 1, where there is text to point at.
-    pub position: Option<(usize, usize)>,
+    /// Where.
+    pub place: WrittenAt,
     /// One sentence, lower case, without a full stop.
     pub message: String,
 }
@@ -20,21 +57,13 @@ pub struct Problem {
 impl Problem {
     /// A problem of the whole file or directory.
     pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            position: None,
-            message: message.into(),
-        }
+        WrittenAt::from(path).problem(message)
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.path.display())?;
-        if let Some((line, column)) = self.position {
-            write!(f, ":{line}:{column}")?;
-        }
-        write!(f, ": {}", self.message)
+        write!(f, "{}: {}", self.place, self.message)
     }
 }
 

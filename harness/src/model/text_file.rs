@@ -5,12 +5,13 @@
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use crate::model::problem::{Problem, excerpt, excerpt_within, hint};
+use crate::model::problem::{Problem, WrittenAt, excerpt, excerpt_within, hint};
 
 /// How many characters of a parser's message are shown: more than any of its own, less than a value can have.
 const MAX_MESSAGE: usize = 400;
@@ -19,7 +20,7 @@ const MAX_MESSAGE: usize = 400;
 #[derive(Debug)]
 pub struct TextFile<'a> {
     /// The file, as the user would name it.
-    pub path: &'a Path,
+    pub path: Arc<Path>,
     /// What it holds.
     pub text: &'a str,
     line_starts: Vec<usize>,
@@ -29,10 +30,10 @@ pub struct TextFile<'a> {
 
 impl<'a> TextFile<'a> {
     /// The file `path`, which holds `text`.
-    pub fn new(path: &'a Path, text: &'a str) -> Self {
+    pub fn new(path: &Path, text: &'a str) -> Self {
         let after = memchr::memchr_iter(b'\n', text.as_bytes()).map(|newline| newline + 1);
         Self {
-            path,
+            path: path.into(),
             text,
             line_starts: std::iter::once(0).chain(after).collect(),
             last: Cell::default(),
@@ -70,13 +71,17 @@ impl<'a> TextFile<'a> {
         part.as_ptr().addr().saturating_sub(start)
     }
 
+    /// Where the byte offset `at` is.
+    pub fn place(&self, at: usize) -> WrittenAt {
+        WrittenAt {
+            path: Arc::clone(&self.path),
+            position: Some(self.position(at)),
+        }
+    }
+
     /// What is wrong at the byte offset `at`.
     pub fn problem(&self, at: usize, message: impl Into<String>) -> Problem {
-        Problem {
-            path: self.path.to_owned(),
-            position: Some(self.position(at)),
-            message: message.into(),
-        }
+        self.place(at).problem(message)
     }
 
     /// What serde, or a parser, says is wrong there, in our words.
@@ -98,8 +103,8 @@ impl<'a> TextFile<'a> {
         if problems.is_empty() {
             return Ok(table.into_inner());
         }
-        problems.sort_by_key(|problem| problem.position);
-        problems.dedup_by_key(|problem| problem.position.map(|(line, _)| line));
+        problems.sort_by_key(|problem| problem.place.position);
+        problems.dedup_by_key(|problem| problem.place.position.map(|(line, _)| line));
         Err(problems)
     }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::embedded::SMOKE_SELFTEST;
 use super::selftests::{Selftest, Selftests};
-use super::suite::{SuiteFile, TestEntry, What, WrittenAt};
+use super::suite::{SuiteFile, TestEntry, What};
 use crate::model::arch::Arch;
-use crate::model::case::{Case, Command, Suite, Variant, quoted};
+use crate::model::case::{Case, Command, Suite, Variant};
 use crate::model::name::CaseName;
-use crate::model::problem::{Problem, excerpt};
+use crate::model::problem::{Problem, WrittenAt, excerpt};
 
 /// The variant that a selftest has by itself: run without arguments.
 const DEFAULT_VARIANT: &str = "default";
@@ -40,14 +40,6 @@ pub(super) enum Owner {
     User,
     /// It is shipped with this program, for the selftests of many kernels.
     Program,
-}
-
-/// How a test is started.
-struct Start<'a> {
-    command: Command,
-    directory: Arc<Path>,
-    selftest: Option<&'a Selftest>,
-    missing: Option<String>,
 }
 
 impl<'a> Assembly<'a> {
@@ -89,15 +81,12 @@ impl<'a> Assembly<'a> {
         shipped: HashMap<String, TestEntry>,
     ) {
         let mut said = HashMap::new();
-        for (name, test) in shipped {
-            if let Some(selftest) = self.selftests.get(&name) {
-                said.insert(selftest.name.as_str(), test);
-            }
-        }
-        for (name, test) in users {
+        let shipped = shipped.into_iter().map(|said| (Owner::Program, said));
+        let users = users.into_iter().map(|said| (Owner::User, said));
+        for (owner, (name, test)) in shipped.chain(users) {
             match self.selftests.get(&name) {
                 Some(selftest) => drop(said.insert(selftest.name.as_str(), test)),
-                None => self.problems.push(test.place.problem(self.unknown(&name))),
+                None => self.refuse_unknown(owner, &name, &test),
             }
         }
         for selftest in self.selftests.iter() {
@@ -107,11 +96,10 @@ impl<'a> Assembly<'a> {
             }
             let suite = self.suites.entry(name.clone()).or_insert_with(|| {
                 let name = name.clone();
-                let suite = Suite {
+                Arc::new(Suite {
                     name,
                     ..Suite::default()
-                };
-                Arc::new(suite)
+                })
             });
             let suite = Arc::clone(suite);
             let test = said.remove(name.as_str());
@@ -124,18 +112,23 @@ impl<'a> Assembly<'a> {
         if test.name == DEFAULT_VARIANT {
             self.has_default.insert(suite.name.clone());
         }
-        if let (Owner::User, What::Selftest { name, .. }) = (owner, &test.what)
+        if let What::Selftest { name, .. } = &test.what
             && self.selftests.get(name).is_none()
-            && self.ignored(test.settings.arch.as_deref(), None).is_none()
         {
-            self.problems.push(test.place.problem(self.unknown(name)));
-            return;
+            self.refuse_unknown(owner, name, &test);
         }
         let case = self.case(suite, test, owner);
         if owner == Owner::Program && !case.needs_kvm && case.missing.is_some() {
             self.left_out.push(case);
         } else {
             self.cases.push(case);
+        }
+    }
+
+    /// A selftest that is not there is a mistake, unless it is for another kernel or architecture.
+    fn refuse_unknown(&mut self, owner: Owner, name: &str, test: &TestEntry) {
+        if owner == Owner::User && self.ignored(test.arch.as_deref(), None).is_none() {
+            self.problems.push(test.place.problem(self.unknown(name)));
         }
     }
 
@@ -150,86 +143,68 @@ impl<'a> Assembly<'a> {
     }
 
     fn case(&self, suite: &Arc<Suite>, test: TestEntry, owner: Owner) -> Case {
-        let start = self.start(test.what, &test.place);
-        let settings = test.settings;
-        let ignored = self.ignored(settings.arch.as_deref(), start.selftest);
+        let (command, selftest) = self.command(test.what);
+        let missing = match &selftest {
+            Ok(selftest) => selftest.and_then(|selftest| selftest.missing.clone()),
+            Err(unknown) => Some(format!("{unknown} ({})", test.place)),
+        };
+        let selftest = selftest.ok().flatten();
+        let directory = selftest.map(|selftest| Arc::clone(&selftest.directory));
+        let ignored = self.ignored(test.arch.as_deref(), selftest);
         let variant = Variant {
             suite: Arc::clone(suite),
-            command: start.command,
-            directory: start.directory,
+            command,
+            directory: directory.unwrap_or_else(|| self.directory(&test.place)),
             setup: test.setup,
             teardown: test.teardown,
             precheck: test.precheck,
             env: test.env,
-            timeout: settings.timeout,
-            requires: settings.requires,
-            weight: settings.weight,
-            needs_kvm: start.selftest.is_some(),
-            ignored_splats: settings.ignored_splats,
-            tags: settings.tags,
-            iterations: settings.iterations,
+            timeout: test.timeout,
+            requires: test.requires,
+            weight: test.weight,
+            needs_kvm: selftest.is_some(),
+            ignored_splats: test.ignored_splats,
+            tags: test.tags,
+            iterations: test.iterations,
             shipped: owner == Owner::Program,
-            missing: start.missing,
+            missing,
         };
         Case {
             name: CaseName::new(&suite.name, test.name),
             variant: Arc::new(variant),
-            exclusive: settings.exclusive,
+            exclusive: test.exclusive,
             suspect: false,
             ignored,
         }
     }
 
-    fn start(&self, what: What, place: &WrittenAt) -> Start<'a> {
+    /// What is run, and the selftest that it is or, as a line for the shell, starts with (`./NAME`); or that there is no
+    /// such selftest.
+    fn command(&self, what: What) -> (Command, Result<Option<&'a Selftest>, String>) {
         match what {
             What::Selftest { name, args } => {
                 let args = args.into_iter().map(OsString::from).collect();
                 match self.selftests.get(&name) {
-                    Some(selftest) => start_of(selftest, args),
+                    Some(selftest) => (command_of(selftest, args), Ok(Some(selftest))),
                     None => {
                         let path = Path::new(&name).into();
-                        self.start_of_missing(place, &name, Command::Program { path, args })
+                        (Command::Program { path, args }, Err(self.unknown(&name)))
                     }
                 }
             }
-            What::SelftestLine { name, rest } => match self.selftests.get(&name) {
-                Some(selftest) => start_of(selftest, Vec::new()).with_line(&rest),
-                None => {
-                    let line = Command::Shell(format!("{name} {rest}"));
-                    self.start_of_missing(place, &name, line)
+            What::Shell(line) => {
+                let end = line.find(char::is_whitespace).unwrap_or(line.len());
+                let (first, rest) = line.split_at(end);
+                let name = first.strip_prefix("./").filter(|name| !name.contains('/'));
+                match name.map(|name| self.selftests.get(name).ok_or_else(|| self.unknown(name))) {
+                    Some(Ok(selftest)) => {
+                        let line = format!("{}{rest}", command_of(selftest, Vec::new()).line());
+                        (Command::Shell(line), Ok(Some(selftest)))
+                    }
+                    Some(Err(unknown)) => (Command::Shell(line), Err(unknown)),
+                    None => (Command::Shell(line), Ok(None)),
                 }
-            },
-            What::Shell(line) => self.start_of_line(place, line),
-        }
-    }
-
-    /// A line for the shell runs in the selftests' directory: that of the one it starts with (`./NAME`), where it does.
-    fn start_of_line(&self, place: &WrittenAt, line: String) -> Start<'a> {
-        let first = line.split_whitespace().next().unwrap_or_default();
-        let Some(name) = first.strip_prefix("./").filter(|name| !name.contains('/')) else {
-            return Start {
-                command: Command::Shell(line),
-                directory: self.directory(place),
-                selftest: None,
-                missing: None,
-            };
-        };
-        let selftest = self.selftests.get(name);
-        match selftest.filter(|selftest| selftest.file_name() == name) {
-            Some(selftest) => Start {
-                command: Command::Shell(line),
-                ..start_of(selftest, Vec::new())
-            },
-            None => self.start_of_missing(place, name, Command::Shell(line.clone())),
-        }
-    }
-
-    fn start_of_missing(&self, place: &WrittenAt, name: &str, command: Command) -> Start<'a> {
-        Start {
-            command,
-            directory: self.directory(place),
-            selftest: None,
-            missing: Some(format!("{} ({place})", self.unknown(name))),
+            }
         }
     }
 
@@ -262,34 +237,19 @@ impl<'a> Assembly<'a> {
     }
 }
 
-impl Start<'_> {
-    /// The same, as a line for the shell that goes on with `rest`.
-    fn with_line(self, rest: &str) -> Self {
-        let Command::Program { path, args } = &self.command else {
-            return self;
-        };
-        let words = std::iter::once(path.as_os_str()).chain(args.iter().map(OsString::as_os_str));
-        let words: Vec<_> = words.map(quoted).collect();
-        Self {
-            command: Command::Shell(format!("{} {rest}", words.join(" "))),
-            ..self
-        }
-    }
-}
-
-fn start_of(selftest: &Selftest, args: Vec<OsString>) -> Start<'_> {
-    let (path, args) = match &selftest.file {
-        Some(path) => (Arc::clone(path), args),
+fn command_of(selftest: &Selftest, args: Vec<OsString>) -> Command {
+    match &selftest.file {
+        Some(path) => Command::Program {
+            path: Arc::clone(path),
+            args,
+        },
         None => {
             let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
             let hidden = [SMOKE_SELFTEST, selftest.name.as_str()].map(OsString::from);
-            (exe.into(), hidden.into_iter().chain(args).collect())
+            Command::Program {
+                path: exe.into(),
+                args: hidden.into_iter().chain(args).collect(),
+            }
         }
-    };
-    Start {
-        command: Command::Program { path, args },
-        directory: Arc::clone(&selftest.directory),
-        missing: selftest.missing.clone(),
-        selftest: Some(selftest),
     }
 }

@@ -5,11 +5,10 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::definitions::Definitions;
-use super::selection::{Listed, Selection};
+use super::selection::Selection;
 use crate::environment::definition::{Definition, HOST};
 use crate::model::case::Case;
 use crate::model::host::Host;
-use crate::model::name::CaseName;
 
 /// What there is to run.
 #[derive(Debug)]
@@ -51,39 +50,40 @@ impl From<Definition> for Chosen {
     }
 }
 
-/// A case that was found in an environment.
-#[derive(Debug, Clone, Copy)]
-struct Found<'a> {
-    /// The same on the host as it is.
-    case: &'a Case,
-    environment: Option<&'a str>,
-    listed: Listed<'a>,
-}
-
-impl Found<'_> {
-    fn case(self, iteration: Option<u32>) -> Case {
-        let environment = self.environment.map(str::to_owned);
-        let name = CaseName {
-            environment,
-            iteration,
-            ..self.case.name.clone()
-        };
-        Case {
-            name,
-            ignored: self.listed.ignored.map(str::to_owned),
-            ..self.case.clone()
-        }
-    }
-}
-
 impl Discovered {
-    /// The number of cases that are listed; tells `visit` of each of those that `selection` asks for.
-    pub fn list(&self, selection: &Selection, mut visit: impl FnMut(Listed<'_>)) {
-        self.visit(with_others(selection), |found| {
-            if selection.has(found.listed, None) {
-                visit(found.listed);
-            }
-        });
+    /// Every case that is considered, in each of the environments asked for; where none are, on the host as it is, and
+    /// where `selection` asks for ignored cases, as nextest does, or names them wholly, also in others, as ignored.
+    pub(super) fn cases(&self, selection: &Selection) -> impl Iterator<Item = Case> {
+        let asked_for = self.asked_for.iter();
+        let asked_for = asked_for.map(|one| (Cow::Borrowed(&one.definition), one.ignored.clone()));
+        let none = self.asked_for.is_empty();
+        let host = none.then(|| (Cow::Owned(Definition::host()), None));
+        let others = self.definitions.iter();
+        let others = others.filter(move |one| none && selection.considers(&one.name));
+        let others = others.map(|one| (Cow::Borrowed(one), Some(not_asked_for(&one.name))));
+        let environments = asked_for.chain(host).chain(others);
+        environments.flat_map(|(environment, ignored)| {
+            let mut host = self.host.clone();
+            environment.reserve_in(&mut host.free_hugepages);
+            let name = Some(environment.prefix()).filter(|name| !name.is_empty());
+            let name = name.map(str::to_owned);
+            self.cases.iter().map(move |case| {
+                let ignored = ignored.clone();
+                let ignored = ignored.or_else(|| ignores(&host, name.is_none(), case));
+                let mut case = Case {
+                    ignored,
+                    ..case.clone()
+                };
+                case.name.environment.clone_from(&name);
+                case
+            })
+        })
+    }
+
+    /// The names of the cases that `selection` asks for.
+    pub fn names(&self, selection: &Selection) -> Vec<String> {
+        let cases = self.cases(selection).filter(|case| selection.has(case));
+        cases.map(|case| case.name.to_string()).collect()
     }
 
     /// The cases that `selection` asks for, each as often as it is to run, and the number of those it does not. Cases of
@@ -91,17 +91,18 @@ impl Discovered {
     pub fn select(&self, selection: &Selection, iterations: u32) -> (Vec<Case>, usize) {
         let mut selected = Vec::new();
         let mut others = 0;
-        self.visit(with_others(selection), |found| {
-            let count = found.case.iterations.saturating_mul(iterations);
+        for case in self.cases(selection) {
+            let count = case.iterations.saturating_mul(iterations);
             for iteration in 1..=count {
-                let iteration = (count > 1).then_some(iteration);
-                if selection.has(found.listed, iteration) {
-                    selected.push(found.case(iteration));
+                let mut case = case.clone();
+                case.name.iteration = (count > 1).then_some(iteration);
+                if selection.has(&case) {
+                    selected.push(case);
                 } else {
                     others += 1;
                 }
             }
-        });
+        }
         if selection.is_exact() {
             selected.extend(self.selected_of_left_out(selection).cloned());
         }
@@ -109,53 +110,7 @@ impl Discovered {
     }
 
     fn selected_of_left_out(&self, selection: &Selection) -> impl Iterator<Item = &Case> {
-        self.left_out.iter().filter(|case| {
-            let name = case.name.to_string();
-            selection.has(Listed::new(&name, case.ignored.as_deref(), case), None)
-        })
-    }
-
-    /// Tells `visit` of every case in each of the environments asked for; where none are, on the host as it is, and
-    /// `with_others` also in every other one, as ignored.
-    fn visit(&self, with_others: bool, mut visit: impl FnMut(Found<'_>)) {
-        let mut name = String::new();
-        for (environment, ignored) in self.environments_visited(with_others) {
-            let host = self.host_in(&environment);
-            let prefix = environment.prefix();
-            for case in &self.cases {
-                name.clear();
-                if !prefix.is_empty() {
-                    name.extend([prefix, "::"]);
-                }
-                name.extend([&case.name.suite, "::", &case.name.variant]);
-                let ignored = ignored.as_deref().map(Cow::Borrowed);
-                let ignored = ignored.or_else(|| ignores(&host, prefix.is_empty(), case));
-                visit(Found {
-                    case,
-                    environment: (!prefix.is_empty()).then_some(prefix),
-                    listed: Listed::new(&name, ignored.as_deref(), case),
-                });
-            }
-        }
-    }
-
-    fn environments_visited(
-        &self,
-        with_others: bool,
-    ) -> impl Iterator<Item = (Cow<'_, Definition>, Option<String>)> {
-        let asked_for = self.asked_for.iter();
-        let asked_for = asked_for.map(|one| (Cow::Borrowed(&one.definition), one.ignored.clone()));
-        let none = self.asked_for.is_empty();
-        let host = none.then(|| (Cow::Owned(Definition::host()), None));
-        let others = self.definitions.iter().filter(move |_| none && with_others);
-        let others = others.map(|one| (Cow::Borrowed(one), Some(not_asked_for(&one.name))));
-        asked_for.chain(host).chain(others)
-    }
-
-    fn host_in(&self, environment: &Definition) -> Host {
-        let mut host = self.host.clone();
-        environment.reserve_in(&mut host.free_hugepages);
-        host
+        self.left_out.iter().filter(|case| selection.has(case))
     }
 
     /// The environments of this run.
@@ -190,21 +145,16 @@ impl Discovered {
 
     /// Why nothing is selected, in a sentence.
     pub fn nothing_matches(&self, selection: &Selection) -> String {
-        let left_out = self.selected_of_left_out(selection).count();
-        let mut elsewhere = None;
-        self.visit(true, |found| {
-            if elsewhere.is_none() && selection.has(found.listed, None) {
-                elsewhere = found.environment.map(str::to_owned);
-            }
-        });
-        let hint = match (left_out, elsewhere) {
-            (_, Some(environment)) => not_asked_for(&environment),
+        let mut others = self.definitions.iter().map(|one| one.name.as_str());
+        let elsewhere = others.find(|name| selection.names_in(name));
+        let hint = match (self.selected_of_left_out(selection).count(), elsewhere) {
+            (_, Some(environment)) => not_asked_for(environment),
             (0, None) => "`--list` shows their names".to_owned(),
             (count, None) => format!("{count} more would match, but their selftests are not there"),
         };
+        let count = self.cases.len();
         format!(
-            "none of {} cases matches {}: {hint}",
-            self.cases.len(),
+            "none of {count} cases matches {}: {hint}",
             selection.describe()
         )
     }
@@ -239,22 +189,15 @@ impl Discovered {
     }
 }
 
-/// Whether cases of environments that were not asked for are considered: those who list ignored cases, as nextest does,
-/// or name a case wholly, shall find them.
-fn with_others(selection: &Selection) -> bool {
-    selection.runs_ignored() || selection.is_exact()
-}
-
 /// Why `case` is ignored on `host`, which `is_as_it_is` or in an environment.
-fn ignores<'c>(host: &Host, is_as_it_is: bool, case: &'c Case) -> Option<Cow<'c, str>> {
+fn ignores(host: &Host, is_as_it_is: bool, case: &Case) -> Option<String> {
     if case.missing.is_some() || case.ignored.is_some() {
-        return case.ignored.as_deref().map(Cow::Borrowed);
+        return case.ignored.clone();
     }
     // An environment may load the modules that are not there yet.
     let kvm_problem = host.kvm_problem.as_ref();
     let kvm_problem = kvm_problem.filter(|_| case.needs_kvm && is_as_it_is);
-    let problem = kvm_problem.cloned().or_else(|| host.lacks(&case.requires));
-    problem.map(Cow::Owned)
+    kvm_problem.cloned().or_else(|| host.lacks(&case.requires))
 }
 
 /// Why the cases of an environment that nobody asked for are ignored.

@@ -13,10 +13,11 @@ use toml::de::DeTable;
 
 use super::foreign;
 use super::keys::KernelLogKeys;
-use super::suite::{SuiteFile, TestEntry, WrittenAt};
+use super::suite::{SuiteFile, TestEntry};
 use super::suite_toml;
-use crate::model::problem::Problem;
+use crate::model::problem::{Problem, WrittenAt};
 use crate::model::text_file::TextFile;
+use crate::model::value::Identifier;
 
 /// No configuration is longer than this; a longer file was given by mistake.
 const MAX_FILE: u64 = 16 << 20;
@@ -257,23 +258,18 @@ impl Reader {
         }
     }
 
-    /// The index of the suite that the `.test` files beside this one make.
+    /// The index of the suite that the `.test` files beside this one make; it is called as their directory.
     fn suite_of(&mut self, path: &Path) -> Option<usize> {
         let directory = parent(path);
         if let Some(&index) = self.directories.get(directory) {
             return Some(index);
         }
         // `.` and `..` do not say what the directory is called.
-        let called = || foreign::suite_of_directory(&directory.canonicalize().ok()?);
-        let name = foreign::suite_of_directory(directory).or_else(called);
-        let name = name.unwrap_or_else(|| Err("no directory to name the suite after".to_owned()));
-        match name {
-            Ok(name) => {
-                let place = WrittenAt {
-                    path: directory.into(),
-                    position: None,
-                };
-                self.suite(SuiteFile::new(name, place));
+        let canonical = directory.canonicalize().unwrap_or_default();
+        let name = canonical.file_name().unwrap_or_default().to_string_lossy();
+        match Identifier::foreign(&name) {
+            Ok(Identifier(name)) => {
+                self.suite(SuiteFile::new(name, directory.into()));
                 let index = self.configuration.suites.len() - 1;
                 self.directories.insert(directory.to_owned(), index);
                 Some(index)
@@ -520,7 +516,7 @@ weight = "{ncpus}"
                 let shown = problem.to_string();
                 prop_assert!(!shown.contains(char::is_control), "{shown:?}");
                 prop_assert!(shown.chars().count() < 1000, "{shown:?}");
-                if let Some((line, column)) = problem.position {
+                if let Some((line, column)) = problem.place.position {
                     prop_assert!((1..=lines.len()).contains(&line), "{shown}");
                     prop_assert!(
                         (1..=lines[line - 1].chars().count() + 1).contains(&column),

@@ -2,13 +2,12 @@
 //! upstream's `.test` files. Nothing is replaced in their lines for the shell; their names become identifiers.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::keys::{Line, MAX_TIMEOUT_S};
-use super::suite::{Settings, SuiteFile, TestEntry, What, WrittenAt};
+use super::suite::{SuiteFile, TestEntry, What};
 use crate::model::arch::Arch;
 use crate::model::problem::{Problem, excerpt};
 use crate::model::text_file::TextFile;
@@ -85,19 +84,17 @@ fn read_suite(
     problems: &mut Vec<Problem>,
 ) -> Result<SuiteFile, Problem> {
     let suite: ProposedSuite<'_> = json(file, raw.get())?;
-    let place = WrittenAt::new(file, file.place_of(raw.get()));
+    let place = file.place(file.place_of(raw.get()));
     if suite.tests.is_empty() {
         problems.push(file.problem(file.place_of(raw.get()), "a suite without a test"));
     }
-    let settings = Settings {
-        timeout: suite.timeout_s.map(Count::seconds),
-        arch: suite.arch.map(|OneOrMore(arch)| arch),
-        ..Settings::default()
-    };
+    let mut base = TestEntry::new(String::new(), What::Shell(String::new()), place.clone());
+    base.timeout = suite.timeout_s.map(Count::seconds);
+    base.arch = suite.arch.map(|OneOrMore(arch)| arch);
     let mut names = HashMap::new();
     let mut tests = Vec::with_capacity(suite.tests.len());
     for raw in suite.tests {
-        match read_test(file, raw, &settings, &mut names) {
+        match read_test(file, raw, &base, &mut names) {
             Ok(test) => tests.push(test),
             Err(problem) => problems.push(problem),
         }
@@ -114,12 +111,12 @@ fn read_suite(
 fn read_test(
     file: &TextFile<'_>,
     raw: &RawValue,
-    suite: &Settings,
+    base: &TestEntry,
     names: &mut HashMap<String, (usize, String)>,
 ) -> Result<TestEntry, Problem> {
     let test: ProposedTest = json(file, raw.get())?;
     let Foreign { written, name } = test.name;
-    let place = WrittenAt::new(file, file.place_of(raw.get()));
+    let place = file.place(file.place_of(raw.get()));
     let (line, _) = file.position(file.place_of(raw.get()));
     if let Some((line, first)) = names.insert(name.clone(), (line, written)) {
         let first = excerpt(&first);
@@ -128,17 +125,17 @@ fn read_test(
         return Err(file.problem(file.place_of(raw.get()), message));
     }
     Ok(TestEntry {
+        name,
+        what: What::Shell(test.command.0),
+        place,
         setup: test.setup.map(|Line(line)| line),
         teardown: test.teardown.map(|Line(line)| line),
-        settings: Settings {
-            timeout: test.timeout_s.map(Count::seconds).or(suite.timeout),
-            arch: test
-                .arch
-                .map(|OneOrMore(arch)| arch)
-                .or_else(|| suite.arch.clone()),
-            ..Settings::default()
-        },
-        ..TestEntry::new(name, What::Shell(test.command.0), place)
+        timeout: test.timeout_s.map(Count::seconds).or(base.timeout),
+        arch: test
+            .arch
+            .map(|OneOrMore(arch)| arch)
+            .or_else(|| base.arch.clone()),
+        ..base.clone()
     })
 }
 
@@ -146,18 +143,12 @@ fn read_test(
 fn json<'a, T: Deserialize<'a>>(file: &TextFile<'_>, part: &'a str) -> Result<T, Problem> {
     serde_json::from_str(part).map_err(|error| {
         // serde_json counts from the start of the part, in bytes.
-        let in_part = TextFile::new(file.path, part).offset(error.line(), error.column());
+        let in_part = TextFile::new(&file.path, part).offset(error.line(), error.column());
         let message = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let message = message.strip_suffix(&place).unwrap_or(&message);
         file.refused(file.place_of(part) + in_part, message)
     })
-}
-
-/// The name of the suite that the `.test` files of a directory make; `None` where it has no name of its own.
-pub(super) fn suite_of_directory(directory: &Path) -> Option<Result<String, String>> {
-    let name = Identifier::foreign(&directory.file_name()?.to_string_lossy());
-    Some(name.map(|Identifier(name)| name))
 }
 
 /// Reads the test of a `.test` file: one line for the shell that starts with a selftest. Blank lines and lines that
@@ -188,15 +179,14 @@ pub(super) fn read_test_file(file: &TextFile<'_>) -> Result<TestEntry, Problem> 
     if matches!(selftest, "" | "." | "..") {
         return Err(file.problem(at, format!("\"{}\" names no selftest", excerpt(word))));
     }
-    let what = What::SelftestLine {
-        name: selftest.to_owned(),
-        rest: rest.trim_start().to_owned(),
-    };
-    Ok(TestEntry::new(name, what, WrittenAt::new(file, at)))
+    // As the other formats write it.
+    let what = What::Shell(format!("./{selftest} {}", rest.trim_start()));
+    Ok(TestEntry::new(name, what, file.place(at)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
@@ -234,7 +224,7 @@ mod tests {
             (slots.name.as_str(), slots.place.position),
             ("_2slot_5vcpu", Some((5, 7)))
         );
-        let settings = |test: &TestEntry| (test.settings.timeout, test.settings.arch.clone());
+        let settings = |test: &TestEntry| (test.timeout, test.arch.clone());
         let (long, short) = (Duration::from_secs(300), Duration::from_secs(5));
         assert_eq!(settings(slots), (Some(long), Some(vec![Arch::X86_64])));
         assert_eq!(settings(quick), (Some(short), Some(vec![Arch::Aarch64])));
@@ -251,17 +241,14 @@ mod tests {
             let test = read_test_file(&file).unwrap();
             (test.name, test.what, test.place.position.unwrap())
         };
-        let what = |name: &str, rest: &str| What::SelftestLine {
-            name: name.to_owned(),
-            rest: rest.to_owned(),
-        };
-        let default = ("default".to_owned(), what("kvm_clock_test", ""), (1, 1));
+        let line = |line: &str| What::Shell(line.to_owned());
+        let default = ("default".to_owned(), line("./kvm_clock_test "), (1, 1));
         assert_eq!(
             read("kvm_clock_test/default.test", "kvm_clock_test\n"),
             default
         );
         let text = "# SPDX\r\n\r\n  x86/dirty_log_test  -x 2 -v $(nproc) {ncpus}\r\n";
-        let slots = what("dirty_log_test", "-x 2 -v $(nproc) {ncpus}");
+        let slots = line("./dirty_log_test -x 2 -v $(nproc) {ncpus}");
         assert_eq!(
             read("a/2slot.test", text),
             ("_2slot".to_owned(), slots, (3, 3))

@@ -1,15 +1,16 @@
 //! The keys that a suite of TOML and its tests may have.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::placeholder::{self, Axes, Matrix, Mistake, NCPUS};
-use super::suite::Settings;
+use super::placeholder::{self, Axes, Matrix, NCPUS};
+use super::suite::{TestEntry, What};
 use crate::model::arch::Arch;
 use crate::model::case::Requires;
+use crate::model::problem::Problem;
+use crate::model::text_file::TextFile;
 use crate::model::value::{Count, Entries, Identifier, OneOrMore, PageSize, Scalar, Size, Text};
 
 /// A week: nobody waits longer for one test.
@@ -29,19 +30,19 @@ pub(super) struct Keys {
     /// The executable that is run with `args`, without a shell.
     pub(super) selftest: Option<Spanned<SelftestName>>,
     /// Of a test alone: the arguments of its selftest. By default none.
-    pub(super) args: Option<Spanned<Vec<Spanned<Text>>>>,
+    args: Option<Spanned<Vec<Spanned<Text>>>>,
     /// Of a test alone: a line for the shell that is run instead of a selftest.
-    pub(super) command: Option<Spanned<Line>>,
+    command: Option<Spanned<Line>>,
     /// Of a test alone: values for placeholders; the test is run with each combination. By default none.
     pub(super) matrix: Option<Spanned<Axes>>,
     /// A line for the shell. Of a suite: run once before its first case; of a test: before it. By default nothing.
-    pub(super) setup: Option<Spanned<Line>>,
+    setup: Option<Spanned<Line>>,
     /// The same, run after it whatever came of it.
-    pub(super) teardown: Option<Spanned<Line>>,
+    teardown: Option<Spanned<Line>>,
     /// A line for the shell, whose failure skips the test. By default nothing.
-    pub(super) precheck: Option<Spanned<Line>>,
+    precheck: Option<Spanned<Line>>,
     /// Environment variables of all of these, added to the suite's. By default none.
-    pub(super) env: Entries<Variable, Spanned<Text>>,
+    env: Entries<Variable, Spanned<Text>>,
     /// The seconds after which a test is killed. By default the command line's `--timeout`.
     timeout_s: Option<Count<MAX_TIMEOUT_S>>,
     /// The architecture, or an array of those, that it is for. By default every one.
@@ -61,66 +62,59 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Checks what a suite says, but for its tests.
-    pub(super) fn check_of_suite(&self) -> Result<(), Mistake> {
-        let misplaced = [
+    /// Checks that of the keys that only some tables have it has none but the `allowed` ones, and that its placeholders
+    /// are known: `{ncpus}`, and the axes of its `matrix`, each of which is used.
+    pub(super) fn check(
+        &self,
+        file: &TextFile<'_>,
+        allowed: &[&str],
+        matrix: &Matrix,
+    ) -> Result<(), Problem> {
+        let found = [
+            self.suite.as_ref().map(|key| ("suite", key.span())),
             self.name.as_ref().map(|key| ("name", key.span())),
+            self.selftest.as_ref().map(|key| ("selftest", key.span())),
             self.args.as_ref().map(|key| ("args", key.span())),
             self.command.as_ref().map(|key| ("command", key.span())),
             self.matrix.as_ref().map(|key| ("matrix", key.span())),
         ];
-        if let Some((key, span)) = misplaced.into_iter().flatten().next() {
-            return Err((span.start, format!("`{key}` is a key of a `[[test]]`")));
+        let mut found = found.into_iter().flatten();
+        if let Some((key, span)) = found.find(|(key, _)| !allowed.contains(key)) {
+            let place = match key {
+                "suite" => "at the file's top",
+                _ => "in a `[[test]]`",
+            };
+            return Err(file.problem(span.start, format!("`{key}` belongs {place}")));
         }
-        self.check_placeholders(&[NCPUS])
+        let known: Vec<&str> = matrix.names().chain([NCPUS]).collect();
+        let mut used = HashSet::new();
+        for (at, text) in self.texts() {
+            placeholder::check(file, at, text, &known)?;
+            used.extend(placeholder::names(text));
+        }
+        matrix.check_use(file, &used)
     }
 
-    /// Checks what a test of `suite` says, whose table begins `at`.
-    pub(super) fn check_of_test(
+    /// Checks what a test is to run, whose table begins `at`, where its suite `has_selftest`.
+    pub(super) fn check_what(
         &self,
+        file: &TextFile<'_>,
         at: usize,
-        suite: &Self,
-        matrix: &Matrix,
-    ) -> Result<(), Mistake> {
-        let is_lacking = self.selftest.is_none() && suite.selftest.is_none();
-        let mistake = match (&self.suite, &self.command, &self.args) {
-            (Some(suite), _, _) => (suite.span().start, "`suite` is a key of the whole file"),
-            (_, Some(_), _) if self.selftest.is_some() => {
-                (at, "both `selftest` and `command`: a test has one of them")
-            }
-            (_, Some(_), Some(args)) => (
+        has_selftest: bool,
+    ) -> Result<(), Problem> {
+        let (at, problem) = match (&self.command, &self.selftest, &self.args) {
+            (Some(_), Some(_), _) => (at, "both `selftest` and `command`: a test has one of them"),
+            (Some(_), None, Some(args)) => (
                 args.span().start,
                 "`args` go with `selftest`; those of a `command` are a part of its line",
             ),
-            (_, None, _) if is_lacking => (
+            (None, None, _) if !has_selftest => (
                 at,
                 "neither `selftest` nor `command`: a test has one of them",
             ),
-            _ => {
-                let known: Vec<&str> = matrix.names().chain([NCPUS]).collect();
-                self.check_placeholders(&known)?;
-                let used = self.texts().flat_map(|(_, text)| placeholder::names(text));
-                return matrix.check_use(&used.collect());
-            }
+            _ => return Ok(()),
         };
-        Err((mistake.0, mistake.1.to_owned()))
-    }
-
-    /// Checks what is said about the case that a selftest has without any suite.
-    pub(super) fn check_of_default(&self) -> Result<(), Mistake> {
-        let selftest = self.selftest.as_ref().map(Spanned::span);
-        if let Some(span) = selftest.or(self.suite.as_ref().map(Spanned::span)) {
-            return Err((
-                span.start,
-                "its table's name says what it is for".to_owned(),
-            ));
-        }
-        self.check_of_suite()
-    }
-
-    fn check_placeholders(&self, known: &[&str]) -> Result<(), Mistake> {
-        let mut texts = self.texts();
-        texts.try_for_each(|(at, text)| placeholder::check(text, at, known))
+        Err(file.problem(at, problem))
     }
 
     /// Everything that may have placeholders, and where it is written.
@@ -134,34 +128,71 @@ impl Keys {
         lines.chain(texts.map(|text| (text.span().start, text.get_ref().0.as_str())))
     }
 
-    /// What it sets, and what its `suite` does where it is silent.
-    pub(super) fn settings(&self, suite: &Settings, ncpus: u32) -> Settings {
-        let timeout = self.timeout_s.map(Count::seconds);
-        let arch = self.arch.as_ref().map(|OneOrMore(arch)| arch.clone());
-        let requires = self.requires.as_ref().map(RequiresKeys::requires);
-        let patterns = self
-            .kernel_log_ignore
-            .as_ref()
-            .map(|OneOrMore(patterns)| patterns.iter().map(|Pattern(text)| text.clone()).collect());
-        let tags = self.tags.as_ref().map(|OneOrMore(tags)| {
-            let own = tags.iter().map(|Identifier(tag)| tag.clone());
-            suite.tags.iter().cloned().chain(own).collect()
-        });
-        Settings {
-            timeout: timeout.or(suite.timeout),
-            arch: arch.or_else(|| suite.arch.clone()),
-            requires: requires.unwrap_or_else(|| suite.requires.clone()),
-            exclusive: self.exclusive.unwrap_or(suite.exclusive),
-            weight: match self.weight {
-                None => suite.weight,
-                Some(Weight::Slots(slots)) => slots,
-                Some(Weight::Ncpus) => ncpus,
-            },
-            iterations: self
-                .iterations
-                .map_or(suite.iterations, |Count(count)| count),
-            ignored_splats: patterns.unwrap_or_else(|| Arc::clone(&suite.ignored_splats)),
-            tags: tags.unwrap_or_else(|| Arc::clone(&suite.tags)),
+    /// What it says, with these `values` for placeholders; where it is silent, what `base` does.
+    pub(super) fn over(
+        &self,
+        file: &TextFile<'_>,
+        base: &TestEntry,
+        values: &[(&str, &str)],
+    ) -> TestEntry {
+        let fill = |text: &str| placeholder::fill(text, values);
+        let line = |line: &Option<Spanned<Line>>| Some(fill(&line.as_ref()?.get_ref().0));
+        let mut test = base.clone();
+        if let Some(selftest) = &self.selftest {
+            test.place = file.place(selftest.span().start);
+            let name = selftest.get_ref().0.clone();
+            test.what = What::Selftest {
+                name,
+                args: Vec::new(),
+            };
+        }
+        if let (What::Selftest { args, .. }, Some(own)) = (&mut test.what, &self.args) {
+            *args = own
+                .get_ref()
+                .iter()
+                .map(|arg| fill(&arg.get_ref().0))
+                .collect();
+        }
+        if let Some(command) = &self.command {
+            test.place = file.place(command.span().start);
+            test.what = What::Shell(fill(&command.get_ref().0));
+        }
+        test.setup = line(&self.setup).or(test.setup);
+        test.teardown = line(&self.teardown).or(test.teardown);
+        test.precheck = line(&self.precheck).or(test.precheck);
+        for (Variable(name), value) in &self.env.0 {
+            test.env.retain(|(known, _)| known != name);
+            test.env.push((name.clone(), fill(&value.get_ref().0)));
+        }
+        self.settings_over(&mut test, fill("{ncpus}").parse().unwrap_or(1));
+        test
+    }
+
+    fn settings_over(&self, test: &mut TestEntry, ncpus: u32) {
+        test.timeout = self.timeout_s.map(Count::seconds).or(test.timeout);
+        test.exclusive = self.exclusive.unwrap_or(test.exclusive);
+        if let Some(OneOrMore(arch)) = &self.arch {
+            test.arch = Some(arch.clone());
+        }
+        if let Some(requires) = &self.requires {
+            test.requires = requires.requires();
+        }
+        if let Some(weight) = self.weight {
+            test.weight = match weight {
+                Weight::Slots(slots) => slots,
+                Weight::Ncpus => ncpus,
+            };
+        }
+        if let Some(Count(iterations)) = self.iterations {
+            test.iterations = iterations;
+        }
+        if let Some(OneOrMore(patterns)) = &self.kernel_log_ignore {
+            let texts = patterns.iter().map(|Pattern(text)| text.clone());
+            test.ignored_splats = texts.collect();
+        }
+        if let Some(OneOrMore(tags)) = &self.tags {
+            let own = tags.iter().map(|Identifier(tag)| tag);
+            test.tags = test.tags.iter().chain(own).cloned().collect();
         }
     }
 }
@@ -233,7 +264,7 @@ impl<'de> Deserialize<'de> for Line {
 
 /// The name of an environment variable.
 #[derive(Debug)]
-pub(super) struct Variable(pub(super) String);
+pub(super) struct Variable(String);
 
 impl<'de> Deserialize<'de> for Variable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

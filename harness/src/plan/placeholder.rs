@@ -8,25 +8,27 @@ use std::collections::HashSet;
 use toml::Spanned;
 
 use crate::model::name;
-use crate::model::problem::{excerpt, hint};
+use crate::model::problem::{Problem, excerpt, hint};
+use crate::model::text_file::TextFile;
 use crate::model::value::{Entries, Scalar, Text};
 
 /// The placeholder for the number of CPUs that the runner may use.
 pub(super) const NCPUS: &str = "ncpus";
 
-/// What is wrong, and at which byte of the file.
-pub(super) type Mistake = (usize, String);
-
 /// Checks that the placeholders of the `text` written `at` are among the `known` ones.
-pub(super) fn check(text: &str, at: usize, known: &[&str]) -> Result<(), Mistake> {
-    let is_unknown = |name: &&str| !known.contains(name);
-    let Some(name) = names(text).into_iter().find(is_unknown) else {
+pub(super) fn check(
+    file: &TextFile<'_>,
+    at: usize,
+    text: &str,
+    known: &[&str],
+) -> Result<(), Problem> {
+    let mut names = names(text).into_iter();
+    let Some(name) = names.find(|name| !known.contains(name)) else {
         return Ok(());
     };
     let (hint, name) = (hint(name, known), excerpt(name));
-    let message =
-        format!("no placeholder `{{{name}}}`{hint} (for the text itself write `{{{{{name}}}}}`)");
-    Err((at, message))
+    let literal = format!("(for the text itself write `{{{{{name}}}}}`)");
+    Err(file.problem(at, format!("no placeholder `{{{name}}}`{hint} {literal}")))
 }
 
 /// The names of the placeholders in `text`, in their order.
@@ -107,6 +109,9 @@ fn name_between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
 /// No test has that many arguments to vary.
 const MAX_AXES: usize = 16;
 
+/// How a matrix is written: `{ axis = [value, …], … }`.
+pub(super) type Axes = Entries<Spanned<Text>, Spanned<Vec<Spanned<Scalar>>>>;
+
 /// The axes of a test, in the order in which they were written.
 #[derive(Debug, Default)]
 pub(super) struct Matrix {
@@ -115,7 +120,9 @@ pub(super) struct Matrix {
 
 #[derive(Debug)]
 struct Axis {
-    name: Spanned<Text>,
+    name: String,
+    /// Where its name is written.
+    at: usize,
     points: Vec<Point>,
 }
 
@@ -127,46 +134,30 @@ struct Point {
     value: String,
 }
 
-/// One value for every axis.
-#[derive(Debug)]
-pub(super) struct Combination<'m> {
-    /// Its segment of the test's name, such as `backing_src_shmem__vcpus_4`; `None` where there is no axis.
-    pub(super) segment: Option<String>,
-    /// The axes with their values.
-    pub(super) values: Vec<(&'m str, &'m str)>,
-}
-
-/// How a matrix is written: `{ axis = [value, …], … }`.
-pub(super) type Axes = Entries<Spanned<Text>, Spanned<Vec<Spanned<Scalar>>>>;
-
 impl Matrix {
     /// The one that is written so; `{ncpus}` in a value is `ncpus`.
-    pub(super) fn new(axes: Spanned<Axes>, ncpus: &str) -> Result<Self, Mistake> {
-        let at = axes.span().start;
-        let Entries(axes) = axes.into_inner();
-        if axes.is_empty() || axes.len() > MAX_AXES {
-            let count = axes.len();
-            return Err((
-                at,
-                format!("a matrix has 1 to {MAX_AXES} axes, not {count}"),
-            ));
-        }
-        let read = |(name, values): (Spanned<Text>, Spanned<Vec<Spanned<Scalar>>>)| {
-            let Text(text) = name.get_ref();
-            if !is_name(text) || text == NCPUS {
-                let message = format!("an axis cannot be called \"{}\"", excerpt(text));
-                return Err((name.span().start, message));
-            }
-            let points = points(text, &values, ncpus)?;
-            Ok(Axis { name, points })
+    pub(super) fn read(
+        file: &TextFile<'_>,
+        axes: Option<Spanned<Axes>>,
+        ncpus: &str,
+    ) -> Result<Self, Problem> {
+        let Some(axes) = axes else {
+            return Ok(Self::default());
         };
-        let axes = axes.into_iter().map(read).collect::<Result<_, _>>()?;
+        let count = axes.get_ref().0.len();
+        if count == 0 || count > MAX_AXES {
+            let message = format!("a matrix has 1 to {MAX_AXES} axes, not {count}");
+            return Err(file.problem(axes.span().start, message));
+        }
+        let axes = axes.into_inner().0.into_iter();
+        let axes = axes.map(|(name, values)| Axis::read(file, name, &values, ncpus));
+        let axes = axes.collect::<Result<_, _>>()?;
         Ok(Self { axes })
     }
 
     /// The names of the axes.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.axes.iter().map(|axis| axis.name.get_ref().0.as_str())
+        self.axes.iter().map(|axis| axis.name.as_str())
     }
 
     /// How many combinations there are.
@@ -176,65 +167,78 @@ impl Matrix {
     }
 
     /// Checks that every axis is `used`.
-    pub(super) fn check_use(&self, used: &HashSet<&str>) -> Result<(), Mistake> {
-        let is_used = |axis: &&Axis| used.contains(axis.name.get_ref().0.as_str());
-        match self.axes.iter().find(|axis| !is_used(axis)) {
+    pub(super) fn check_use(
+        &self,
+        file: &TextFile<'_>,
+        used: &HashSet<&str>,
+    ) -> Result<(), Problem> {
+        let mut axes = self.axes.iter();
+        match axes.find(|axis| !used.contains(axis.name.as_str())) {
             None => Ok(()),
-            Some(axis) => {
-                let name = &axis.name.get_ref().0;
+            Some(Axis { name, at, .. }) => {
                 let message =
                     format!("the axis `{name}` is never used: nothing contains `{{{name}}}`");
-                Err((axis.name.span().start, message))
+                Err(file.problem(*at, message))
             }
         }
     }
 
-    /// Every combination; the last axis changes fastest.
-    pub(super) fn combinations(&self) -> impl Iterator<Item = Combination<'_>> {
+    /// Every combination: its segment of the test's name, such as `backing_src_shmem__vcpus_4`, and the value of each
+    /// axis; the last axis changes fastest. Without an axis there is one of nothing.
+    pub(super) fn combinations(&self) -> impl Iterator<Item = (Option<String>, Vec<(&str, &str)>)> {
         (0..self.count()).map(|index| {
             let mut rest = index;
-            let mut points: Vec<&Point> = Vec::with_capacity(self.axes.len());
+            let mut points = Vec::with_capacity(self.axes.len() + 1);
             for axis in self.axes.iter().rev() {
-                points.push(&axis.points[rest % axis.points.len()]);
+                points.push((axis, &axis.points[rest % axis.points.len()]));
                 rest /= axis.points.len();
             }
             points.reverse();
-            let segments: Vec<_> = points.iter().map(|point| point.segment.as_str()).collect();
-            let values = points.iter().map(|point| point.value.as_str());
-            Combination {
-                segment: (!segments.is_empty()).then(|| segments.join("__")),
-                values: self.names().zip(values).collect(),
-            }
+            let segments: Vec<_> = points
+                .iter()
+                .map(|(_, point)| point.segment.as_str())
+                .collect();
+            let segment = (!segments.is_empty()).then(|| segments.join("__"));
+            let values = points
+                .iter()
+                .map(|(axis, point)| (axis.name.as_str(), point.value.as_str()));
+            (segment, values.collect())
         })
     }
 }
 
-fn points(
-    axis: &str,
-    values: &Spanned<Vec<Spanned<Scalar>>>,
-    ncpus: &str,
-) -> Result<Vec<Point>, Mistake> {
-    if values.get_ref().is_empty() {
-        return Err((
-            values.span().start,
-            format!("the axis `{axis}` has no value"),
-        ));
-    }
-    let mut points = Vec::new();
-    let mut seen = HashSet::new();
-    for value in values.get_ref() {
-        let at = value.span().start;
-        let text = value.get_ref().to_string();
-        check(&text, at, &[NCPUS])?;
-        let named = fill(&text, &[(NCPUS, NCPUS)]);
-        let segment = name::to_identifier(&format!("{axis}_{named}"));
-        if !seen.insert(segment.clone()) {
-            return Err((at, format!("a second value named `{segment}`")));
+impl Axis {
+    fn read(
+        file: &TextFile<'_>,
+        name: Spanned<Text>,
+        values: &Spanned<Vec<Spanned<Scalar>>>,
+        ncpus: &str,
+    ) -> Result<Self, Problem> {
+        let at = name.span().start;
+        let Text(name) = name.into_inner();
+        if !is_name(&name) || name == NCPUS {
+            let message = format!("an axis cannot be called \"{}\"", excerpt(&name));
+            return Err(file.problem(at, message));
         }
-        let value = fill(&text, &[(NCPUS, ncpus)]);
-        points.push(Point { segment, value });
+        if values.get_ref().is_empty() {
+            let message = format!("the axis `{name}` has no value");
+            return Err(file.problem(values.span().start, message));
+        }
+        let mut points: Vec<Point> = Vec::new();
+        let mut seen = HashSet::new();
+        for value in values.get_ref() {
+            let (at, text) = (value.span().start, value.get_ref().to_string());
+            check(file, at, &text, &[NCPUS])?;
+            let named = fill(&text, &[(NCPUS, NCPUS)]);
+            let segment = name::to_identifier(&format!("{name}_{named}"));
+            if !seen.insert(segment.clone()) {
+                return Err(file.problem(at, format!("a second value named `{segment}`")));
+            }
+            let value = fill(&text, &[(NCPUS, ncpus)]);
+            points.push(Point { segment, value });
+        }
+        Ok(Self { name, at, points })
     }
-    Ok(points)
 }
 
 #[cfg(test)]

@@ -9,47 +9,20 @@ use crate::model::name;
 /// The tags of what `--quick` leaves out.
 pub(super) const NOT_QUICK: [&str; 2] = ["perf", "slow"];
 
-/// A case as it is listed.
-#[derive(Debug, Clone, Copy)]
-pub struct Listed<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Why it is ignored.
-    pub ignored: Option<&'a str>,
-    /// Words to choose it by.
-    pub tags: &'a [String],
-}
-
-impl<'a> Listed<'a> {
-    pub(super) fn new(name: &'a str, ignored: Option<&'a str>, case: &'a Case) -> Self {
-        let tags = &case.tags;
-        Self {
-            name,
-            ignored,
-            tags,
-        }
-    }
-}
-
 /// The user's FILTERs, `--skip`, `--exact`, `--ignored`, `--include-ignored`, `--tag`, `--skip-tag` and `--quick`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Selection {
     filters: Vec<String>,
     skip: Vec<String>,
     exact: bool,
-    ignored: IgnoredCases,
+    /// Only those that are ignored.
+    ignored: bool,
+    /// Those that are ignored, too.
+    with_ignored: bool,
     tags: Vec<String>,
     skip_tags: Vec<String>,
     /// What the user wrote.
     written: String,
-}
-
-/// What to do about the cases that are listed as ignored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum IgnoredCases {
-    Leave,
-    Include,
-    Only,
 }
 
 impl Selection {
@@ -63,11 +36,8 @@ impl Selection {
             filters: names(&options.filters),
             skip: names(&options.skip),
             exact: options.exact,
-            ignored: match (options.ignored, options.include_ignored) {
-                (_, true) => IgnoredCases::Include,
-                (true, false) => IgnoredCases::Only,
-                (false, false) => IgnoredCases::Leave,
-            },
+            ignored: options.ignored && !options.include_ignored,
+            with_ignored: options.ignored || options.include_ignored,
             tags: options.tag.clone(),
             skip_tags: skip_tags
                 .chain(quick.map(|tag| (*tag).to_owned()))
@@ -79,32 +49,23 @@ impl Selection {
     /// Every case in every environment.
     pub fn everything() -> Self {
         Self {
-            filters: Vec::new(),
-            skip: Vec::new(),
-            exact: false,
-            ignored: IgnoredCases::Include,
-            tags: Vec::new(),
-            skip_tags: Vec::new(),
-            written: String::new(),
+            with_ignored: true,
+            ..Self::default()
         }
     }
 
-    /// Whether it asks for a case, or for one iteration of it; a whole name without an iteration means all of them.
-    pub fn has(&self, case: Listed<'_>, iteration: Option<u32>) -> bool {
+    /// Whether it asks for a case; a whole name without an iteration means all of them.
+    pub fn has(&self, case: &Case) -> bool {
         let is_tagged = |tag: &String| case.tags.contains(tag);
-        let is_left_out = (self.ignored == IgnoredCases::Only && case.ignored.is_none())
+        if (self.ignored && case.ignored.is_none())
             || (!self.tags.is_empty() && !self.tags.iter().any(is_tagged))
-            || self.skip_tags.iter().any(is_tagged);
-        !is_left_out
-            && match iteration {
-                None => self.names(case.name, case.name),
-                Some(number) => self.names(&name::of_iteration(case.name, number), case.name),
-            }
-    }
-
-    fn names(&self, name: &str, listed: &str) -> bool {
+            || self.skip_tags.iter().any(is_tagged)
+        {
+            return false;
+        }
+        let name = case.name.to_string();
         let matches = |filter: &String| match self.exact {
-            true => name == *filter || listed == *filter,
+            true => name == *filter || name::listed(&name) == *filter,
             false => name.contains(filter.as_str()),
         };
         (self.filters.is_empty() || self.filters.iter().any(matches))
@@ -118,7 +79,18 @@ impl Selection {
 
     /// Whether a case that is listed as ignored is to run all the same.
     pub fn runs_ignored(&self) -> bool {
-        self.ignored != IgnoredCases::Leave
+        self.with_ignored
+    }
+
+    /// Whether one of its filters is for cases in `environment`.
+    pub(super) fn names_in(&self, environment: &str) -> bool {
+        let is_in = |filter: &String| filter.split("::").next() == Some(environment);
+        self.filters.iter().any(is_in)
+    }
+
+    /// Whether cases in `environment` that was not asked for are considered, as ignored.
+    pub(super) fn considers(&self, environment: &str) -> bool {
+        self.with_ignored || (self.is_exact() && self.names_in(environment))
     }
 
     /// Whether it leaves nothing out.
@@ -160,22 +132,21 @@ fn names_of(filter: &str) -> Vec<String> {
 }
 
 fn written(options: &Options) -> String {
-    let option = |option: &'static str, words: &[String]| {
-        let word = |word: &String| format!("{option}`{word}`");
-        words.iter().map(word).collect::<Vec<_>>()
-    };
-    let flag = |is_set: bool, flag: &str| is_set.then(|| flag.to_owned());
-    [
-        option("", &options.filters),
-        option("--skip ", &options.skip),
-        option("--tag ", &options.tag),
-        option("--skip-tag ", &options.skip_tag),
-    ]
-    .into_iter()
-    .flatten()
-    .chain(flag(options.quick, "--quick"))
-    .chain(flag(options.ignored, "--ignored"))
-    .chain(flag(options.exact, "--exact"))
-    .collect::<Vec<_>>()
-    .join(", ")
+    let mut words = Vec::new();
+    for (option, given) in [
+        ("", &options.filters),
+        ("--skip ", &options.skip),
+        ("--tag ", &options.tag),
+        ("--skip-tag ", &options.skip_tag),
+    ] {
+        words.extend(given.iter().map(|word| format!("{option}`{word}`")));
+    }
+    for (flag, is_set) in [
+        ("--quick", options.quick),
+        ("--ignored", options.ignored),
+        ("--exact", options.exact),
+    ] {
+        words.extend(is_set.then(|| flag.to_owned()));
+    }
+    words.join(", ")
 }

@@ -14,7 +14,7 @@ use crate::kernel_src::DOES_NOT_COMPILE;
 use crate::model::arch::Arch;
 use crate::model::name::{is_identifier, to_identifier};
 use crate::model::printable::printable;
-use crate::model::problem::{Problem, nearest};
+use crate::model::problem::{Problem, WrittenAt, nearest};
 
 /// The file that an installed tree lists its tests in, one `COLLECTION:NAME` a line
 /// (tools/testing/selftests/Makefile, target `install`).
@@ -188,11 +188,11 @@ fn listed(root: &Path, list: &Path, text: &[u8]) -> Result<Found, Vec<Problem>> 
         };
         if name.is_empty() || name.starts_with(b".") || name.contains(&b'/') {
             let name = name.escape_ascii();
-            problems.push(Problem {
-                path: list.to_owned(),
+            let place = WrittenAt {
+                path: list.into(),
                 position: Some((index + 1, 1)),
-                message: format!("`{name}` is no file name"),
-            });
+            };
+            problems.push(place.problem(format!("`{name}` is no file name")));
             continue;
         }
         let path = root.join("kvm").join(OsStr::from_bytes(name));
@@ -264,15 +264,10 @@ impl Selftest {
         extension.is_some_and(|extension| extension == "sh")
     }
 
-    /// Its file's name; empty where it has none.
-    pub(super) fn file_name(&self) -> &OsStr {
-        let path = self.file.as_deref().and_then(Path::file_name);
-        path.unwrap_or_default()
-    }
-
     /// Its file's name without `.sh`.
     fn stem(&self) -> &OsStr {
-        let name = Path::new(self.file_name());
+        let name = self.file.as_deref().and_then(Path::file_name);
+        let name = Path::new(name.unwrap_or_default());
         match self.is_script() {
             true => name.file_stem().unwrap_or_default(),
             false => name.as_os_str(),

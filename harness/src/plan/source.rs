@@ -146,10 +146,13 @@ impl<'a> Source<'a> {
                     Err(_) => lost.is_none_or(|lost| found.at < lost),
                 }
             })
-            .map(|found| Problem {
-                path: self.path.to_owned(),
-                position: Some(positions.of(found.at)),
-                message: found.message,
+            .map(|found| {
+                let position = Some(positions.of(found.at));
+                let place = crate::model::problem::WrittenAt {
+                    path: self.path.into(),
+                    position,
+                };
+                place.problem(found.message)
             })
             .collect()
     }

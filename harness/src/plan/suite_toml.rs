@@ -1,18 +1,16 @@
 //! Reads suites from TOML.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
-use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{Keys, Line, SelftestName};
-use super::placeholder::{self, Matrix, Mistake, NCPUS};
-use super::suite::{Settings, SuiteFile, TestEntry, What, WrittenAt};
+use super::keys::{Keys, SelftestName};
+use super::placeholder::{Matrix, NCPUS};
+use super::suite::{SuiteFile, TestEntry, What};
 use crate::model::problem::Problem;
 use crate::model::text_file::TextFile;
-use crate::model::value::{Identifier, Text};
+use crate::model::value::Identifier;
 
 /// How many tests the matrices of one file may make.
 const MAX_TESTS: usize = 100_000;
@@ -36,40 +34,44 @@ pub(super) fn read(file: &TextFile<'_>, mut table: DeTable<'_>, ncpus: u32) -> S
     let has_suite = tests.is_some() || defaults.is_none();
     let mut reader = Reader::new(file, ncpus);
     let keys = file.read_table(table);
-    let suite = keys.and_then(|keys| reader.suite(keys, has_suite));
-    let suite = suite.unwrap_or_else(|problem| {
-        reader.problems.push(problem);
-        None
-    });
-    if let Some(defaults) = defaults {
-        reader.each_default(defaults);
-    }
-    match tests {
-        Some(tests) => reader.each_test(tests),
-        None if has_suite => reader.wrong((0, "missing key `test`".to_owned())),
+    let suite = keys.and_then(|keys| reader.suite(&keys, has_suite));
+    let suite = reader.noted(suite).flatten();
+    let defaults = reader.defaults(defaults);
+    match tests.map(|tests| (tests.span().start, tests.into_inner())) {
+        Some((_, DeValue::Array(tests))) if !tests.is_empty() => {
+            reader.tests.reserve(tests.len());
+            for test in tests {
+                let read = reader.test(test);
+                reader.noted(read);
+            }
+        }
+        Some((at, DeValue::Array(_))) => reader.wrong(at, "a suite without a test"),
+        Some((at, _)) => reader.wrong(at, "`test` must be an array of tables, each `[[test]]`"),
+        None if has_suite => reader.wrong(0, "missing key `test`"),
         None => {}
     }
-    reader.problems.sort_by_key(|problem| problem.position);
-    let tests = reader.tests;
+    let Reader {
+        tests,
+        mut problems,
+        ..
+    } = reader;
+    problems.sort_by_key(|problem| problem.place.position);
     SuiteToml {
         suite: suite.map(|suite| SuiteFile { tests, ..suite }),
-        defaults: reader.defaults,
-        problems: reader.problems,
+        defaults,
+        problems,
     }
 }
 
 struct Reader<'f, 'a> {
     file: &'f TextFile<'a>,
-    path: Arc<Path>,
-    ncpus: u32,
-    ncpus_text: String,
-    /// What the suite says, for its tests.
-    suite: Keys,
-    settings: Settings,
+    ncpus: String,
+    /// What the suite says for all of its tests.
+    base: TestEntry,
+    has_selftest: bool,
     /// The names of the tests, and in which lines they are.
     names: HashMap<String, usize>,
     tests: Vec<TestEntry>,
-    defaults: Vec<(String, TestEntry)>,
     problems: Vec<Problem>,
     /// The bytes of the command lines that matrices have made so far.
     text: usize,
@@ -77,235 +79,144 @@ struct Reader<'f, 'a> {
 
 impl<'f, 'a> Reader<'f, 'a> {
     fn new(file: &'f TextFile<'a>, ncpus: u32) -> Self {
+        let nothing = What::Shell(String::new());
         Self {
             file,
-            path: file.path.into(),
-            ncpus,
-            ncpus_text: ncpus.to_string(),
-            suite: Keys::default(),
-            settings: Settings::default(),
+            ncpus: ncpus.to_string(),
+            base: TestEntry::new(String::new(), nothing, file.place(0)),
+            has_selftest: false,
             names: HashMap::new(),
             tests: Vec::new(),
-            defaults: Vec::new(),
             problems: Vec::new(),
             text: 0,
         }
     }
 
-    fn wrong(&mut self, (at, message): Mistake) {
+    /// What was read; else what is wrong is noted.
+    fn noted<T>(&mut self, read: Result<T, Problem>) -> Option<T> {
+        read.map_err(|problem| self.problems.push(problem)).ok()
+    }
+
+    fn wrong(&mut self, at: usize, message: &str) {
         self.problems.push(self.file.problem(at, message));
     }
 
     /// The suite without its tests; `None` where the file is for the defaults of selftests alone.
-    fn suite(&mut self, keys: Keys, has_suite: bool) -> Result<Option<SuiteFile>, Problem> {
-        let name = self.suite_name(&keys);
-        let checked = keys.check_of_suite();
+    fn suite(&mut self, keys: &Keys, has_suite: bool) -> Result<Option<SuiteFile>, Problem> {
+        let checked = keys.check(self.file, &["suite", "selftest"], &Matrix::default());
         // Its tests are read all the same.
-        self.settings = keys.settings(&Settings::default(), self.ncpus);
-        self.suite = keys;
-        let placed = |(at, message)| self.file.problem(at, message);
-        checked.map_err(placed)?;
+        self.base = keys.over(self.file, &self.base, &[(NCPUS, &self.ncpus)]);
+        self.has_selftest = keys.selftest.is_some();
+        let (setup, teardown) = (self.base.setup.take(), self.base.teardown.take());
+        checked?;
         if !has_suite {
             return Ok(None);
         }
-        let (name, position) = name.map_err(placed)?;
-        let values = [(NCPUS, self.ncpus_text.as_str())];
+        let (name, place) = match &keys.suite {
+            Some(name) => (name.get_ref().0.clone(), self.file.place(name.span().start)),
+            None => (self.name_of_file()?, self.file.path.as_ref().into()),
+        };
         Ok(Some(SuiteFile {
-            setup: fill_line(self.suite.setup.as_ref(), &values),
-            teardown: fill_line(self.suite.teardown.as_ref(), &values),
-            env: fill_env(&self.suite, &values),
-            ..SuiteFile::new(name, self.written_at(position))
+            setup,
+            teardown,
+            env: self.base.env.clone(),
+            ..SuiteFile::new(name, place)
         }))
     }
 
-    /// The suite's name, and where it is written: by default it is the stem of its file.
-    fn suite_name(&self, keys: &Keys) -> Result<(String, Option<usize>), Mistake> {
-        if let Some(name) = &keys.suite {
-            return Ok((name.get_ref().0.clone(), Some(name.span().start)));
-        }
-        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-        let Identifier(name) = Identifier::new(stem.into_owned()).map_err(|problem| {
-            let message = format!("{problem}: rename the file, or say `suite = \"…\"`");
-            (0, message)
-        })?;
-        Ok((name, None))
-    }
-
-    fn each_test(&mut self, tests: Spanned<DeValue<'a>>) {
-        let at = tests.span().start;
-        let DeValue::Array(tests) = tests.into_inner() else {
-            return self.wrong((
-                at,
-                "`test` must be an array of tables, each `[[test]]`".into(),
-            ));
-        };
-        if tests.is_empty() {
-            self.wrong((at, "a suite without a test".to_owned()));
-        }
-        self.tests.reserve(tests.len());
-        for test in tests {
-            let at = test.span().start;
-            match self.file.read(test) {
-                Ok(keys) => {
-                    self.test(at, keys)
-                        .unwrap_or_else(|mistake| self.wrong(mistake));
-                }
-                Err(problem) => self.problems.push(problem),
+    fn name_of_file(&self) -> Result<String, Problem> {
+        let stem = self.file.path.file_stem().unwrap_or_default();
+        match Identifier::new(stem.to_string_lossy().into_owned()) {
+            Ok(Identifier(name)) => Ok(name),
+            Err(problem) => {
+                let message = format!("{problem}: rename the file, or say `suite = \"…\"`");
+                Err(self.file.problem(0, message))
             }
         }
     }
 
-    fn test(&mut self, at: usize, mut keys: Keys) -> Result<(), Mistake> {
-        let axes = keys.matrix.take();
-        let matrix = axes.map(|axes| Matrix::new(axes, &self.ncpus_text));
-        let matrix = matrix.transpose()?.unwrap_or_default();
-        keys.check_of_test(at, &self.suite, &matrix)?;
-        let name = keys.name.take();
-        let name = name.ok_or_else(|| (at, "missing key `name`".to_owned()))?;
-        let place = name.span().start;
-        let Identifier(name) = name.into_inner();
-        if let Some(first) = self.names.get(&name) {
+    fn test(&mut self, test: Spanned<DeValue<'a>>) -> Result<(), Problem> {
+        const ALLOWED: &[&str] = &["name", "selftest", "args", "command", "matrix"];
+        let (file, at) = (self.file, test.span().start);
+        let mut keys: Keys = file.read(test)?;
+        let matrix = Matrix::read(file, keys.matrix.take(), &self.ncpus)?;
+        keys.check_what(file, at, self.has_selftest)?;
+        keys.check(file, ALLOWED, &matrix)?;
+        let name = keys.name.as_ref();
+        let name = name.ok_or_else(|| file.problem(at, "missing key `name`"))?;
+        let (place, Identifier(name)) = (name.span().start, name.get_ref());
+        if let Some(first) = self.names.get(name) {
             let message = format!("a second test named `{name}`; the first is in line {first}");
-            return Err((place, message));
+            return Err(file.problem(place, message));
         }
-        let (line, _) = self.file.position(place);
+        let (line, _) = file.position(place);
         self.names.insert(name.clone(), line);
-        self.spread(at, &name, &keys, &matrix)
+        self.spread(&keys, name, &matrix)
+            .map_err(|message| file.problem(at, message))
     }
 
     /// Adds a test for every combination of its matrix, within limits.
-    fn spread(
-        &mut self,
-        at: usize,
-        name: &str,
-        keys: &Keys,
-        matrix: &Matrix,
-    ) -> Result<(), Mistake> {
+    fn spread(&mut self, keys: &Keys, name: &str, matrix: &Matrix) -> Result<(), String> {
         let count = matrix.count();
         if count > 1 && count > MAX_TESTS.saturating_sub(self.tests.len()) {
             let limit = format!("a file may make {MAX_TESTS} tests");
-            return Err((at, format!("its matrix has {count} combinations: {limit}")));
+            return Err(format!("its matrix has {count} combinations: {limit}"));
         }
         let mut segments = HashSet::new();
-        for combination in matrix.combinations() {
-            let Some(segment) = combination.segment else {
-                let test = self.entry(name.to_owned(), keys, &[]);
-                self.tests.push(test);
-                return Ok(());
-            };
-            let Identifier(segment) = Identifier::new(segment).map_err(|problem| (at, problem))?;
-            let test = self.entry(format!("{name}::{segment}"), keys, &combination.values);
-            self.text += test.bytes();
-            if self.text > MAX_TEXT {
-                let limit = format!("command lines of more than {MAX_TEXT} bytes in all");
-                return Err((at, format!("its matrix makes {limit}")));
-            }
-            if let Some(segment) = segments.replace(segment) {
-                let message = format!("two of its matrix's combinations are named `{segment}`");
-                return Err((at, message));
+        for (segment, mut values) in matrix.combinations() {
+            values.push((NCPUS, &self.ncpus));
+            let mut test = keys.over(self.file, &self.base, &values);
+            test.name = name.to_owned();
+            if let Some(segment) = segment {
+                let Identifier(segment) = Identifier::new(segment)?;
+                test.name += &format!("::{segment}");
+                self.text += test.bytes();
+                if self.text > MAX_TEXT {
+                    let limit = format!("command lines of more than {MAX_TEXT} bytes in all");
+                    return Err(format!("its matrix makes {limit}"));
+                }
+                if let Some(segment) = segments.replace(segment) {
+                    return Err(format!(
+                        "two of its matrix's combinations are named `{segment}`"
+                    ));
+                }
             }
             self.tests.push(test);
         }
         Ok(())
     }
 
-    fn each_default(&mut self, defaults: Spanned<DeValue<'a>>) {
+    fn defaults(&mut self, defaults: Option<Spanned<DeValue<'a>>>) -> Vec<(String, TestEntry)> {
+        let Some(defaults) = defaults else {
+            return Vec::new();
+        };
         let at = defaults.span().start;
         let DeValue::Table(defaults) = defaults.into_inner() else {
-            return self.wrong((
-                at,
-                "`default` must have tables, `[default.SELFTEST]`".to_owned(),
-            ));
+            self.wrong(at, "`default` must have tables, `[default.SELFTEST]`");
+            return Vec::new();
         };
-        for (selftest, keys) in defaults {
-            let selftest = Spanned::new(selftest.span(), selftest.into_inner().into_owned());
-            match self.file.read(keys) {
-                Err(problem) => self.problems.push(problem),
-                Ok(keys) => match self.default(selftest, keys) {
-                    Ok(test) => self.defaults.push(test),
-                    Err(mistake) => self.wrong(mistake),
-                },
-            }
-        }
+        let read = defaults.into_iter().map(|(selftest, keys)| {
+            let mut keys: Keys = self.file.read(keys)?;
+            keys.check(self.file, &[], &Matrix::default())?;
+            let (at, name) = (selftest.span(), selftest.into_inner().into_owned());
+            let name =
+                Identifier::new(name).map_err(|problem| self.file.problem(at.start, problem));
+            let Identifier(name) = name?;
+            keys.selftest = Some(Spanned::new(at, SelftestName(name.clone())));
+            let mut test = keys.over(self.file, &self.base, &[(NCPUS, &self.ncpus)]);
+            test.name = "default".to_owned();
+            Ok((name, test))
+        });
+        let read: Vec<_> = read.collect();
+        read.into_iter()
+            .filter_map(|read| self.noted(read))
+            .collect()
     }
-
-    fn default(
-        &self,
-        selftest: Spanned<String>,
-        mut keys: Keys,
-    ) -> Result<(String, TestEntry), Mistake> {
-        keys.check_of_default()?;
-        let (span, name) = (selftest.span(), selftest.into_inner());
-        let Identifier(name) = Identifier::new(name).map_err(|problem| (span.start, problem))?;
-        keys.selftest = Some(Spanned::new(span, SelftestName(name.clone())));
-        Ok((name, self.entry("default".to_owned(), &keys, &[])))
-    }
-
-    /// What `keys` say, with these values for the axes of their matrix.
-    fn entry(&self, name: String, keys: &Keys, axes: &[(&str, &str)]) -> TestEntry {
-        let values = [axes, &[(NCPUS, &self.ncpus_text)]].concat();
-        let (at, what) = self.what(keys, &values);
-        let mut env = fill_env(&self.suite, &values);
-        let own = fill_env(keys, &values);
-        env.retain(|(name, _)| own.iter().all(|(own, _)| own != name));
-        env.extend(own);
-        let precheck = keys.precheck.as_ref().or(self.suite.precheck.as_ref());
-        TestEntry {
-            name,
-            what,
-            setup: fill_line(keys.setup.as_ref(), &values),
-            teardown: fill_line(keys.teardown.as_ref(), &values),
-            precheck: fill_line(precheck, &values),
-            env,
-            settings: keys.settings(&self.settings, self.ncpus),
-            place: self.written_at(Some(at)),
-        }
-    }
-
-    /// What is run, and where that is written.
-    fn what(&self, keys: &Keys, values: &[(&str, &str)]) -> (usize, What) {
-        let selftest = keys.selftest.as_ref().or(self.suite.selftest.as_ref());
-        match (&keys.command, selftest) {
-            (None, Some(selftest)) => {
-                let args = keys.args.iter().flat_map(Spanned::get_ref);
-                let fill = |arg: &Spanned<Text>| placeholder::fill(&arg.get_ref().0, values);
-                let (name, args) = (selftest.get_ref().0.clone(), args.map(fill).collect());
-                (selftest.span().start, What::Selftest { name, args })
-            }
-            (line, _) => {
-                let at = line.as_ref().map_or(0, |line| line.span().start);
-                let line = fill_line(line.as_ref(), values);
-                (at, What::Shell(line.unwrap_or_default()))
-            }
-        }
-    }
-
-    fn written_at(&self, at: Option<usize>) -> WrittenAt {
-        WrittenAt {
-            path: Arc::clone(&self.path),
-            position: at.map(|at| self.file.position(at)),
-        }
-    }
-}
-
-fn fill_line(line: Option<&Spanned<Line>>, values: &[(&str, &str)]) -> Option<String> {
-    line.map(|line| placeholder::fill(&line.get_ref().0, values))
-}
-
-fn fill_env(keys: &Keys, values: &[(&str, &str)]) -> Vec<(String, String)> {
-    let variables = keys.env.0.iter();
-    variables
-        .map(|(name, value)| {
-            (
-                name.0.clone(),
-                placeholder::fill(&value.get_ref().0, values),
-            )
-        })
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::time::Duration;
 
     use super::*;
@@ -323,7 +234,6 @@ mod tests {
                 .iter()
                 .fold(name.clone(), |line, arg| format!("{line} [{arg}]")),
             What::Shell(line) => format!("sh: {line}"),
-            What::SelftestLine { .. } => panic!("not from TOML"),
         };
         let (row, column) = test.place.position.unwrap();
         format!("{row}:{column} {} = {line}", test.name)
@@ -381,23 +291,25 @@ kernel_log_ignore = "WARNING*x"
         let [plain, .., last] = suite.tests.as_slice() else {
             panic!("five tests");
         };
-        let of_suite = &plain.settings;
+        let of_suite = plain;
         assert_eq!(of_suite.timeout, Some(Duration::from_secs(300)));
         assert_eq!(of_suite.arch, Some(vec![Arch::X86_64, Arch::Aarch64]));
         let requires = &of_suite.requires;
         assert_eq!((requires.cpus, requires.memory), (Some(2), Some(2 << 30)));
         assert_eq!(requires.hugepages, [(2 << 20, 64)].into());
         assert!(of_suite.exclusive && of_suite.weight == 1 && of_suite.iterations == 1);
-        let own = Settings {
+        let own = TestEntry {
             timeout: Some(Duration::from_secs(5)),
             arch: Some(vec![Arch::S390x]),
             weight: 4,
             iterations: 3,
             ignored_splats: ["WARNING*x".to_owned()].into(),
             tags: ["perf".to_owned(), "slow".to_owned()].into(),
-            ..Settings::default()
+            requires: Default::default(),
+            exclusive: false,
+            ..last.clone()
         };
-        assert_eq!(last.settings, own);
+        assert_eq!(format!("{last:?}"), format!("{own:?}"));
         assert_eq!(last.setup.as_deref(), Some("echo 4"));
         let env = ["A", "B"].map(|name| (name.to_owned(), "4".to_owned()));
         assert_eq!(last.env, env);
@@ -431,7 +343,7 @@ kernel_log_ignore = "WARNING*x"
         };
         assert_eq!((rseq.as_str(), other.as_str()), ("rseq_test", "a_test"));
         assert_eq!(line(test), "2:10 default = rseq_test");
-        assert!(test.settings.exclusive);
-        assert_eq!(test.settings.timeout, Some(Duration::from_secs(9)));
+        assert!(test.exclusive);
+        assert_eq!(test.timeout, Some(Duration::from_secs(9)));
     }
 }

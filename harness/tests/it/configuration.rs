@@ -186,9 +186,9 @@ suites/bad.toml:86:9: invalid value: string "A=B", expected the name of a variab
 suites/bad.toml:90:8: the name "not-one" is no identifier; `not_one` would be one
 suites/bad.toml:92:1: missing key `name`
 suites/bad.toml:100:8: a second test named `fine`; the first is in line 96
-suites/bad.toml:104:9: `suite` is a key of the whole file
+suites/bad.toml:104:9: `suite` belongs at the file's top
 suites/bad.toml:109:1: unknown key `comand`; did you mean `command`?
-suites/bad.toml:112:11: `command` is a key of a `[[test]]`
+suites/bad.toml:112:11: `command` belongs in a `[[test]]`
 "#
     );
 }
@@ -383,7 +383,7 @@ fn a_suite_that_is_none_is_a_problem() {
         (
             "a.toml",
             "args = []\n[[test]]\nname = \"a\"\ncommand = \"b\"",
-            "a.toml:1:8: `args` is a key of a `[[test]]`",
+            "a.toml:1:8: `args` belongs in a `[[test]]`",
         ),
         (
             "a.toml",
