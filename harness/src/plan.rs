@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 
-use cases::{Assembly, KERNELS_OWN, Owner};
+use cases::{Assembly, KERNELS_OWN, SuiteOwner};
 use definitions::Definitions;
 use discovered::Chosen;
 use files::Configuration;
@@ -33,6 +33,8 @@ mod embedded;
 pub mod fields;
 pub mod files;
 mod foreign;
+#[cfg(test)]
+mod hostile_input;
 mod keys;
 mod list;
 pub mod node;
@@ -155,8 +157,8 @@ fn assemble(
     let replaced = replaced.map(|suite| suite.name).collect();
 
     let mut assembly = Assembly::new(&selftests, target);
-    assembly.add_suites(users.suites, Owner::User);
-    assembly.add_suites(shipped.suites, Owner::Program);
+    assembly.add_suites(users.suites, SuiteOwner::User);
+    assembly.add_suites(shipped.suites, SuiteOwner::Program);
     assembly.add_defaults(users.defaults, shipped.defaults);
     if are_known {
         problems.append(&mut assembly.problems);

@@ -36,7 +36,7 @@ pub(super) struct Assembly<'a> {
 
 /// Whose a suite is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum SuiteOwner {
     User,
     /// It is shipped with this program, for the selftests of many kernels.
     Program,
@@ -57,7 +57,7 @@ impl<'a> Assembly<'a> {
     }
 
     /// Adds the cases of suites.
-    pub(super) fn add_suites(&mut self, files: Vec<SuiteFile>, owner: Owner) {
+    pub(super) fn add_suites(&mut self, files: Vec<SuiteFile>, owner: SuiteOwner) {
         for file in files {
             let suite = Arc::new(Suite {
                 name: file.name,
@@ -81,8 +81,8 @@ impl<'a> Assembly<'a> {
         shipped: HashMap<String, TestEntry>,
     ) {
         let mut said = HashMap::new();
-        let shipped = shipped.into_iter().map(|said| (Owner::Program, said));
-        let users = users.into_iter().map(|said| (Owner::User, said));
+        let shipped = shipped.into_iter().map(|said| (SuiteOwner::Program, said));
+        let users = users.into_iter().map(|said| (SuiteOwner::User, said));
         for (owner, (name, test)) in shipped.chain(users) {
             match self.selftests.get(&name) {
                 Some(selftest) => drop(said.insert(selftest.name.as_str(), test)),
@@ -104,11 +104,11 @@ impl<'a> Assembly<'a> {
             let suite = Arc::clone(suite);
             let test = said.remove(name.as_str());
             let test = test.unwrap_or_else(|| TestEntry::default_of(name.clone()));
-            self.add(&suite, test, Owner::Program);
+            self.add(&suite, test, SuiteOwner::Program);
         }
     }
 
-    fn add(&mut self, suite: &Arc<Suite>, test: TestEntry, owner: Owner) {
+    fn add(&mut self, suite: &Arc<Suite>, test: TestEntry, owner: SuiteOwner) {
         if test.name == DEFAULT_VARIANT {
             self.has_default.insert(suite.name.clone());
         }
@@ -118,7 +118,7 @@ impl<'a> Assembly<'a> {
             self.refuse_unknown(owner, name, &test);
         }
         let case = self.case(suite, test, owner);
-        if owner == Owner::Program && !case.needs_kvm && case.missing.is_some() {
+        if owner == SuiteOwner::Program && !case.needs_kvm && case.missing.is_some() {
             self.left_out.push(case);
         } else {
             self.cases.push(case);
@@ -126,8 +126,8 @@ impl<'a> Assembly<'a> {
     }
 
     /// A selftest that is not there is a mistake, unless it is for another kernel or architecture.
-    fn refuse_unknown(&mut self, owner: Owner, name: &str, test: &TestEntry) {
-        if owner == Owner::User && self.ignored(test.arch.as_deref(), None).is_none() {
+    fn refuse_unknown(&mut self, owner: SuiteOwner, name: &str, test: &TestEntry) {
+        if owner == SuiteOwner::User && self.ignored(test.arch.as_deref(), None).is_none() {
             self.problems.push(test.place.problem(self.unknown(name)));
         }
     }
@@ -142,7 +142,7 @@ impl<'a> Assembly<'a> {
         format!("there is no selftest `{}`{hint}", excerpt(name))
     }
 
-    fn case(&self, suite: &Arc<Suite>, test: TestEntry, owner: Owner) -> Case {
+    fn case(&self, suite: &Arc<Suite>, test: TestEntry, owner: SuiteOwner) -> Case {
         let (command, selftest) = self.command(test.what);
         let missing = match &selftest {
             Ok(selftest) => selftest.and_then(|selftest| selftest.missing.clone()),
@@ -166,7 +166,7 @@ impl<'a> Assembly<'a> {
             ignored_splats: test.ignored_splats,
             tags: test.tags,
             iterations: test.iterations,
-            shipped: owner == Owner::Program,
+            shipped: owner == SuiteOwner::Program,
             missing,
         };
         Case {

@@ -60,17 +60,17 @@ pub struct EnvironmentSource {
 /// Reads files, and directories searched for them: in the order of their names, without the hidden ones, each file once.
 /// `{ncpus}` in them is `ncpus`.
 pub fn read(paths: &[PathBuf], ncpus: u32) -> Configuration {
-    let mut reader = Reader::new(ncpus);
+    let mut reader = ConfigurationReader::new(ncpus);
     paths.iter().for_each(|path| reader.given(path));
     reader.configuration
 }
 
 /// Reads files that are a part of the program: their paths and their texts.
 pub fn read_embedded(files: &[(&str, &str)], ncpus: u32) -> Configuration {
-    let mut reader = Reader::new(ncpus);
+    let mut reader = ConfigurationReader::new(ncpus);
     for (path, text) in files {
         let path = Path::new(path);
-        match Format::of(path) {
+        match FileFormat::of(path) {
             Some(format) => reader.text(path, format, text),
             None => reader.problem(path, NO_FORMAT),
         }
@@ -80,7 +80,7 @@ pub fn read_embedded(files: &[(&str, &str)], ncpus: u32) -> Configuration {
 
 /// What a file is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+enum FileFormat {
     Toml,
     Json,
     Test,
@@ -88,7 +88,7 @@ enum Format {
 
 const NO_FORMAT: &str = "neither a .toml, a .json nor a .test file";
 
-impl Format {
+impl FileFormat {
     fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "toml" => Some(Self::Toml),
@@ -99,7 +99,7 @@ impl Format {
     }
 }
 
-struct Reader {
+struct ConfigurationReader {
     ncpus: u32,
     configuration: Configuration,
     /// The index of the suite that the `.test` files of a directory make.
@@ -110,7 +110,7 @@ struct Reader {
     seen: HashSet<PathBuf>,
 }
 
-impl Reader {
+impl ConfigurationReader {
     fn new(ncpus: u32) -> Self {
         Self {
             ncpus,
@@ -123,7 +123,7 @@ impl Reader {
 
     /// A path from the command line.
     fn given(&mut self, path: &Path) {
-        match (fs::metadata(path), Format::of(path)) {
+        match (fs::metadata(path), FileFormat::of(path)) {
             (Err(error), _) => self.problem(path, error.to_string()),
             (Ok(metadata), _) if metadata.is_dir() => {
                 if self.directory(path) == Some(0) {
@@ -152,7 +152,7 @@ impl Reader {
             let path = directory.join(name);
             if path.is_dir() {
                 files += self.directory(&path).unwrap_or(0);
-            } else if let Some(format) = Format::of(&path) {
+            } else if let Some(format) = FileFormat::of(&path) {
                 files += 1;
                 self.file(&path, format);
             }
@@ -169,7 +169,7 @@ impl Reader {
         names.collect::<io::Result<_>>().map(Some)
     }
 
-    fn file(&mut self, path: &Path, format: Format) {
+    fn file(&mut self, path: &Path, format: FileFormat) {
         let new = canonical(path).map(|canonical| self.seen.insert(canonical));
         let bytes = match new {
             Ok(false) => return,
@@ -188,7 +188,7 @@ impl Reader {
         }
     }
 
-    fn text(&mut self, path: &Path, format: Format, text: &str) {
+    fn text(&mut self, path: &Path, format: FileFormat, text: &str) {
         let file = TextFile::new(path, text);
         if text.starts_with('\u{feff}') {
             let message = "it begins with a byte order mark (BOM): save it as UTF-8 without one";
@@ -196,15 +196,15 @@ impl Reader {
             return;
         }
         match format {
-            Format::Json => {
+            FileFormat::Json => {
                 let suites = foreign::read_json(&file, &mut self.configuration.problems);
                 suites.into_iter().for_each(|suite| self.suite(suite));
             }
-            Format::Test => match foreign::read_test_file(&file) {
+            FileFormat::Test => match foreign::read_test_file(&file) {
                 Ok(test) => self.test_file(path, test),
                 Err(problem) => self.configuration.problems.push(problem),
             },
-            Format::Toml => match file.parse() {
+            FileFormat::Toml => match file.parse() {
                 Ok(table) if is_environment(&table) => {
                     let (path, text) = (path.to_owned(), text.to_owned());
                     let source = EnvironmentSource { path, text };
@@ -347,98 +347,11 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{
-        ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest,
-    };
-    use proptest::sample::Index;
-    use proptest::test_runner::TestCaseError;
+    use std::collections::HashMap;
 
     use super::*;
     use crate::plan::selftests::other_names;
     use crate::plan::suite::What;
-
-    const SUITE: &str = r#"timeout_s = 300
-arch = ["x86_64", "arm64"]
-setup = "echo {ncpus} ${HOME}"
-requires = { cpus = 2, memory = "2G", hugepages = { "2M" = 64 } }
-[[test]]
-name = "plain"
-selftest = "dirty_log_perf_test"
-args = ["-v", "{ncpus}", "-g"]
-[[test]]
-name = "sweep"
-command = "./dirty_log_perf_test -s {backing_src} -v {vcpus} {{vcpus}}"
-matrix = { vcpus = [1, "{ncpus}"], backing_src = ["anonymous", "shmem"] }
-weight = "{ncpus}"
-"#;
-
-    const PROPOSAL: &str = r#"
-[{ "suite": "a-b", "timeout_s": 300, "arch": "x86_64", "setup": "echo \u00e9\n",
-  "tests": [{ "name": "2slot", "command": "./a -v $(nproc)" }, { "name": "b", "command": "b", "timeout_s": 1 }] }]"#;
-
-    const TESTCASE: &str = "# a comment\n\ndirty_log_perf_test -x 2 -v $(nproc) -i 10\n";
-
-    /// Pieces that mean something to one of the parsers, or nearly so.
-    const PIECES: &[&str] = &[
-        "[[test]]",
-        "[",
-        "]",
-        "{",
-        "}",
-        "\"",
-        "'",
-        "\"\"\"",
-        "\\",
-        "\\u0000",
-        "\\ud800",
-        "\n",
-        "\r",
-        ",",
-        "=",
-        ":",
-        "#",
-        "{ncpus}",
-        "{x}",
-        "${",
-        "{{",
-        "}}",
-        "matrix",
-        "test.matrix.a = [1]",
-        "null",
-        "true",
-        "1e9",
-        "-1",
-        "0x7f",
-        "99999999999999999999",
-        "1979-05-27",
-        "é",
-        "\u{feff}",
-        "\0",
-        "\u{1b}[31m",
-        "name = \"a\"",
-        "suite",
-        "..",
-        "/",
-        "a.b.c",
-        " ",
-        "[1,2,3,4,5,6,7,8,9]",
-    ];
-
-    #[derive(Debug, Clone)]
-    enum Edit {
-        Insert(Index, &'static str),
-        Delete(Index, usize),
-        Repeat(Index, usize),
-    }
-
-    fn edit() -> impl Strategy<Value = Edit> {
-        prop_oneof![
-            (any::<Index>(), prop::sample::select(PIECES))
-                .prop_map(|(at, piece)| Edit::Insert(at, piece)),
-            (any::<Index>(), 1..20_usize).prop_map(|(at, count)| Edit::Delete(at, count)),
-            (any::<Index>(), 1..200_usize).prop_map(|(at, count)| Edit::Repeat(at, count)),
-        ]
-    }
 
     #[test]
     fn no_shipped_test_runs_what_another_one_or_a_selftest_by_itself_does() {
@@ -459,131 +372,6 @@ weight = "{ncpus}"
                 }
             }
             assert!(seen.len() > 60);
-        }
-    }
-
-    /// The suites and environments that are built in.
-    fn shipped() -> Vec<String> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kvm-tests");
-        let files = ["suites", "environments"]
-            .map(|directory| fs::read_dir(root.join(directory)).expect("read it"));
-        let texts = files
-            .into_iter()
-            .flatten()
-            .map(|file| fs::read_to_string(file.expect("find it").path()));
-        texts
-            .collect::<Result<_, _>>()
-            .expect("read the shipped files")
-    }
-
-    /// A file that was right once.
-    fn edited() -> impl Strategy<Value = String> {
-        let known = [SUITE, PROPOSAL, TESTCASE].map(str::to_owned);
-        let text = prop_oneof![
-            prop::sample::select(known.to_vec()),
-            prop::sample::select(shipped())
-        ];
-        (text, prop::collection::vec(edit(), 1..6)).prop_map(|(text, edits)| {
-            let mut characters: Vec<char> = text.chars().collect();
-            for edit in edits {
-                let length = characters.len();
-                match edit {
-                    Edit::Insert(at, piece) => {
-                        let at = at.index(length + 1);
-                        characters.splice(at..at, piece.chars());
-                    }
-                    Edit::Delete(at, count) => {
-                        let at = at.index(length + 1);
-                        characters.drain(at..(at + count).min(length));
-                    }
-                    Edit::Repeat(at, count) => {
-                        let at = at.index(length + 1);
-                        let part = characters[at..(at + count).min(length)].to_vec();
-                        characters.splice(at..at, part);
-                    }
-                }
-            }
-            characters.into_iter().collect()
-        })
-    }
-
-    /// What every format makes of a text: the problems, each of which is one line that points into the text.
-    fn check(text: &str) -> Result<(), TestCaseError> {
-        let lines: Vec<&str> = text.split('\n').collect();
-        for path in ["s/a.toml", "s/a.json", "s/a.test"] {
-            let configuration = read_embedded(&[(path, text)], 2);
-            for problem in &configuration.problems {
-                let shown = problem.to_string();
-                prop_assert!(!shown.contains(char::is_control), "{shown:?}");
-                prop_assert!(shown.chars().count() < 1000, "{shown:?}");
-                if let Some((line, column)) = problem.place.position {
-                    prop_assert!((1..=lines.len()).contains(&line), "{shown}");
-                    prop_assert!(
-                        (1..=lines[line - 1].chars().count() + 1).contains(&column),
-                        "{shown}"
-                    );
-                }
-            }
-            let tests = configuration.suites.iter().flat_map(|suite| &suite.tests);
-            let sound = configuration.problems.is_empty() && configuration.defaults.is_empty();
-            prop_assert!(
-                !sound || tests.count() > 0 || !configuration.environments.is_empty(),
-                "nothing was read"
-            );
-        }
-        Ok(())
-    }
-
-    proptest! {
-        // PROPTEST_CASES asks for more of them.
-        #![proptest_config(ProptestConfig {
-            cases: ProptestConfig::default().cases.max(400),
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        })]
-
-        #[test]
-        fn bytes_of_any_kind_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            check(&String::from_utf8_lossy(&bytes))?;
-        }
-
-        #[test]
-        fn pieces_in_any_order_are_read_or_refused(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..60)) {
-            check(&pieces.concat())?;
-        }
-
-        #[test]
-        fn a_damaged_file_is_read_or_refused(text in edited()) {
-            check(&text)?;
-        }
-    }
-
-    #[test]
-    fn long_files_of_nonsense_are_refused_in_linear_time() {
-        const LENGTH: usize = 200_000;
-        let mut axes = String::from("[[test]]\nname = \"a\"\ncommand = \"{q}\"\nmatrix = {");
-        for axis in 0..LENGTH / 20 {
-            axes += &format!("a{axis} = [1],");
-        }
-        let fill = |piece: &str| piece.repeat(LENGTH / piece.len());
-        // Were the time to grow with the square of the length, any of these would take minutes.
-        for text in [
-            fill("["),
-            fill("a={"),
-            fill("a."),
-            fill("=\n"),
-            fill("[[test]]\nname = \"a\"\n"),
-            format!("[[test]]\nname = \"a\"\ncommand = \"{}\"", fill("{")),
-            format!("[[test]]\nname = \"a\"\ncommand = \"{}\"", fill("{a}")),
-            axes + "}",
-            format!("{} = 1", fill("k")),
-            format!("a = [{}]", fill("1 ")),
-            format!("{}{}", fill("["), fill("]")),
-            format!("[{}1]", fill("1,")),
-            format!("[{{{}\"a\": 1}}]", fill("\"a\": 1,")),
-            format!("[{}1]", fill("\"\\ud800\",")),
-        ] {
-            check(&text).expect("every problem points into the text");
         }
     }
 }

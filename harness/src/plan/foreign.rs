@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::keys::{Line, MAX_TIMEOUT_S};
+use super::keys::{MAX_TIMEOUT_S, ShellLine};
 use super::suite::{SuiteFile, TestEntry, What};
 use crate::model::arch::Arch;
 use crate::model::problem::{Problem, excerpt};
@@ -20,8 +20,8 @@ struct ProposedSuite<'a> {
     suite: Foreign,
     timeout_s: Option<Count<MAX_TIMEOUT_S>>,
     arch: Option<OneOrMore<Arch>>,
-    setup: Option<Line>,
-    teardown: Option<Line>,
+    setup: Option<ShellLine>,
+    teardown: Option<ShellLine>,
     #[serde(borrow)]
     tests: Vec<&'a RawValue>,
 }
@@ -31,11 +31,11 @@ struct ProposedSuite<'a> {
 #[serde(deny_unknown_fields, expecting = "a table")]
 struct ProposedTest {
     name: Foreign,
-    command: Line,
+    command: ShellLine,
     timeout_s: Option<Count<MAX_TIMEOUT_S>>,
     arch: Option<OneOrMore<Arch>>,
-    setup: Option<Line>,
-    teardown: Option<Line>,
+    setup: Option<ShellLine>,
+    teardown: Option<ShellLine>,
 }
 
 /// A name that becomes an identifier.
@@ -99,7 +99,7 @@ fn read_suite(
             Err(problem) => problems.push(problem),
         }
     }
-    let line = |line: Option<Line>| line.map(|Line(line)| line);
+    let line = |line: Option<ShellLine>| line.map(|ShellLine(line)| line);
     Ok(SuiteFile {
         setup: line(suite.setup),
         teardown: line(suite.teardown),
@@ -128,8 +128,8 @@ fn read_test(
         name,
         what: What::Shell(test.command.0),
         place,
-        setup: test.setup.map(|Line(line)| line),
-        teardown: test.teardown.map(|Line(line)| line),
+        setup: test.setup.map(|ShellLine(line)| line),
+        teardown: test.teardown.map(|ShellLine(line)| line),
         timeout: test.timeout_s.map(Count::seconds).or(base.timeout),
         arch: test
             .arch

@@ -32,15 +32,15 @@ pub(super) struct Keys {
     /// Of a test alone: the arguments of its selftest. By default none.
     args: Option<Spanned<Vec<Spanned<Text>>>>,
     /// Of a test alone: a line for the shell that is run instead of a selftest.
-    command: Option<Spanned<Line>>,
+    command: Option<Spanned<ShellLine>>,
     /// Of a test alone: values for placeholders; the test is run with each combination. By default none.
     pub(super) matrix: Option<Spanned<Axes>>,
     /// A line for the shell. Of a suite: run once before its first case; of a test: before it. By default nothing.
-    setup: Option<Spanned<Line>>,
+    setup: Option<Spanned<ShellLine>>,
     /// The same, run after it whatever came of it.
-    teardown: Option<Spanned<Line>>,
+    teardown: Option<Spanned<ShellLine>>,
     /// A line for the shell, whose failure skips the test. By default nothing.
-    precheck: Option<Spanned<Line>>,
+    precheck: Option<Spanned<ShellLine>>,
     /// Environment variables of all of these, added to the suite's. By default none.
     env: Entries<Variable, Spanned<Text>>,
     /// The seconds after which a test is killed. By default the command line's `--timeout`.
@@ -136,7 +136,7 @@ impl Keys {
         values: &[(&str, &str)],
     ) -> TestEntry {
         let fill = |text: &str| placeholder::fill(text, values);
-        let line = |line: &Option<Spanned<Line>>| Some(fill(&line.as_ref()?.get_ref().0));
+        let line = |line: &Option<Spanned<ShellLine>>| Some(fill(&line.as_ref()?.get_ref().0));
         let mut test = base.clone();
         if let Some(selftest) = &self.selftest {
             test.place = file.place(selftest.span().start);
@@ -253,9 +253,9 @@ impl<'de> Deserialize<'de> for SelftestName {
 
 /// A line for the shell.
 #[derive(Debug)]
-pub(super) struct Line(pub(super) String);
+pub(super) struct ShellLine(pub(super) String);
 
-impl<'de> Deserialize<'de> for Line {
+impl<'de> Deserialize<'de> for ShellLine {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let is_filled = |text: &str| !text.trim().is_empty();
         text_that(deserializer, is_filled, "a line for the shell").map(Self)

@@ -32,7 +32,7 @@ pub(super) struct SuiteToml {
 pub(super) fn read(file: &TextFile<'_>, mut table: DeTable<'_>, ncpus: u32) -> SuiteToml {
     let (tests, defaults) = (table.remove("test"), table.remove("default"));
     let has_suite = tests.is_some() || defaults.is_none();
-    let mut reader = Reader::new(file, ncpus);
+    let mut reader = SuiteReader::new(file, ncpus);
     let keys = file.read_table(table);
     let suite = keys.and_then(|keys| reader.suite(&keys, has_suite));
     let suite = reader.noted(suite).flatten();
@@ -50,7 +50,7 @@ pub(super) fn read(file: &TextFile<'_>, mut table: DeTable<'_>, ncpus: u32) -> S
         None if has_suite => reader.wrong(0, "missing key `test`"),
         None => {}
     }
-    let Reader {
+    let SuiteReader {
         tests,
         mut problems,
         ..
@@ -63,7 +63,7 @@ pub(super) fn read(file: &TextFile<'_>, mut table: DeTable<'_>, ncpus: u32) -> S
     }
 }
 
-struct Reader<'f, 'a> {
+struct SuiteReader<'f, 'a> {
     file: &'f TextFile<'a>,
     ncpus: String,
     /// What the suite says for all of its tests.
@@ -77,7 +77,7 @@ struct Reader<'f, 'a> {
     text: usize,
 }
 
-impl<'f, 'a> Reader<'f, 'a> {
+impl<'f, 'a> SuiteReader<'f, 'a> {
     fn new(file: &'f TextFile<'a>, ncpus: u32) -> Self {
         let nothing = What::Shell(String::new());
         Self {
