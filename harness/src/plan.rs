@@ -20,11 +20,9 @@ use crate::model::case::Case;
 use crate::model::host::Host;
 use crate::model::problem::{Problem, hint};
 
-pub use discovered::{Discovered, not_asked_for};
+pub use discovered::{Discovered, list, not_asked_for};
 pub use embedded::{Embedded, SMOKE_SELFTEST, SmokeSelftest};
-pub use list::list;
-pub use order::{seed, sort};
-pub use selection::Selection;
+pub use selection::{Selection, seed, sort};
 
 mod cases;
 pub mod definitions;
@@ -36,9 +34,7 @@ mod foreign;
 #[cfg(test)]
 mod hostile_input;
 mod keys;
-mod list;
 pub mod node;
-mod order;
 mod placeholder;
 pub mod problem;
 mod selection;
