@@ -60,17 +60,17 @@ pub struct EnvironmentSource {
 /// Reads files, and directories searched for them: in the order of their names, without the hidden ones, each file once.
 /// `{ncpus}` in them is `ncpus`.
 pub fn read(paths: &[PathBuf], ncpus: u32) -> Configuration {
-    let mut reader = ConfigurationReader::new(ncpus);
+    let mut reader = FilesReader::new(ncpus);
     paths.iter().for_each(|path| reader.given(path));
     reader.configuration
 }
 
 /// Reads files that are a part of the program: their paths and their texts.
 pub fn read_embedded(files: &[(&str, &str)], ncpus: u32) -> Configuration {
-    let mut reader = ConfigurationReader::new(ncpus);
+    let mut reader = FilesReader::new(ncpus);
     for (path, text) in files {
         let path = Path::new(path);
-        match FileFormat::of(path) {
+        match FileKind::of(path) {
             Some(format) => reader.text(path, format, text),
             None => reader.problem(path, NO_FORMAT),
         }
@@ -80,7 +80,7 @@ pub fn read_embedded(files: &[(&str, &str)], ncpus: u32) -> Configuration {
 
 /// What a file is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FileFormat {
+enum FileKind {
     Toml,
     Json,
     Test,
@@ -88,7 +88,7 @@ enum FileFormat {
 
 const NO_FORMAT: &str = "neither a .toml, a .json nor a .test file";
 
-impl FileFormat {
+impl FileKind {
     fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "toml" => Some(Self::Toml),
@@ -99,7 +99,7 @@ impl FileFormat {
     }
 }
 
-struct ConfigurationReader {
+struct FilesReader {
     ncpus: u32,
     configuration: Configuration,
     /// The index of the suite that the `.test` files of a directory make.
@@ -110,7 +110,7 @@ struct ConfigurationReader {
     seen: HashSet<PathBuf>,
 }
 
-impl ConfigurationReader {
+impl FilesReader {
     fn new(ncpus: u32) -> Self {
         Self {
             ncpus,
@@ -123,7 +123,7 @@ impl ConfigurationReader {
 
     /// A path from the command line.
     fn given(&mut self, path: &Path) {
-        match (fs::metadata(path), FileFormat::of(path)) {
+        match (fs::metadata(path), FileKind::of(path)) {
             (Err(error), _) => self.problem(path, error.to_string()),
             (Ok(metadata), _) if metadata.is_dir() => {
                 if self.directory(path) == Some(0) {
@@ -152,7 +152,7 @@ impl ConfigurationReader {
             let path = directory.join(name);
             if path.is_dir() {
                 files += self.directory(&path).unwrap_or(0);
-            } else if let Some(format) = FileFormat::of(&path) {
+            } else if let Some(format) = FileKind::of(&path) {
                 files += 1;
                 self.file(&path, format);
             }
@@ -169,7 +169,7 @@ impl ConfigurationReader {
         names.collect::<io::Result<_>>().map(Some)
     }
 
-    fn file(&mut self, path: &Path, format: FileFormat) {
+    fn file(&mut self, path: &Path, format: FileKind) {
         let new = canonical(path).map(|canonical| self.seen.insert(canonical));
         let bytes = match new {
             Ok(false) => return,
@@ -188,7 +188,7 @@ impl ConfigurationReader {
         }
     }
 
-    fn text(&mut self, path: &Path, format: FileFormat, text: &str) {
+    fn text(&mut self, path: &Path, format: FileKind, text: &str) {
         let file = TextFile::new(path, text);
         if text.starts_with('\u{feff}') {
             let message = "it begins with a byte order mark (BOM): save it as UTF-8 without one";
@@ -196,15 +196,15 @@ impl ConfigurationReader {
             return;
         }
         match format {
-            FileFormat::Json => {
+            FileKind::Json => {
                 let suites = foreign::read_json(&file, &mut self.configuration.problems);
                 suites.into_iter().for_each(|suite| self.suite(suite));
             }
-            FileFormat::Test => match foreign::read_test_file(&file) {
+            FileKind::Test => match foreign::read_test_file(&file) {
                 Ok(test) => self.test_file(path, test),
                 Err(problem) => self.configuration.problems.push(problem),
             },
-            FileFormat::Toml => match file.parse() {
+            FileKind::Toml => match file.parse() {
                 Ok(table) if is_environment(&table) => {
                     let (path, text) = (path.to_owned(), text.to_owned());
                     let source = EnvironmentSource { path, text };
