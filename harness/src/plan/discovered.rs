@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::definitions::Definitions;
 use super::selection::Selection;
@@ -222,6 +222,11 @@ pub fn list(
     if format == Format::Json {
         writeln!(out, "{}", json!({"type": "suite", "event": "discovery"}))?;
     }
+    // A case, as libtest tells of it; it stands in no source.
+    let mut line = json!({
+        "type": "test", "event": "discovered", "name": "", "ignore": false, "ignore_message": "",
+        "source_path": "", "start_line": 0, "start_col": 0, "end_line": 0, "end_col": 0,
+    });
     let (mut count, mut ignored) = (0, 0);
     for case in discovered
         .cases(selection)
@@ -231,7 +236,12 @@ pub fn list(
         ignored += usize::from(case.ignored.is_some());
         match format {
             Format::Pretty | Format::Terse => writeln!(out, "{}: test", case.name)?,
-            Format::Json => writeln!(out, "{}", line(&case))?,
+            Format::Json => {
+                line["name"] = case.name.to_string().into();
+                line["ignore"] = case.ignored.is_some().into();
+                line["ignore_message"] = case.ignored.unwrap_or_default().into();
+                writeln!(out, "{line}")?;
+            }
         }
     }
     match format {
@@ -251,13 +261,4 @@ pub fn list(
     }
     out.flush()?;
     Ok(count)
-}
-
-/// A case, as libtest tells of it in JSON; it stands in no source.
-fn line(case: &Case) -> Value {
-    json!({
-        "type": "test", "event": "discovered", "name": case.name.to_string(),
-        "ignore": case.ignored.is_some(), "ignore_message": case.ignored.as_deref().unwrap_or_default(),
-        "source_path": "", "start_line": 0, "start_col": 0, "end_line": 0, "end_col": 0,
-    })
 }
