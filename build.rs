@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use harness::kernel_src;
 use harness::kernel_src::stubs;
-use harness::plan::{Embedded, SmokeSelftest};
+use harness::{Embedded, SmokeSelftest};
 
 fn main() -> ExitCode {
     match prepare() {

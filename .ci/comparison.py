@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-# Known to vary from run to run, also where nothing else uses the machine: see harness/COMPARE.md.
+# Known to vary from run to run, also where nothing else uses the machine: see docs/compare.md.
 VARY = {"dirty_log_test::default", "dirty_log_perf_test::default"}
 
 OTHERWISE = "this_holds_nowhere(run) == 4711"

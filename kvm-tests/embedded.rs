@@ -1,6 +1,6 @@
 //! What both programs carry with them, as `build.rs` found it.
 
-use harness::plan::Embedded;
+use harness::Embedded;
 
 use crate::smoke;
 

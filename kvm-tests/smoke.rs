@@ -2,7 +2,7 @@
 //!
 //! Each `smoke/*_test.rs` is one selftest; `harness` runs it in a process of its own, by the same contract as upstream's.
 
-use harness::plan::SmokeSelftest;
+use harness::SmokeSelftest;
 
 mod capability_test;
 mod device;

@@ -37,9 +37,9 @@ check_hostile_input() {
 check_ignored() {
     local venv=target/readers run selftests
     run=$(realpath target/kvm-tests/ci)
-    selftests=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["run"]["selftests"][0])' "$run/run.json")
+    selftests=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["parts"][0]["part"]["selftests"][0])' "$run/run.json")
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet junitparser xmlschema jsonschema
+    "$venv/bin/pip" install --quiet junitparser xmlschema jsonschema kcidb-io tmt
     unpack_kernel_tools
     # Not the one that overwrites all that this host's kernel has logged.
     PATH="$PWD/$venv/bin:$PATH" KERNEL_SRC="$PWD/target/ci-sources" KVM_SELFTESTS=$selftests KVM_TESTS_RUN=$run \

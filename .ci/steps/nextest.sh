@@ -6,7 +6,7 @@ nextest_counts() { # RUN
     python3 -c '
 import json, sys
 run = json.load(open(sys.argv[1] + "/run.json"))
-print(run["run"]["selected"], len({outcome["name"] for outcome in run["outcomes"]}), run["finished"])' "$1"
+print(run["selected"], len({outcome["name"] for outcome in run["outcomes"]}), run["finished"])' "$1"
 }
 
 nextest_list() { # STATUS [OPTION]...

@@ -1,4 +1,14 @@
 //! What the program does beside running.
 
-pub mod environment_commands;
-pub mod with;
+mod compare;
+mod environments;
+mod print;
+mod report;
+mod schema;
+mod with;
+
+pub use compare::{CompareOptions, compare};
+pub use environments::{EnvironmentsOptions, dry_run, restore, show};
+pub use report::{ReportOptions, report};
+pub use schema::{SchemaOf, schema};
+pub use with::{WithOptions, with};

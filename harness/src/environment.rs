@@ -3,86 +3,45 @@
 //! This knows nothing of suites and cases. Whoever runs tests enters an environment and leaves it; the host is changed
 //! when the first one enters and restored when the last one leaves, across processes.
 
-use std::fmt;
-use std::io::Write as _;
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use change::Baseline;
-use definition::Definition;
-use host_lock::{Held, HostLock, POLL, Use};
-use journal::Journal;
-use modinfo::Modinfo;
-use plan::Plan;
-use platform::Platform;
-use root::Root;
+use host_lock::POLL;
+use journal::HostJournal;
+use loader::{SETTLE_TIME, in_use};
+use plan::ROOT_ONLY;
 
-pub mod change;
-pub mod definition;
-pub mod definition_toml;
-pub mod device;
-pub mod feature;
-pub mod host_lock;
-pub mod hugepages;
-pub mod journal;
-pub mod kernel_log;
-pub mod loader;
-pub mod modinfo;
-pub mod module;
-pub mod plan;
-pub mod platform;
-pub mod process;
-pub mod program;
-pub mod restore;
-pub mod root;
-pub mod target;
-pub mod value;
+pub use definition::{Definition, HOST};
+pub use definitions::{Definitions, MadeUp};
+pub use feature::markdown as features_in_markdown;
+pub use host::{available_memory, modules, probe};
+pub use host_lock::{Held, HostLock, Use};
+pub use plan::Plan;
+pub use platform::Platform;
+pub use refusal::Refusal;
+pub use root::Root;
 
-/// Why an environment was not entered, or not left as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// This host cannot be that way: its cases are skipped. Nothing was changed, or all of it was put back.
-    Impossible(String),
-    /// It was not tried, and the reason says what to do. Nothing was changed.
-    Refused(String),
-    /// It was tried and failed. The reason says whether everything was put back.
-    Failed(String),
-    /// The wait for others was broken off. Nothing was changed.
-    Interrupted,
-}
-
-impl Refusal {
-    fn and(self, more: &str) -> Self {
-        match self {
-            Self::Impossible(reason) => Self::Impossible(format!("{reason}; {more}")),
-            Self::Refused(reason) => Self::Refused(format!("{reason}; {more}")),
-            Self::Failed(reason) => Self::Failed(format!("{reason}; {more}")),
-            Self::Interrupted => Self::Interrupted,
-        }
-    }
-
-    fn into_failure(self) -> Self {
-        match self {
-            Self::Impossible(reason) | Self::Refused(reason) => Self::Failed(reason),
-            other => other,
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Impossible(reason) | Self::Refused(reason) | Self::Failed(reason) => {
-                f.write_str(reason)
-            }
-            Self::Interrupted => f.write_str("interrupted while waiting for others"),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}
+mod change;
+mod definition;
+mod definition_toml;
+mod definitions;
+mod device;
+mod feature;
+mod host;
+mod host_lock;
+mod journal;
+mod loader;
+mod plan;
+mod platform;
+mod program;
+mod refusal;
+mod restore;
+mod root;
+mod target;
 
 /// For the `wait` of [`Environments::enter`], which comes again and again: passes a message on to `say` when it is a new
 /// one.
@@ -96,12 +55,18 @@ pub fn once(mut say: impl FnMut(&str)) -> impl FnMut(&str) {
     }
 }
 
+/// Lets the kernel warn anew where it has warned already: a WARN_ON_ONCE fires once a boot. Answers why that is not possible.
+pub fn clear_warn_once(root: &Root) -> Option<String> {
+    let path = "/sys/kernel/debug/clear_warn_once";
+    let error = root.write(path, "1").err()?;
+    Some(format!("{path}: {error}"))
+}
+
 /// The environments of a host.
 #[derive(Debug)]
 pub struct Environments {
     root: Root,
     lock: Arc<HostLock>,
-    modinfo: Modinfo,
     baseline: Mutex<Option<Baseline>>,
 }
 
@@ -111,19 +76,18 @@ impl Environments {
         Self {
             lock: Arc::new(HostLock::new(&root)),
             root,
-            modinfo: Modinfo::default(),
             baseline: Mutex::new(None),
         }
     }
 
     /// This host's virtualization, as it is.
     pub fn platform(&self) -> Platform {
-        Platform::probe(&self.root, &self.modinfo)
+        Platform::probe(&self.root)
     }
 
     /// What entering an environment would do; touches nothing.
     pub fn plan(&self, definition: &Definition) -> Plan {
-        Plan::make(&self.root, &self.modinfo, definition)
+        Plan::make(&self.root, definition)
     }
 
     /// Enters an environment: joins those who are in it, or waits for those who need another one, and changes the host.
@@ -140,29 +104,28 @@ impl Environments {
         definition: &Definition,
         mut wait: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Entered, Refusal> {
-        let settings = self.what_to_set(definition)?;
-        let settings = self.inside(settings)?;
+        let settings = self.inside(self.what_to_set(definition)?)?;
         let stay = self
             .lock
-            .take_in(&Use::Environment, Some(&settings), &mut wait)
-            .map_err(|error| lock_refused(&error))?
-            .ok_or(Refusal::Interrupted)?;
+            .take_in(&Use::Environment, Some(&settings), &mut wait);
         let mut entered = Entered {
             root: self.root.clone(),
             lock: Arc::clone(&self.lock),
             settings,
-            stay: Some(stay),
+            stay: Some(taken(stay)?),
             notes: Vec::new(),
         };
         match self.bring_about(definition, &entered, &mut wait) {
-            Ok(notes) => entered.notes = notes,
+            Ok(notes) => {
+                entered.notes = notes;
+                Ok(entered)
+            }
             Err(refusal) => {
                 // There is nothing to leave.
                 entered.stay = None;
-                return Err(refusal);
+                Err(refusal)
             }
         }
-        Ok(entered)
     }
 
     /// Restores what a killed run left behind, after waiting for those who are still in an environment. Answers the
@@ -174,11 +137,11 @@ impl Environments {
         &self,
         wait: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Option<String>, Refusal> {
-        let Some(journal) = Journal::load(&self.root).map_err(Refusal::Refused)? else {
+        let Some(journal) = HostJournal::load(&self.root).map_err(Refusal::Failed)? else {
             return Ok(None);
         };
         if !self.root.may_change() {
-            return Err(Refusal::Refused(plan::ROOT_ONLY.to_owned()));
+            return Err(Refusal::Failed(ROOT_ONLY.to_owned()));
         }
         self.enter(&Definition::host(), wait)?.leave()?;
         Ok(Some(journal.environment))
@@ -191,19 +154,14 @@ impl Environments {
         }
         let plan = self.plan(definition);
         // What it is while another environment is in force tells nothing.
-        if plan.is_nothing() && !journal::path(&self.root).exists() {
+        if plan.is_nothing() && !HostJournal::exists(&self.root) {
             return Ok(String::new());
         }
-        match &plan.refusal {
+        let is_in_use = self.root.may_change() && in_use(&self.root, plan.reloaded()).is_some();
+        match plan.refusal {
             // Who uses it may be one of those that are waited for.
-            Some(Refusal::Refused(_))
-                if self.root.may_change()
-                    && plan::in_use(&self.root, plan.reloaded()).is_some() =>
-            {
-                Ok(plan.settings)
-            }
-            Some(refusal) => Err(refusal.clone()),
-            None => Ok(plan.settings),
+            Some(refusal) if !(is_in_use && matches!(refusal, Refusal::Failed(_))) => Err(refusal),
+            _ => Ok(plan.settings),
         }
     }
 
@@ -211,15 +169,10 @@ impl Environments {
     fn inside(&self, settings: String) -> Result<String, Refusal> {
         match self.lock.outer() {
             Some((outer, _)) if settings.is_empty() => Ok(outer),
-            Some((outer, who)) if outer != settings => {
-                let kept = match outer.as_str() {
-                    "" => "needs this host as it is".to_owned(),
-                    outer => format!("keeps this host at {}", outer.replace('\n', ", ")),
-                };
-                Err(Refusal::Refused(format!(
-                    "this runs inside {who}, which {kept}: run it outside of that"
-                )))
-            }
+            Some((outer, who)) if outer != settings => Err(Refusal::Failed(format!(
+                "this runs inside {who}, which needs this host {}: run it outside of that",
+                host_lock::at(&outer)
+            ))),
             _ => Ok(settings),
         }
     }
@@ -231,54 +184,42 @@ impl Environments {
         entered: &Entered,
         wait: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Vec<String>, Refusal> {
-        let is_changed = journal::path(&self.root).exists();
-        if entered.settings.is_empty() && !is_changed {
-            return Ok(Vec::new());
+        let is_host = entered.settings.is_empty();
+        let failed = |why: &str| Err(Refusal::Failed(why.to_owned()));
+        match self.root.may_change() {
+            _ if is_host && !HostJournal::exists(&self.root) => return Ok(Vec::new()),
+            true => {}
+            false if is_host => {
+                return failed(
+                    "a killed run has left this host changed: as root, run kvm-tests restore",
+                );
+            }
+            false if definition.is_empty() || self.plan(definition).is_nothing() => {
+                return Ok(Vec::new());
+            }
+            false => return failed(ROOT_ONLY),
         }
-        if !self.root.may_change() {
-            return self.is_as_wanted(definition, entered).map(|()| Vec::new());
-        }
-        let _change = self
-            .lock
-            .take(&Use::Change, wait)
-            .map_err(|error| lock_refused(&error))?
-            .ok_or(Refusal::Interrupted)?;
+        let _change = taken(self.lock.take(&Use::Change, wait))?;
         let mut notes = Vec::new();
-        if let Some(journal) = Journal::load(&self.root).map_err(Refusal::Refused)? {
-            if journal.entered && journal.settings == entered.settings && entered.is_shared() {
+        if let Some(journal) = HostJournal::load(&self.root).map_err(Refusal::Failed)? {
+            let is_entered = journal.entered && journal.settings == entered.settings;
+            if is_entered && entered.is_shared() {
                 return Ok(notes);
             }
-            notes.push(self.recover(&journal)?);
+            let HostJournal {
+                environment, pid, ..
+            } = &journal;
+            restore::restore(&self.root, &journal).map_err(|problem| {
+                Refusal::Failed(format!("the host was left in {environment}: {problem}"))
+            })?;
+            notes.push(format!(
+                "restored the host, which a killed run (pid {pid}) left in {environment}"
+            ));
         }
-        if !entered.settings.is_empty() {
+        if !is_host {
             notes.extend(self.change(definition, wait)?);
         }
         Ok(notes)
-    }
-
-    /// For a user who may change nothing.
-    fn is_as_wanted(&self, definition: &Definition, entered: &Entered) -> Result<(), Refusal> {
-        let refused = |why: &str| Err(Refusal::Refused(why.to_owned()));
-        match entered.settings.is_empty() {
-            true => {
-                refused("a killed run has left this host changed: as root, run kvm-tests restore")
-            }
-            false if definition.is_empty() || self.plan(definition).is_nothing() => Ok(()),
-            false => refused(plan::ROOT_ONLY),
-        }
-    }
-
-    fn recover(&self, journal: &Journal) -> Result<String, Refusal> {
-        let Journal {
-            environment, pid, ..
-        } = journal;
-        restore::restore(&self.root, journal).map_err(|problems| {
-            let problems = problems.join("; ");
-            Refusal::Failed(format!("the host was left in {environment}: {problems}"))
-        })?;
-        Ok(format!(
-            "restored the host, which a killed run (pid {pid}) left in {environment}"
-        ))
     }
 
     fn change(
@@ -287,36 +228,33 @@ impl Environments {
         wait: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Vec<String>, Refusal> {
         let start = Instant::now();
-        let plan = loop {
+        loop {
             let plan = self.plan(definition);
             // What has just ended may keep a module in use for a moment.
-            let in_use = plan
-                .refusal
-                .as_ref()
-                .and_then(|_| plan::in_use(&self.root, plan.reloaded()));
-            match in_use {
-                Some(used) if start.elapsed() < self.root.settle_time => {
-                    if wait(&used).is_break() {
-                        return Err(Refusal::Interrupted);
-                    }
-                    thread::sleep(POLL);
+            let used = in_use(&self.root, plan.reloaded()).filter(|_| plan.refusal.is_some());
+            if let Some(used) = used.filter(|_| start.elapsed() < SETTLE_TIME) {
+                if wait(&used).is_break() {
+                    return Err(Refusal::Interrupted);
                 }
-                _ => break plan,
+                thread::sleep(POLL);
+                continue;
             }
-        };
-        match plan.refusal {
-            Some(refusal) => Err(refusal),
-            None if plan.steps.is_empty() => Ok(Vec::new()),
-            None => {
-                let mut baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
-                change::apply(&self.root, &plan, &mut baseline)
-            }
+            return match plan.refusal {
+                Some(refusal) => Err(refusal),
+                None if plan.is_nothing() => Ok(Vec::new()),
+                None => {
+                    let baseline = self.baseline.lock();
+                    let mut baseline = baseline.unwrap_or_else(PoisonError::into_inner);
+                    change::apply(&self.root, &plan, &mut baseline)
+                }
+            };
         }
     }
 }
 
-fn lock_refused(error: &std::io::Error) -> Refusal {
-    Refusal::Refused(format!("lock this host: {error}"))
+fn taken(taken: io::Result<Option<Held>>) -> Result<Held, Refusal> {
+    let failed = |error| Refusal::Failed(format!("lock this host: {error}"));
+    taken.map_err(failed)?.ok_or(Refusal::Interrupted)
 }
 
 /// An environment that was entered.
@@ -344,9 +282,8 @@ impl Entered {
 
     /// Whether others are in it, or about to be.
     fn is_shared(&self) -> bool {
-        self.stay
-            .as_ref()
-            .is_some_and(|stay| self.lock.is_shared(stay, &self.settings))
+        let stay = self.stay.as_ref();
+        stay.is_some_and(|stay| self.lock.is_shared(stay, &self.settings))
     }
 
     fn leave_once(&mut self) -> Result<(), Refusal> {
@@ -355,26 +292,18 @@ impl Entered {
             return Ok(());
         }
         // Nobody holds this for longer than changing or restoring takes, so it is not broken off.
-        let change = self
-            .lock
-            .take(&Use::Change, &mut |_| ControlFlow::Continue(()));
-        let _change =
-            change.map_err(|error| Refusal::Failed(format!("lock this host: {error}")))?;
+        let go_on = &mut |_: &str| ControlFlow::Continue(());
+        let _change = taken(self.lock.take(&Use::Change, go_on))?;
         let is_shared = self.is_shared();
         // Given up last: whoever needs another environment waits until the host is restored.
         let _stay = self.stay.take();
-        if is_shared {
+        let journal = HostJournal::load(&self.root).map_err(Refusal::Failed)?;
+        let Some(journal) = journal.filter(|_| !is_shared) else {
             return Ok(());
-        }
-        match Journal::load(&self.root).map_err(Refusal::Failed)? {
-            Some(journal) => restore::restore(&self.root, &journal).map_err(|problems| {
-                Refusal::Failed(format!(
-                    "the host could not be restored: {}",
-                    problems.join("; ")
-                ))
-            }),
-            None => Ok(()),
-        }
+        };
+        restore::restore(&self.root, &journal).map_err(|problem| {
+            Refusal::Failed(format!("the host could not be restored: {problem}"))
+        })
     }
 }
 
@@ -382,7 +311,7 @@ impl Drop for Entered {
     fn drop(&mut self) {
         if let Err(refusal) = self.leave_once() {
             // Nothing more can be done if even that is closed.
-            drop(writeln!(std::io::stderr(), "error: {refusal}"));
+            drop(writeln!(io::stderr(), "error: {refusal}"));
         }
     }
 }

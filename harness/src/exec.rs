@@ -1,13 +1,21 @@
-//! How a case comes to its facts.
+//! How a case comes to its facts, and these to an outcome.
 
-pub mod attempt;
-pub mod core_dump;
-pub mod execute;
-pub mod gate;
-pub mod left_behind;
-pub mod neighbours;
-pub mod slots;
-pub mod suite_run;
-pub mod traces;
-pub mod trial;
-pub mod verdict;
+mod core_dump;
+mod environments;
+mod executor;
+mod left_behind;
+mod schedule;
+mod semaphore;
+mod signals;
+mod steps;
+mod suite;
+mod verdict;
+
+pub use environments::Gate;
+pub use executor::{Executor, ignored};
+pub use left_behind::Traces;
+pub use schedule::run_trials;
+pub use semaphore::{Demand, Semaphore};
+pub use signals::{Signals, Watch, signal_for};
+pub use steps::StepContext;
+pub use suite::Suites;

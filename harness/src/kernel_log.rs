@@ -1,167 +1,146 @@
-//! The kernel's log during a run: kept, and searched for splats, which are attributed to the cases.
+//! The kernel's log during a run: kept in `kernel.log`, and searched for splats, which are attributed to the cases.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::environment::root::Root;
+use crate::environment::Root;
 use crate::model::case::Case;
-use crate::model::event::{Event, Observer};
-use cases::{CaseId, Cases, Owner};
-use end::End;
+use crate::model::event::KernelEnd;
+use crate::model::outcome::Splat;
 use file::LogFile;
-use ignore::Ignored;
-use kmsg::{Kmsg, News, Rest};
-use splat::{Assembler, Splat};
+use kmsg::Kmsg;
+use owner::{Cases, MOST, Whose};
+use pattern::is_ignored;
+use splat::{Assembler, GAP};
 
-pub mod cases;
-pub mod culprit;
-pub mod end;
-pub mod file;
-pub mod ignore;
-pub mod kmsg;
-pub mod pattern;
-pub mod record;
-pub mod splat;
-
-/// How many splats of one case, and how many that nobody owns, are kept; `kernel.log` has them all.
-const MOST: usize = 50;
-
-/// Where a splat has begun and nothing comes for this long, it is at its end.
-const GAP: Timespec = Timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
+mod file;
+mod kmsg;
+mod owner;
+mod pattern;
+mod splat;
 
 /// The kernel's log, from the beginning of a run to its end.
-#[derive(Debug)]
-pub struct KernelLog(Result<Following, String>);
-
-#[derive(Debug)]
-struct Following {
-    state: Mutex<State>,
-    /// The same open file as the state's: to wait for what it brings without the lock.
-    polled: File,
-    /// Wakes the thread.
-    wake: OwnedFd,
-    stop: AtomicBool,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Debug)]
-struct State {
-    kmsg: Kmsg,
-    file: LogFile,
-    assembler: Assembler,
-    cases: Cases,
-    ignored: Ignored,
-    /// The splats of the cases that are running.
-    owned: HashMap<CaseId, Vec<Splat>>,
-    end: End,
-    /// How many of the end's splats the observers have been told of.
-    told: usize,
+pub struct KernelLog {
+    root: Root,
+    reader: Result<Arc<Mutex<Reader>>, String>,
+    /// The thread, which ends when its pipe is closed.
+    thread: Mutex<Option<(OwnedFd, JoinHandle<()>)>>,
 }
 
 impl KernelLog {
     /// Follows the log from now on, and keeps it in the directory of a run. Splats that fit `ignored` do not count.
     ///
     /// Where the log may not be read, nothing is kept, and [`Self::problem`] says why.
-    pub fn open(root: &Root, run: &Path, ignored: Ignored) -> Self {
-        Self(Following::open(root, run, ignored))
+    pub fn open(root: &Root, run: &Path, ignored: &[String]) -> Self {
+        let reader = Reader::open(root, run, ignored);
+        Self {
+            root: root.clone(),
+            reader: reader.map(|reader| Arc::new(Mutex::new(reader))),
+            thread: Mutex::default(),
+        }
     }
 
     /// Why the kernel's log is not followed.
     pub fn problem(&self) -> Option<&str> {
-        self.0.as_ref().err().map(String::as_str)
+        self.reader.as_ref().err().map(String::as_str)
     }
 
-    /// Starts the thread that follows the log. `observers` are told of the splats that nobody owns.
+    /// Starts the thread that reads the log as it comes. `told` gets the splats that are no case's own, whoever reads them.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn follow(self: &Arc<Self>, observers: Vec<Arc<dyn Observer>>) -> io::Result<()> {
-        let Ok(following) = &self.0 else {
+    pub fn follow(&self, told: impl Fn(Splat) + Send + 'static) -> io::Result<()> {
+        let Ok(reader) = &self.reader else {
             return Ok(());
         };
-        let log = Arc::clone(self);
+        let shared = Arc::clone(reader);
+        let mut reader = lock(reader);
+        reader.told = Some(Box::new(told));
+        let polled = reader.kmsg.file.try_clone()?;
+        let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC)?;
         let thread = thread::Builder::new()
             .name("kernel-log".to_owned())
-            .spawn(move || {
-                if let Ok(following) = &log.0 {
-                    following.follow(&observers);
-                }
-            })?;
-        *lock(&following.thread) = Some(thread);
+            .spawn(move || read_until_stopped(&shared, &polled, &stopped))?;
+        *lock(&self.thread) = Some((stop, thread));
         Ok(())
     }
 
-    /// `case` begins, below the keeper with this process ID.
-    pub fn begin(&self, case: &Case, keeper: u32) -> Option<CaseId> {
-        let following = self.0.as_ref().ok()?;
-        let mut state = lock(&following.state);
-        // What was logged before this moment is not its doing.
-        state.drain();
-        state.file.mark(&format!("{} begins", case.name));
-        let id = state.cases.begin(case, keeper);
-        following.wake_for(&state);
-        Some(id)
-    }
-
-    /// The case's own process was started.
-    pub fn started(&self, id: Option<CaseId>, pid: i32) {
-        if let (Ok(following), Some(id)) = (&self.0, id) {
-            lock(&following.state).cases.started(id, pid);
+    /// This worker begins with `case`, below the supervisor with this process ID (0 where it has none yet).
+    pub fn begin(&self, case: &Case, worker: usize, supervisor: u32) {
+        if let Some(mut reader) = self.reader() {
+            // What was logged before this moment is not its doing.
+            reader.drain();
+            reader.file.mark(&format!("{} begins", case.name));
+            reader.cases.begin(case, worker, supervisor);
         }
     }
 
-    /// Nothing of the case is alive any more: what is said from now on for a process below its keeper is of the next one.
-    pub fn over(&self, id: Option<CaseId>) {
-        if let (Ok(following), Some(id)) = (&self.0, id) {
-            lock(&following.state).cases.over(id);
+    /// The process of a step of the worker's case was started.
+    pub fn started(&self, worker: usize, pid: i32) {
+        if let Some(mut reader) = self.reader() {
+            reader.cases.started(worker, pid);
         }
     }
 
-    /// `case` has ended. Returns its splats: a process's own are all logged before it has ended.
-    pub fn end(&self, id: Option<CaseId>, case: &Case) -> Vec<Splat> {
-        let (Ok(following), Some(id)) = (&self.0, id) else {
-            return Vec::new();
-        };
-        let mut state = lock(&following.state);
-        let splats = state.end_case(id, case);
-        following.wake_for(&state);
-        splats
+    /// The worker's case has ended. Returns its splats: a process's own are all logged before it has ended.
+    pub fn end(&self, case: &Case, worker: usize) -> Vec<Splat> {
+        let reader = self.reader();
+        reader.map_or_else(Vec::new, |mut reader| reader.end_case(case, worker))
     }
 
-    /// Stops to follow it, and returns what there is to say at the end of the run.
-    pub fn close(&self) -> End {
-        let Ok(following) = &self.0 else {
-            return End::default();
-        };
-        // 1. The thread, which tells of what it has found.
-        let thread = lock(&following.thread).take();
-        if let Some(thread) = thread {
-            following.stop.store(true, Ordering::SeqCst);
-            following.wake();
+    /// Stops to follow it, forgets whom it told, and returns what it came to.
+    pub fn close(&self) -> KernelEnd {
+        if let Some((stop, thread)) = lock(&self.thread).take() {
+            drop(stop);
             // Had it panicked, its message is on the terminal.
             thread.join().ok();
         }
-        // 2. What has come since, or all of it where the thread could not be started.
-        let mut state = lock(&following.state);
-        state.drain();
-        state.close_open();
-        std::mem::take(&mut state.end).with_problem(state.file.problem())
+        let mut end = self.reader().map_or_else(KernelEnd::default, |mut reader| {
+            reader.drain();
+            reader.close_open();
+            reader.told = None;
+            let mut end = reader.end.clone();
+            end.problem = end.problem.or(reader.file.problem.take());
+            end
+        });
+        end.taint = taint(&self.root);
+        end
+    }
+
+    fn reader(&self) -> Option<MutexGuard<'_, Reader>> {
+        self.reader.as_ref().ok().map(|reader| lock(reader))
     }
 }
 
-impl Following {
-    fn open(root: &Root, run: &Path, ignored: Ignored) -> Result<Self, String> {
+/// The kernel's taint mask (/proc/sys/kernel/tainted); 0 where it cannot be read.
+pub fn taint(root: &Root) -> u64 {
+    let mask = root.read("/proc/sys/kernel/tainted").ok();
+    mask.and_then(|mask| mask.parse().ok()).unwrap_or(0)
+}
+
+/// Reads the log for the thread, and for each case that begins or ends: so a case's splats are known when it has ended.
+struct Reader {
+    kmsg: Kmsg,
+    /// When it brought something last.
+    heard: Instant,
+    file: LogFile,
+    assembler: Assembler,
+    cases: Cases,
+    ignored: Vec<String>,
+    told: Option<Box<dyn Fn(Splat) + Send>>,
+    end: KernelEnd,
+}
+
+impl Reader {
+    fn open(root: &Root, run: &Path, ignored: &[String]) -> Result<Self, String> {
         let kmsg = Kmsg::open(root).map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 "/dev/kmsg may not be read: run as root, or allow it with sysctl kernel.dmesg_restrict=0"
@@ -169,182 +148,110 @@ impl Following {
             }
             _ => format!("/dev/kmsg cannot be read: {error}"),
         })?;
-        let polled = kmsg
-            .file()
-            .try_clone()
-            .map_err(|error| format!("/dev/kmsg: {error}"))?;
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| format!("eventfd: {error}"))?;
         let file = LogFile::open(run)
             .map_err(|error| format!("{} cannot be opened: {error}", file::KERNEL_LOG))?;
-        let state = State {
+        Ok(Self {
             kmsg,
+            heard: Instant::now(),
             file,
             assembler: Assembler::default(),
             cases: Cases::new(root),
-            ignored,
-            owned: HashMap::new(),
-            end: End::default(),
-            told: 0,
-        };
-        Ok(Self {
-            state: Mutex::new(state),
-            polled,
-            wake,
-            stop: AtomicBool::new(false),
-            thread: Mutex::default(),
+            ignored: ignored.to_vec(),
+            told: None,
+            end: KernelEnd::default(),
         })
     }
 
-    /// Reads what comes, until it is stopped.
-    fn follow(&self, observers: &[Arc<dyn Observer>]) {
-        let mut rest = Rest::NotYet;
-        let mut patience = None;
-        loop {
-            let is_quiet = self.wait(rest, patience);
-            let stopped = self.stop.load(Ordering::SeqCst);
-            let mut state = lock(&self.state);
-            rest = state.drain();
-            if stopped || is_quiet {
-                state.close_open();
-            }
-            patience = state.assembler.is_open().then_some(GAP);
-            let new = state.end.splats[state.told..].to_vec();
-            state.told = state.end.splats.len();
-            drop(state);
-            for splat in &new {
-                observers
-                    .iter()
-                    .for_each(|observer| observer.notify(Event::Splat(splat)));
-            }
-            if stopped {
-                return;
-            }
-        }
-    }
-
-    /// Waits for records. Returns whether none came for as long as `patience`.
-    fn wait(&self, rest: Rest, patience: Option<Timespec>) -> bool {
-        let mut watched = [
-            PollFd::new(&self.wake, PollFlags::IN),
-            PollFd::new(&self.polled, PollFlags::IN),
-        ];
-        // A file that is at its end can always be read.
-        let count = if rest == Rest::End { 1 } else { 2 };
-        let ready = poll(&mut watched[..count], patience.as_ref());
-        // What cannot be read was not written.
-        rustix::io::read(&self.wake, &mut [0; 8]).ok();
-        ready == Ok(0)
-    }
-
-    /// Wakes the thread where a case's own reading has left it something to do.
-    fn wake_for(&self, state: &State) {
-        if state.assembler.is_open() || state.end.splats.len() > state.told {
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        // It fails only at a count of 2^64 - 2.
-        rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).ok();
-    }
-}
-
-impl State {
-    /// Reads what there is.
-    fn drain(&mut self) -> Rest {
-        let Self {
-            kmsg,
-            file,
-            assembler,
-            cases,
-            end,
-            ..
-        } = self;
+    /// Reads what there is. Returns whether the log is at its end.
+    fn drain(&mut self) -> bool {
+        let (assembler, cases, file) = (&mut self.assembler, &self.cases, &mut self.file);
         let mut ended = Vec::new();
-        let rest = kmsg.drain(|news| match news {
-            News::Record(record) => {
-                file.record(&record);
-                ended.extend(assembler.record(&record, cases));
+        let is_at_end = self.kmsg.drain(|record| {
+            self.heard = Instant::now();
+            self.end.lost += record.lost;
+            if record.lost > 0 {
+                let why = "are missing here, or more: they were overwritten before they were read";
+                file.mark(&format!("{} records {why}", record.lost));
             }
-            News::Lost(count) => {
-                let many = count.map_or("some".to_owned(), |count| count.to_string());
-                file.mark(&format!(
-                    "{many} records are missing here: they were overwritten before they were read"
-                ));
-                end.lost += count.unwrap_or(1);
-            }
+            file.record(&record);
+            ended.extend(assembler.record(&record, cases));
         });
         self.settle(ended);
-        rest.unwrap_or_else(|error| {
-            self.end
-                .problem
-                .get_or_insert(format!("/dev/kmsg cannot be read any more: {error}"));
-            Rest::End
+        is_at_end.unwrap_or_else(|error| {
+            let problem = format!("/dev/kmsg cannot be read any more: {error}");
+            self.end.problem.get_or_insert(problem);
+            true
         })
     }
 
+    /// Ends the splats that have begun.
     fn close_open(&mut self) {
-        let ended = self.assembler.close();
-        self.settle(ended);
+        let open = self.assembler.close();
+        self.settle(open);
     }
 
-    fn end_case(&mut self, id: CaseId, case: &Case) -> Vec<Splat> {
+    fn end_case(&mut self, case: &Case, worker: usize) -> Vec<Splat> {
         self.drain();
-        let ignored = self.ignored.and(&self.cases.end(id));
-        let mut splats = self.owned.remove(&id).unwrap_or_default();
-        splats.extend(self.assembler.take(id));
-        let (dropped, counted): (Vec<_>, Vec<_>) = splats
-            .into_iter()
-            .partition(|splat| ignored.fits(&splat.lines));
-        self.end.ignored += dropped.len();
-        self.end.owned += counted.len();
-        for splat in &counted {
-            self.file
-                .mark(&format!("{} of {}: {}", splat.name, case.name, splat.title));
+        let mut splats = self.cases.end(worker);
+        splats.extend(self.assembler.take(worker));
+        let all = splats.len();
+        let patterns = || self.ignored.iter().chain(case.ignored_splats.iter());
+        splats.retain(|splat| !is_ignored(splat, patterns()));
+        self.end.ignored += all - splats.len();
+        self.end.owned += splats.len();
+        for splat in &splats {
+            let (name, title) = (&splat.name, &splat.title);
+            self.file.mark(&format!("{name} of {}: {title}", case.name));
         }
         self.file.mark(&format!("{} ends", case.name));
-        counted
+        splats
     }
 
     /// Finds a place for splats that have come to their end.
-    fn settle(&mut self, ended: Vec<(Owner, Splat)>) {
+    fn settle(&mut self, ended: Vec<(Whose, Splat)>) {
         for (owner, splat) in ended {
+            let (name, title) = (&splat.name, &splat.title);
             match owner {
-                Owner::Case(id) if self.cases.is_running(id) => {
-                    let splats = self.owned.entry(id).or_default();
-                    if splats.len() < MOST {
-                        splats.push(splat);
-                    }
-                }
-                // Its case had ended when it was read: so the case does not know of it.
-                Owner::Case(_) | Owner::Nobody => self.stray(splat),
-                Owner::OtherRun => {
+                Whose::Case(worker) => self.cases.add(worker, splat),
+                Whose::OtherRun => {
                     self.end.of_others += 1;
-                    self.file.mark(&format!(
-                        "{} of another run on this host: {}",
-                        splat.name, splat.title
-                    ));
+                    let of_other = format!("{name} of another run on this host: {title}");
+                    self.file.mark(&of_other);
+                }
+                Whose::Nobody if is_ignored(&splat, self.ignored.iter()) => self.end.ignored += 1,
+                Whose::Nobody => {
+                    self.end.stray += 1;
+                    let stray = format!("{name}, {}: {title}", splat.when());
+                    self.file.mark(&stray);
+                    if let Some(told) = self.told.as_ref().filter(|_| self.end.stray <= MOST) {
+                        told(splat);
+                    }
                 }
             }
         }
     }
+}
 
-    fn stray(&mut self, splat: Splat) {
-        if self.ignored.fits(&splat.lines) {
-            self.end.ignored += 1;
+/// Reads what comes, until the other end of `stopped` is closed.
+fn read_until_stopped(reader: &Mutex<Reader>, polled: &File, stopped: &OwnedFd) {
+    let tick = Timespec::try_from(GAP).expect("write a second as a timespec");
+    let mut is_at_end = false;
+    loop {
+        let mut watched = [
+            PollFd::new(stopped, PollFlags::IN),
+            PollFd::new(polled, PollFlags::IN),
+        ];
+        // A file that is at its end can always be read.
+        let count = if is_at_end { 1 } else { 2 };
+        // If it fails, what there is is read all the same.
+        poll(&mut watched[..count], Some(&tick)).ok();
+        if !watched[0].revents().is_empty() {
             return;
         }
-        self.file.mark(&format!(
-            "{}, {}: {}",
-            splat.name,
-            end::when(&splat),
-            splat.title
-        ));
-        if self.end.splats.len() < MOST {
-            self.end.splats.push(splat);
-        } else {
-            self.end.more += 1;
+        let mut reader = lock(reader);
+        is_at_end = reader.drain();
+        if reader.heard.elapsed() >= GAP {
+            reader.close_open();
         }
     }
 }

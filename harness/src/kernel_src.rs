@@ -16,25 +16,13 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
 use make::Make;
-use tree::{Change, SELFTESTS};
+use tree::{SELFTESTS, SourceChange, create, remove};
+
+pub use make::{DOES_NOT_COMPILE, VARIABLES};
 
 mod make;
 pub mod stubs;
 mod tree;
-
-/// The environment variables that decide what is built: `KERNEL_SRC`, and those that the kernel's makefiles read.
-/// No other variable of the user's reaches `make`, but for the few that programs need to run at all.
-pub const VARIABLES: &[&str] = &[
-    "KERNEL_SRC",
-    "CROSS_COMPILE",
-    "LLVM",
-    "EXTRA_CFLAGS",
-    "USERCFLAGS",
-    "USERLDFLAGS",
-];
-
-/// The file beside the installed selftests that has a line `NAME: ERROR` for each that is listed but does not compile.
-pub const DOES_NOT_COMPILE: &str = "does-not-compile";
 
 /// KVM selftests that have been built.
 #[derive(Debug)]
@@ -79,10 +67,10 @@ pub fn build(
     // 1. What has changed. The mark goes before anything does, so that an interrupted build is taken up again.
     let change = tree::change(&built.watched, &started, &done);
     built.watched.push(done.clone());
-    if change == Change::Nothing && done.exists() {
+    if change == SourceChange::Nothing && done.exists() {
         return Ok(built);
     }
-    if change == Change::Unknown {
+    if change == SourceChange::Unknown {
         remove(&work.join("build"))?;
     }
     remove(&done)?;
@@ -155,20 +143,6 @@ fn lock(work: &Path) -> Result<File> {
     flock(&file, FlockOperation::LockExclusive)
         .with_context(|| format!("lock {}", work.display()))?;
     Ok(file)
-}
-
-fn create(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("create {}", path.display()))
-}
-
-/// Removes a file or a whole directory, if it is there.
-fn remove(path: &Path) -> Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(_) => return Ok(()),
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-    }
-    .with_context(|| format!("remove {}", path.display()))
 }
 
 #[cfg(test)]

@@ -1,12 +1,38 @@
-//! What is kept of a run.
+//! What is kept of a run: its directory, its journals, and what they add up to when they are read back.
 
-pub mod announcement;
-pub mod history;
-pub mod journal;
-pub mod nextest;
-pub mod no_links;
-pub mod record;
-pub mod replay;
-pub mod results;
-pub mod resume;
-pub mod shared_run;
+mod directory;
+mod history;
+mod journal;
+mod nextest;
+mod read;
+mod recorder;
+mod resume;
+mod version1;
+
+use std::path::Path;
+
+use anyhow::Context;
+
+pub use directory::{Place, RunDirectory};
+pub use history::History;
+pub use journal::Journal;
+pub use nextest::{Member, Nextest};
+pub use read::{RUN_JSON, before, fold, read};
+pub use recorder::Recorder;
+pub use resume::{Resumed, what_killed_the_latest};
+
+use crate::model::file;
+use crate::model::state::State;
+
+/// Writes run.json in a run's directory, in one step.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_run_json(state: &State, directory: &Path) -> anyhow::Result<()> {
+    let path = directory.join(RUN_JSON);
+    let written = file::replace(&path, |file| {
+        serde_json::to_writer(&mut *file, state)?;
+        file.write_all(b"\n")
+    });
+    written.with_context(|| format!("write {}", path.display()))
+}

@@ -1,16 +1,20 @@
-//! The words that everybody uses.
+//! The words that everybody uses. Imports nothing of ours.
 
 pub mod arch;
+pub mod bytes;
 pub mod case;
-pub mod entry;
 pub mod event;
+pub mod facts;
+pub mod file;
 pub mod host;
 pub mod name;
 pub mod outcome;
-pub mod printable;
 pub mod problem;
+pub mod signature;
 pub mod size;
-pub mod stay;
+pub mod state;
 pub mod taint;
+pub mod text;
 pub mod text_file;
+pub mod time;
 pub mod value;

@@ -5,41 +5,35 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use cases::{Assembly, KERNELS_OWN, SuiteOwner};
-use definitions::Definitions;
 use discovered::Chosen;
 use files::Configuration;
 use selection::NOT_QUICK;
 use selftests::Selftests;
 use suite::SuiteFile;
 
-use crate::cli::Options;
-use crate::environment::definition::{Definition, HOST};
-use crate::environment::{Environments, Refusal};
+use crate::environment::{Definition, Definitions, Environments, HOST, Refusal};
 use crate::model::arch::Arch;
 use crate::model::case::Case;
 use crate::model::host::Host;
 use crate::model::problem::{Problem, hint};
+use crate::options::Options;
 
 pub use discovered::{Discovered, list, not_asked_for};
 pub use embedded::{Embedded, SMOKE_SELFTEST, SmokeSelftest};
+pub use files::{read as read_files, read_embedded};
 pub use selection::{Selection, seed, sort};
 
 mod cases;
-pub mod definitions;
 mod discovered;
 mod embedded;
-pub mod fields;
-pub mod files;
+mod files;
 mod foreign;
 #[cfg(test)]
 mod hostile_input;
 mod keys;
-pub mod node;
 mod placeholder;
-pub mod problem;
 mod selection;
 mod selftests;
-pub mod source;
 mod suite;
 mod suite_toml;
 
@@ -89,20 +83,6 @@ pub fn names(
     Ok(discovered.names(&Selection::everything()))
 }
 
-/// The environments that there are, for commands that have nothing to do with suites: the shipped ones and those of
-/// `paths`.
-///
-/// # Errors
-/// Everything that is wrong with them, a line each.
-pub fn environments(embedded: &Embedded<'_>, paths: &[PathBuf]) -> anyhow::Result<Definitions> {
-    let users = files::read(&embedded.with_local(paths), 1);
-    let shipped = files::read_embedded(embedded.environments, 1);
-    let sources = users.environments.iter().chain(&shipped.environments);
-    let (definitions, problems) = Definitions::read(sources);
-    refuse(users.problems.iter().chain(&problems))?;
-    Ok(definitions)
-}
-
 /// The selftests of the directories that are `given`, that the variable names, or that were built from `KERNEL_SRC`; else
 /// those that are embedded. With where they come from.
 fn find_selftests(
@@ -137,7 +117,8 @@ fn assemble(
     let mut shipped = files::read_embedded(embedded.suites, ncpus);
     let environments = files::read_embedded(embedded.environments, ncpus).environments;
     let sources = users.environments.iter().chain(&environments);
-    let (definitions, environment_problems) = Definitions::read(sources);
+    let (definitions, environment_problems) =
+        Definitions::read(sources.map(|file| (file.path.as_path(), file.text.as_str())));
     let (selftests, mut problems) = match selftests {
         Ok(selftests) => (selftests, Vec::new()),
         Err(problems) => (Selftests::default(), problems),
@@ -149,8 +130,11 @@ fn assemble(
         .extend(hidden_suites(&definitions, &users).chain(hidden_suites(&definitions, &shipped)));
     let is_the_users =
         |suite: &SuiteFile| users.suites.iter().any(|users| users.name == suite.name);
-    let replaced = shipped.suites.extract_if(.., |suite| is_the_users(suite));
-    let replaced = replaced.map(|suite| suite.name).collect();
+    let (replaced, kept): (Vec<_>, _) = std::mem::take(&mut shipped.suites)
+        .into_iter()
+        .partition(is_the_users);
+    shipped.suites = kept;
+    let replaced = replaced.into_iter().map(|suite| suite.name).collect();
 
     let mut assembly = Assembly::new(&selftests, target);
     assembly.add_suites(users.suites, SuiteOwner::User);

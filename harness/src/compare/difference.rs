@@ -4,17 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::compare::flat;
-use crate::environment::definition::HOST;
-use crate::log::record::Record;
-use crate::model::entry::RunInfo;
-use crate::model::host::{Host, Modules, size};
-use crate::model::stay::Stay;
+use crate::model::event::Part;
+use crate::model::host::Modules;
+use crate::model::state::State;
+use crate::model::text::printable;
 
-/// What a [`Difference`] is about.
+/// What a difference is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Subject {
+pub(super) enum Subject {
     /// The machine.
     Host,
     /// Its kernel.
@@ -28,183 +26,106 @@ pub enum Subject {
 }
 
 /// One difference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// What it is about.
-    pub subject: Subject,
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct RunDifference {
+    pub(super) subject: Subject,
     /// What differs: `kernel`, `kvm_amd.npt`, `kvm_amd.npt in shadow_mmu`.
-    pub what: String,
-    /// How it was in the old run.
-    pub old: String,
-    /// How it was in the new one.
-    pub new: String,
+    pub(super) what: String,
+    pub(super) old: String,
+    pub(super) new: String,
 }
 
 /// All differences between two runs.
-pub fn between(old: &Record, new: &Record) -> Vec<Difference> {
-    let mut found = Found::default();
-    found.runs(&old.run, &new.run);
-    found.environments(old, new);
-    found.0
-}
-
-#[derive(Default)]
-struct Found(Vec<Difference>);
-
-impl Found {
-    fn texts<T>(
-        &mut self,
-        subject: Subject,
-        what: &str,
-        old: &T,
-        new: &T,
-        text: impl Fn(&T) -> String,
-    ) {
-        let (old, new) = (flat(&text(old)), flat(&text(new)));
-        if old != new {
-            self.0.push(Difference {
-                subject,
-                what: flat(what),
-                old,
-                new,
-            });
+pub(super) fn between(old: &State, new: &State) -> Vec<RunDifference> {
+    let mut found = Vec::new();
+    if let (Some(old), Some(new)) = (old.first(), new.first()) {
+        for ((what, old), (_, new)) in facts(old).into_iter().zip(facts(new)) {
+            found.extend(difference(what, &old, &new));
         }
+        // Another kernel is another build.
+        let is_other = found.iter().any(|found| found.what == "kernel");
+        found.retain(|found| found.what != "kernel_version" || !is_other);
+        found.extend(of_modules(&old.host.modules, &new.host.modules));
     }
-
-    fn runs(&mut self, old: &RunInfo, new: &RunInfo) {
-        self.hosts(&old.host, &new.host);
-        self.kernels(&old.host, &new.host);
-        self.modules(&old.host.modules, &new.host.modules);
-        self.texts(Subject::Selftests, "selftests", old, new, |run| {
-            let sources: Vec<_> = run
-                .selftests
-                .iter()
-                .map(|source| source.to_string_lossy())
-                .collect();
-            if sources.is_empty() {
-                "embedded".to_owned()
-            } else {
-                sources.join(", ")
-            }
-        });
-        self.texts(Subject::Runner, "kvm-tests", old, new, |run| {
-            run.version.clone()
-        });
-        self.texts(Subject::Runner, "workers", old, new, |run| {
-            run.workers.to_string()
-        });
-        self.texts(Subject::Runner, "shuffle seed", old, new, |run| {
-            run.shuffle_seed
-                .map_or("none".to_owned(), |seed| seed.to_string())
-        });
-    }
-
-    /// The environments that both were in; what differs in one as it does without is told once.
-    fn environments(&mut self, old: &Record, new: &Record) {
-        let told = self.0.len();
-        let names: BTreeSet<&str> = new
-            .stays
-            .iter()
-            .map(|stay| stay.environment.as_str())
-            .collect();
-        for name in names.into_iter().filter(|name| *name != HOST) {
-            let (Some(was), Some(is)) = (old.last_stay(name), new.last_stay(name)) else {
-                continue;
-            };
-            let settings = |stay: &Stay| stay.settings.join(", ");
-            self.texts(
-                Subject::Parameters,
-                &format!("environment {name}"),
-                was,
-                is,
-                settings,
-            );
-            let mut inside = Self::default();
-            inside.modules(&was.modules, &is.modules);
-            inside
-                .0
-                .retain(|difference| !self.0[..told].contains(difference));
-            self.0
-                .extend(inside.0.into_iter().map(|difference| Difference {
-                    what: format!("{} in {}", difference.what, flat(name)),
-                    ..difference
-                }));
-        }
-    }
-
-    fn hosts(&mut self, old: &Host, new: &Host) {
-        let mut host =
-            |what: &str, text: fn(&Host) -> String| self.texts(Subject::Host, what, old, new, text);
-        host("host", |host| host.hostname.clone());
-        host("machine", |host| host.machine.clone());
-        host("CPU vendor", |host| host.cpu_vendor.clone());
-        host("CPU", |host| host.cpu_model.clone());
-        host("CPUs", |host| host.cpus.to_string());
-        host("memory", |host| size(host.memory));
-        host("/dev/kvm", |host| {
-            host.kvm_problem.clone().unwrap_or("usable".to_owned())
-        });
-        for page in both(&old.free_hugepages, &new.free_hugepages) {
-            self.texts(
-                Subject::Host,
-                &format!("free hugepages of {}", size(*page)),
-                old,
-                new,
-                |host| host.free_hugepages.get(page).unwrap_or(&0).to_string(),
-            );
-        }
-    }
-
-    fn kernels(&mut self, old: &Host, new: &Host) {
-        self.texts(Subject::Kernel, "kernel", old, new, |host| {
-            host.kernel.clone()
-        });
-        if old.kernel == new.kernel {
-            self.texts(Subject::Kernel, "kernel build", old, new, |host| {
-                host.kernel_version.clone()
-            });
-        }
-        self.texts(Subject::Kernel, "kernel taint", old, new, |host| {
-            host.taint.to_string()
-        });
-    }
-
-    fn modules(&mut self, old: &Modules, new: &Modules) {
-        for module in both(old, new) {
-            let (Some(was), Some(is)) = (old.get(module), new.get(module)) else {
-                self.texts(
-                    Subject::Parameters,
-                    &format!("module {module}"),
-                    old,
-                    new,
-                    |modules| {
-                        if modules.contains_key(module) {
-                            "loaded"
-                        } else {
-                            "not loaded"
-                        }
-                        .to_owned()
-                    },
-                );
-                continue;
-            };
-            for parameter in both(was, is) {
-                self.texts(
-                    Subject::Parameters,
-                    &format!("{module}.{parameter}"),
-                    was,
-                    is,
-                    |parameters| {
-                        parameters
-                            .get(parameter)
-                            .map_or("not there".to_owned(), Clone::clone)
-                    },
-                );
+    let outside = found.len();
+    let spans = new.environments.iter();
+    let names: BTreeSet<_> = spans.map(|span| &span.environment).collect();
+    for name in names {
+        let (Some(was), Some(is)) = (old.last_span(name), new.last_span(name)) else {
+            continue;
+        };
+        let [old, new] = [was, is].map(|span| span.settings.join(", "));
+        found.extend(difference(&format!("environment {name}"), &old, &new));
+        for mut inside in of_modules(&was.modules, &is.modules) {
+            // What differs in it as it does without is told once.
+            if !found[..outside].contains(&inside) {
+                inside.what = format!("{} in {}", inside.what, flat(name));
+                found.push(inside);
             }
         }
     }
+    found
 }
 
-fn both<'a, K: Ord, V>(old: &'a BTreeMap<K, V>, new: &'a BTreeMap<K, V>) -> BTreeSet<&'a K> {
-    old.keys().chain(new.keys()).collect()
+/// What there is to compare of a run before its modules, in the same order for each.
+fn facts(part: &Part) -> Vec<(&'static str, String)> {
+    let sources = part.selftests.iter().map(|path| path.to_string_lossy());
+    let commit = part.selftests_commit.clone();
+    let mut facts = part.host.facts();
+    facts[0].0 = "host";
+    facts.extend([
+        ("selftests", Vec::from_iter(sources).join(", ")),
+        ("selftests_commit", commit.unwrap_or_default()),
+        ("kvm-tests", part.version.clone()),
+        ("workers", part.workers.to_string()),
+    ]);
+    facts
+}
+
+fn of_modules(old: &Modules, new: &Modules) -> Vec<RunDifference> {
+    let mut found = Vec::new();
+    let modules: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    for module in modules {
+        let (Some(was), Some(is)) = (old.get(module), new.get(module)) else {
+            let is_loaded = |modules: &Modules| usize::from(modules.contains_key(module));
+            let [old, new] = [old, new].map(|modules| ["not loaded", "loaded"][is_loaded(modules)]);
+            found.extend(difference(&format!("module {module}"), old, new));
+            continue;
+        };
+        let parameters: BTreeSet<_> = was.keys().chain(is.keys()).collect();
+        for parameter in parameters {
+            let value = |values: &BTreeMap<String, String>| values.get(parameter).cloned();
+            let [old, new] =
+                [was, is].map(|values| value(values).unwrap_or("not there".to_owned()));
+            found.extend(difference(&format!("{module}.{parameter}"), &old, &new));
+        }
+    }
+    found
+}
+
+fn difference(what: &str, old: &str, new: &str) -> Option<RunDifference> {
+    let subject = match what {
+        "kernel" | "kernel_version" | "command_line" | "taint" => Subject::Kernel,
+        "selftests" | "selftests_commit" => Subject::Selftests,
+        "kvm-tests" | "workers" => Subject::Runner,
+        // `kvm.tdp_mmu`, `module kvm_pvm`, `environment shadow_mmu`.
+        _ if what.contains(['.', ' ']) => Subject::Parameters,
+        _ => Subject::Host,
+    };
+    let told = |text: &str| Some(flat(text)).filter(|text| !text.is_empty());
+    let [old, new] = [old, new].map(|text| told(text).unwrap_or("none".to_owned()));
+    let what = flat(what);
+    let is_other = old != new;
+    is_other.then_some(RunDifference {
+        subject,
+        what,
+        old,
+        new,
+    })
+}
+
+/// What a test or a host said, on one line.
+pub(super) fn flat(text: &str) -> String {
+    let text = printable(text.as_bytes());
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,36 +1,31 @@
-//! Features: one name for what every vendor calls differently. The table here is the one that the README shows.
+//! Features: one name for what every vendor calls differently. docs/environments.md shows the table here.
 
 use super::platform::Vendor;
-use super::value;
+use Knob::{Always, Boot, File, None as No, Parameter};
 
 /// The value of a feature that is on.
-pub const ON: &str = "on";
+pub(super) const ON: &str = "on";
 
 /// The value of a feature that is off.
-pub const OFF: &str = "off";
+pub(super) const OFF: &str = "off";
 
 /// A feature: a vendor-neutral knob.
 #[derive(Debug)]
-pub struct Feature {
+pub(super) struct Feature {
     /// Its name.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// What it does.
-    pub meaning: &'static str,
+    pub(super) meaning: &'static str,
     /// What it can be set to.
-    pub values: Values,
-    intel: Knob,
-    amd: Knob,
-    arm: Knob,
-    s390: Knob,
-    power: Knob,
-    riscv: Knob,
-    loongarch: Knob,
+    pub(super) values: Allowed,
+    /// What it is on each of the known vendors' hosts, in their order.
+    knobs: [Knob; Vendor::KNOWN.len()],
 }
 
 /// What a feature can be set to.
 #[derive(Debug)]
-pub enum Values {
-    /// On (`true`) or off (`false`), spelled as the parameter's type wants it.
+pub(super) enum Allowed {
+    /// On (`true`) or off (`false`).
     Switch,
     /// One of these words.
     Words(&'static [Word]),
@@ -38,371 +33,273 @@ pub enum Values {
     Number,
 }
 
-/// A word that a feature can be set to.
-#[derive(Debug)]
-pub struct Word {
-    /// The word.
-    pub name: &'static str,
-    /// What is written for it.
-    pub write: &'static str,
-    /// What may be read afterwards.
-    pub reads: &'static [&'static str],
-}
+/// A word that a feature can be set to, what is written for it, and what may be read afterwards.
+pub(super) type Word = (&'static str, &'static str, &'static [&'static str]);
 
 /// What a feature is on a platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Knob {
+pub(super) enum Knob {
     /// A parameter of a module.
     Parameter(&'static str, &'static str),
     /// A file of sysfs.
     File(&'static str),
     /// On, always.
     Always,
-    /// On if the kernel was booted with this parameter.
-    Boot(&'static str),
+    /// On where KVM has this capability (KVM_CHECK_EXTENSION), for which the kernel has to be booted with a parameter.
+    Boot(u32, &'static str),
     /// Nothing.
     None,
 }
 
-use Knob::{Always, Boot, File, None as No, Parameter};
-
 /// `nx_huge_pages` reads back as a bool, but for `never` (`get_nx_huge_pages` in `arch/x86/kvm/mmu/mmu.c`). `off` and
 /// `on` stand for the booleans here and below.
 const NX_HUGE_PAGES: &[Word] = &[
-    Word {
-        name: "off",
-        write: "off",
-        reads: &["N"],
-    },
-    Word {
-        name: "force",
-        write: "force",
-        reads: &["Y"],
-    },
-    Word {
-        name: "on",
-        write: "force",
-        reads: &["Y"],
-    },
-    Word {
-        name: "auto",
-        write: "auto",
-        reads: &["Y", "N"],
-    },
-    Word {
-        name: "never",
-        write: "never",
-        reads: &["never"],
-    },
+    (OFF, "off", &["N"]),
+    ("force", "force", &["Y"]),
+    (ON, "force", &["Y"]),
+    ("auto", "auto", &["Y", "N"]),
+    ("never", "never", &["never"]),
 ];
 
 /// Documentation/admin-guide/mm/transhuge.rst
 const HUGE_PAGES: &[Word] = &[
-    Word {
-        name: "always",
-        write: "always",
-        reads: &["always"],
-    },
-    Word {
-        name: "on",
-        write: "always",
-        reads: &["always"],
-    },
-    Word {
-        name: "madvise",
-        write: "madvise",
-        reads: &["madvise"],
-    },
-    Word {
-        name: "never",
-        write: "never",
-        reads: &["never"],
-    },
-    Word {
-        name: "off",
-        write: "never",
-        reads: &["never"],
-    },
+    ("always", "always", &["always"]),
+    (ON, "always", &["always"]),
+    ("madvise", "madvise", &["madvise"]),
+    ("never", "never", &["never"]),
+    (OFF, "never", &["never"]),
 ];
 
+/// KVM_CAP_ARM_EL2 (`include/uapi/linux/kvm.h`): Linux 6.16 and later have it.
+const ARM_EL2: u32 = 240;
+
 /// Where the kernel keeps whether memory is backed by transparent huge pages.
-pub const TRANSPARENT_HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
+const TRANSPARENT_HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
-/// One and the same knob everywhere.
-const fn everywhere(
-    name: &'static str,
-    meaning: &'static str,
-    values: Values,
-    knob: Knob,
-) -> Feature {
+const fn kvm(parameter: &'static str) -> Knob {
+    Knob::Parameter("kvm", parameter)
+}
+
+const fn kvm_intel(parameter: &'static str) -> Knob {
+    Knob::Parameter("kvm_intel", parameter)
+}
+
+const fn kvm_amd(parameter: &'static str) -> Knob {
+    Knob::Parameter("kvm_amd", parameter)
+}
+
+/// A switch that is one and the same knob everywhere.
+const fn everywhere(name: &'static str, meaning: &'static str, knob: Knob) -> Feature {
     Feature {
         name,
         meaning,
-        values,
-        intel: knob,
-        amd: knob,
-        arm: knob,
-        s390: knob,
-        power: knob,
-        riscv: knob,
-        loongarch: knob,
+        values: Allowed::Switch,
+        knobs: [knob; Vendor::KNOWN.len()],
     }
 }
 
-/// A feature of x86 alone.
+/// A switch of x86.
 const fn x86(name: &'static str, meaning: &'static str, intel: Knob, amd: Knob) -> Feature {
-    Feature {
-        intel,
-        amd,
-        ..everywhere(name, meaning, Values::Switch, No)
-    }
+    let none = everywhere(name, meaning, Knob::None);
+    none.on(Vendor::Intel, intel).on(Vendor::Amd, amd)
 }
 
-/// The same parameter of `kvm` for all of x86.
-const fn common(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
-    x86(
-        name,
-        meaning,
-        Parameter("kvm", parameter),
-        Parameter("kvm", parameter),
-    )
-}
-
+/// A switch of Intel's alone.
 const fn intel(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
-    x86(name, meaning, Parameter("kvm_intel", parameter), No)
+    x86(name, meaning, kvm_intel(parameter), Knob::None)
 }
 
+/// A switch of AMD's alone.
 const fn amd(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
-    x86(name, meaning, No, Parameter("kvm_amd", parameter))
+    x86(name, meaning, Knob::None, kvm_amd(parameter))
+}
+
+/// A switch that both of x86's vendor modules have by this name.
+const fn both(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
+    x86(name, meaning, kvm_intel(parameter), kvm_amd(parameter))
+}
+
+/// A switch of `kvm` itself on x86.
+const fn common(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
+    x86(name, meaning, kvm(parameter), kvm(parameter))
 }
 
 /// Every feature. Those on which others depend stand before them: what a user had set is looked for in this order.
 ///
-/// The parameters are those of Linux 6.12: `arch/x86/kvm/{x86.c,mmu/mmu.c,vmx/vmx.c,svm/svm.c}`, `virt/kvm/kvm_main.c`,
-/// `arch/arm64/kvm/arm.c`, `arch/s390/kvm/kvm-s390.c`, `arch/powerpc/kvm/book3s_hv.c`.
-pub const FEATURES: &[Feature] = &[
-    Feature {
-        arm: Always,
-        s390: Always,
-        riscv: Always,
-        loongarch: Always,
-        ..x86(
-            "tdp",
-            "two-dimensional paging",
-            Parameter("kvm_intel", "ept"),
-            Parameter("kvm_amd", "npt"),
-        )
-    },
-    Feature {
-        arm: Boot("kvm-arm.mode=nested"),
-        s390: Parameter("kvm", "nested"),
-        power: Parameter("kvm_hv", "nested"),
-        ..x86(
-            "nested",
-            "VMs inside VMs",
-            Parameter("kvm_intel", "nested"),
-            Parameter("kvm_amd", "nested"),
-        )
-    },
-    x86(
-        "apicv",
-        "APIC virtualization, x2APIC included",
-        Parameter("kvm_intel", "enable_apicv"),
-        Parameter("kvm_amd", "avic"),
-    ),
-    x86(
-        "ipiv",
-        "IPI virtualization",
-        Parameter("kvm_intel", "enable_ipiv"),
-        Parameter("kvm_amd", "enable_ipiv"),
-    ),
-    x86(
-        "unrestricted_guest",
-        "real mode without emulation",
-        Parameter("kvm_intel", "unrestricted_guest"),
-        Always,
-    ),
+/// The parameters are those of Linux 6.12 to 7.3: `arch/x86/kvm/{x86.c,mmu/mmu.c,vmx/vmx.c,svm/svm.c,svm/sev.c}`,
+/// `virt/kvm/kvm_main.c`, `arch/arm64/kvm/arm.c`, `arch/s390/kvm/kvm-s390.c`, `arch/powerpc/kvm/book3s_hv.c`,
+/// `arch/riscv/kvm/mmu.c`.
+#[rustfmt::skip] // A table: a row a line.
+pub(super) const FEATURES: &[Feature] = &[
+    x86("tdp", "two-dimensional paging", kvm_intel("ept"), kvm_amd("npt"))
+        .on(Vendor::Arm, Always).on(Vendor::S390, Always).on(Vendor::Riscv, Always).on(Vendor::Loongarch, Always),
+    both("nested", "VMs inside VMs", "nested").on(Vendor::Arm, Boot(ARM_EL2, "kvm-arm.mode=nested"))
+        .on(Vendor::S390, kvm("nested")).on(Vendor::Power, Parameter("kvm_hv", "nested")),
+    x86("apicv", "APIC virtualization, x2APIC included", kvm_intel("enable_apicv"), kvm_amd("avic")),
+    both("ipiv", "IPI virtualization", "enable_ipiv"),
+    both("device_posted_irqs", "interrupts of devices posted to vCPUs", "enable_device_posted_irqs"),
+    x86("unrestricted_guest", "real mode without emulation", kvm_intel("unrestricted_guest"), Always),
+    intel("smaller_maxphyaddr", "guests with fewer physical address bits", "allow_smaller_maxphyaddr"),
     intel("ept_ad", "accessed and dirty bits in EPT", "eptad"),
     intel("pml", "page modification logging", "pml"),
+    intel("shadow_vmcs", "VMREAD and VMWRITE of nested hypervisors without exits", "enable_shadow_vmcs"),
+    intel("preemption_timer", "the APIC timer by VMX's own", "preemption_timer"),
     intel("vpid", "tagged TLB entries", "vpid"),
     intel("flexpriority", "TPR shadowing", "flexpriority"),
+    amd("tsc_scaling", "a TSC frequency of the guest's own", "tsc_scaling"),
+    amd("nrips", "the next RIP saved on exits", "nrips"),
     amd("vgif", "virtual global interrupt flag", "vgif"),
-    x86(
-        "vnmi",
-        "virtual NMIs",
-        Parameter("kvm_intel", "vnmi"),
-        Parameter("kvm_amd", "vnmi"),
-    ),
+    both("vnmi", "virtual NMIs", "vnmi"),
     amd("vls", "virtual VMLOAD and VMSAVE", "vls"),
     amd("lbrv", "virtual last-branch records", "lbrv"),
-    common(
-        "tdp_mmu",
-        "the MMU for two-dimensional paging alone",
-        "tdp_mmu",
-    ),
-    common(
-        "mmio_caching",
-        "MMIO remembered in page tables",
-        "mmio_caching",
-    ),
+    amd("sev", "encrypted memory", "sev"),
+    amd("sev_es", "encrypted registers", "sev_es"),
+    common("tdp_mmu", "the MMU for two-dimensional paging alone", "tdp_mmu"),
+    common("mmio_caching", "MMIO remembered in page tables", "mmio_caching"),
     common("pmu", "performance counters for guests", "enable_pmu"),
-    common(
-        "vmware_backdoor",
-        "VMware's I/O port",
-        "enable_vmware_backdoor",
-    ),
-    common(
-        "eager_page_split",
-        "huge pages split ahead of dirty logging",
-        "eager_page_split",
-    ),
-    common(
-        "emulation_prefix",
-        "instructions emulated when prefixed",
-        "force_emulation_prefix",
-    ),
+    both("mediated_pmu", "performance counters that a guest has to itself", "enable_mediated_pmu"),
+    common("virt_at_load", "virtualization on as soon as the module is loaded", "enable_virt_at_load"),
+    common("vmware_backdoor", "VMware's I/O port", "enable_vmware_backdoor"),
+    common("eager_page_split", "huge pages split ahead of dirty logging", "eager_page_split")
+        .on(Vendor::Riscv, kvm("eager_page_split")),
+    common("emulation_prefix", "instructions emulated when prefixed", "force_emulation_prefix"),
     common("ignore_msrs", "unknown MSRs ignored", "ignore_msrs"),
-    Feature {
-        values: Values::Words(NX_HUGE_PAGES),
-        ..common(
-            "nx_huge_pages",
-            "huge pages not executable",
-            "nx_huge_pages",
-        )
-    },
-    everywhere(
-        "halt_polling",
-        "how long a halted vCPU polls, in nanoseconds",
-        Values::Number,
-        Parameter("kvm", "halt_poll_ns"),
-    ),
-    everywhere(
-        "huge_pages",
-        "transparent huge pages behind guest memory",
-        Values::Words(HUGE_PAGES),
-        File(TRANSPARENT_HUGE_PAGES),
-    ),
+    common("nx_huge_pages", "huge pages not executable", "nx_huge_pages").of(Allowed::Words(NX_HUGE_PAGES)),
+    everywhere("hpage", "guests backed by huge pages", No).on(Vendor::S390, kvm("hpage")),
+    everywhere("halt_polling", "how long a halted vCPU polls, in nanoseconds", kvm("halt_poll_ns")).of(Allowed::Number),
+    everywhere("huge_pages", "transparent huge pages behind guest memory", File(TRANSPARENT_HUGE_PAGES))
+        .of(Allowed::Words(HUGE_PAGES)),
 ];
 
 impl Feature {
+    /// The same, with another knob on the hosts of `vendor`.
+    const fn on(mut self, vendor: Vendor, knob: Knob) -> Self {
+        self.knobs[vendor as usize] = knob;
+        self
+    }
+
+    /// The same, with other values.
+    const fn of(mut self, values: Allowed) -> Self {
+        self.values = values;
+        self
+    }
+
     /// The one of this name.
-    pub fn named(name: &str) -> Option<&'static Self> {
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
         FEATURES.iter().find(|feature| feature.name == name)
     }
 
-    /// What it is on a platform. On an unknown one only what every vendor shares is known.
-    pub fn knob(&self, vendor: Vendor) -> Knob {
-        match vendor {
-            Vendor::Intel => self.intel,
-            Vendor::Amd => self.amd,
-            Vendor::Arm => self.arm,
-            Vendor::S390 => self.s390,
-            Vendor::Power => self.power,
-            Vendor::Riscv => self.riscv,
-            Vendor::Loongarch => self.loongarch,
-            Vendor::Unknown if self.intel == self.amd => self.intel,
-            Vendor::Unknown => Knob::None,
+    /// What it is on a platform. On an unknown one only what both of x86 share is known.
+    pub(super) fn knob(&self, vendor: Vendor) -> Knob {
+        match self.knobs.get(vendor as usize) {
+            Some(knob) => *knob,
+            None if self.knobs[0] == self.knobs[1] => self.knobs[0],
+            None => Knob::None,
         }
     }
 
-    /// Whether it is this parameter of a module on a platform.
-    pub fn is_parameter(&self, vendor: Vendor, module: &str, name: &str) -> bool {
-        matches!(self.knob(vendor), Knob::Parameter(m, n) if m == module && n == name)
+    /// Whether it is this setting, a parameter or a file, on some host.
+    pub(super) fn is(&self, setting: &str) -> bool {
+        self.knobs.iter().any(|knob| knob.label() == setting)
     }
 
-    /// What a boolean means for it.
-    pub fn of_bool(&self, on: bool) -> Option<String> {
-        match (&self.values, on) {
-            (Values::Switch, _) => Some(if on { ON } else { OFF }.to_owned()),
-            (Values::Words(_), _) => self.of_word(if on { ON } else { OFF }),
-            (Values::Number, false) => Some("0".to_owned()),
-            (Values::Number, true) => None,
-        }
-    }
-
-    /// What a number means for it.
-    pub fn of_number(&self, number: u32) -> Option<String> {
-        matches!(self.values, Values::Number).then(|| number.to_string())
-    }
-
-    /// What a word means for it.
-    pub fn of_word(&self, name: &str) -> Option<String> {
-        let Values::Words(words) = self.values else {
-            return None;
-        };
-        words
-            .iter()
-            .any(|word| word.name == name)
-            .then(|| name.to_owned())
-    }
-
-    /// What the text of an option of the command line means for it.
-    pub fn of_text(&self, text: &str) -> Option<String> {
-        let on = match text {
+    /// The value that a text of the user's means for it.
+    pub(super) fn value(&self, text: &str) -> Option<String> {
+        let boolean = match text {
             "true" | "yes" => Some(true),
             "false" | "no" => Some(false),
-            _ => value::switch(text),
+            _ => switch(text),
         };
-        let number = || self.of_number(text.parse().ok()?);
-        self.of_word(text)
-            .or_else(number)
-            .or_else(|| self.of_bool(on?))
+        let word = boolean.map(|on| if on { ON } else { OFF });
+        match self.values {
+            Allowed::Switch => word.map(str::to_owned),
+            Allowed::Number if boolean == Some(false) => Some("0".to_owned()),
+            Allowed::Number => text.parse().ok().map(|number: u32| number.to_string()),
+            Allowed::Words(words) => {
+                let mut names = words.iter().map(|word| word.0);
+                names
+                    .find(|&name| name == text || Some(name) == word)
+                    .map(str::to_owned)
+            }
+        }
     }
 
     /// What it takes, in words that follow "must be".
-    pub fn takes(&self) -> String {
+    pub(super) fn takes(&self) -> String {
         match self.values {
-            Values::Switch => "`true` or `false`".to_owned(),
-            Values::Number => "a number, or `false` for 0".to_owned(),
-            Values::Words(words) => {
-                let names: Vec<String> = words
-                    .iter()
-                    .map(|word| format!("\"{}\"", word.name))
-                    .collect();
+            Allowed::Switch => "`true` or `false`".to_owned(),
+            Allowed::Number => "a number, or `false` for 0".to_owned(),
+            Allowed::Words(words) => {
+                let names: Vec<String> = words.iter().map(|word| format!("{:?}", word.0)).collect();
                 format!("one of {}", names.join(", "))
             }
         }
     }
 }
 
+/// On or off, in the spellings that the kernel takes (`kstrtobool` in `lib/kstrtox.c`).
+pub(super) fn switch(value: &str) -> Option<bool> {
+    match value {
+        "Y" | "y" | "1" | "on" | "On" | "ON" => Some(true),
+        "N" | "n" | "0" | "off" | "Off" | "OFF" => Some(false),
+        _ => None,
+    }
+}
+
+/// A whole number, decimal or hexadecimal.
+pub(super) fn number(value: &str) -> Option<i128> {
+    let (sign, digits) = match value.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, value),
+    };
+    let number = match digits.strip_prefix("0x") {
+        Some(digits) => i128::from_str_radix(digits, 16),
+        None => digits.parse(),
+    };
+    number.ok().map(|number| sign * number)
+}
+
 impl Knob {
-    fn describe(self) -> String {
+    /// What it is called as a setting.
+    fn label(self) -> String {
         match self {
-            Self::Parameter(module, parameter) => format!("`{module}.{parameter}`"),
-            Self::File(path) => format!("`{}`", path.trim_start_matches("/sys/kernel/mm/")),
+            Self::Parameter(module, parameter) => format!("{module}.{parameter}"),
+            Self::File(path) => path.to_owned(),
             Self::Always => "always".to_owned(),
-            Self::Boot(parameter) => format!("`{parameter}`, boot only"),
+            Self::Boot(_, parameter) => parameter.to_owned(),
             Self::None => "–".to_owned(),
+        }
+    }
+
+    fn describe(self) -> String {
+        let label = self.label();
+        match self {
+            Self::Parameter(..) | Self::File(_) => {
+                format!("`{}`", label.trim_start_matches("/sys/kernel/mm/"))
+            }
+            Self::Boot(..) => format!("`{label}`, boot only"),
+            Self::Always | Self::None => label,
         }
     }
 }
 
-/// The table of features in Markdown, as the README shows it.
+/// The table of features in Markdown.
 pub fn markdown() -> String {
     let vendors: Vec<String> = Vendor::KNOWN.iter().map(ToString::to_string).collect();
     let mut table = format!("| feature | values | {} |\n", vendors.join(" | "));
     table.push_str(&format!("|{}\n", "---|".repeat(2 + vendors.len())));
     for feature in FEATURES {
         let values = match feature.values {
-            Values::Switch => "on, off".to_owned(),
-            Values::Number => "a number, off".to_owned(),
-            Values::Words(words) => words
-                .iter()
-                .map(|word| word.name)
-                .collect::<Vec<_>>()
-                .join(", "),
+            Allowed::Switch => "on, off".to_owned(),
+            Allowed::Number => "a number, off".to_owned(),
+            Allowed::Words(words) => {
+                let names: Vec<&str> = words.iter().map(|word| word.0).collect();
+                names.join(", ")
+            }
         };
-        let knobs: Vec<String> = Vendor::KNOWN
-            .iter()
-            .map(|&vendor| feature.knob(vendor).describe())
-            .collect();
-        let row = format!(
-            "| `{}`: {} | {values} | {} |\n",
-            feature.name,
-            feature.meaning,
-            knobs.join(" | ")
-        );
-        table.push_str(&row);
+        let knobs: Vec<String> = feature.knobs.iter().map(|knob| knob.describe()).collect();
+        let (name, meaning, knobs) = (feature.name, feature.meaning, knobs.join(" | "));
+        table.push_str(&format!("| `{name}`: {meaning} | {values} | {knobs} |\n"));
     }
     table
 }
@@ -418,17 +315,21 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), FEATURES.len());
         for feature in FEATURES {
-            assert!(
-                Vendor::KNOWN
-                    .iter()
-                    .any(|&vendor| feature.knob(vendor) != No),
-                "{}",
-                feature.name
-            );
+            let has_knob = feature.knobs.iter().any(|knob| *knob != Knob::None);
+            assert!(has_knob, "{}", feature.name);
         }
         assert_eq!(markdown().lines().count(), FEATURES.len() + 2);
         assert!(markdown().contains(
             "| `kvm_intel.ept` | `kvm_amd.npt` | always | always | – | always | always |"
         ));
+    }
+
+    #[test]
+    fn numbers_are_decimal_or_hexadecimal() {
+        let numbers = ["0x10", "16", "-1", "010", "", "-", "1x"].map(number);
+        assert_eq!(
+            numbers,
+            [Some(16), Some(16), Some(-1), Some(10), None, None, None]
+        );
     }
 }

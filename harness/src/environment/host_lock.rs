@@ -3,20 +3,23 @@
 //! Whoever uses it takes a number and waits for those who came before it and are in its way. So nobody starves, and
 //! everybody can say for whom it waits.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::process::{self, Process};
+use super::program::ancestors;
 use super::root::Root;
+use crate::model::time;
+use hold::{Hold, excludes};
 use queue::{Number, Queue, Queued};
 
+pub use hold::Use;
+
+mod hold;
 mod queue;
 
 /// How often it is looked whether others are done. A wait in flock(2) itself would be deaf to the user's Ctrl-C.
@@ -25,51 +28,16 @@ pub(super) const POLL: Duration = Duration::from_millis(50);
 /// How long after a first look the second one comes; each later one waits twice as long, up to [`POLL`].
 const FIRST_POLL: Duration = Duration::from_millis(1);
 
-/// How the host, or something on it, is used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Use {
-    /// A test runs on it beside others.
-    Shared,
-    /// A test runs on it, and no other.
-    Alone,
-    /// The suite of this name is set up, which nobody else may have set up at the same time.
-    Suite(String),
-    /// It is to stay in an environment.
-    Environment,
-    /// It is changed or restored by one of those who need it in the same environment.
-    Change,
-}
-
-/// A use of the host, and who uses it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Hold {
-    user: User,
-    #[serde(rename = "use")]
-    how: Use,
-    /// What the environment sets that the host is to be in meanwhile, a line each; nothing for the host as it is.
-    environment: String,
-}
-
-/// A process that uses the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct User {
-    process: Process,
-    /// The PID namespace in which its ID is its own: the processes of another container may stand in the same queue.
-    namespace: u64,
-    /// Since when it uses the host, in seconds since the epoch.
-    since_s: i64,
-}
-
 /// The lock on a host.
 #[derive(Debug)]
 pub struct HostLock {
     root: Root,
-    user: User,
+    /// This process, and what its holds have in common.
+    this: Hold,
     /// The processes that have started this one.
     ancestors: Vec<u32>,
-    /// Why there is no lock here.
-    problem: Option<String>,
+    /// Why there is no lock here, looked up when it is first taken: until then nothing on the host is touched.
+    problem: OnceLock<Option<String>>,
 }
 
 /// A use of the host, which ends when this is dropped.
@@ -79,40 +47,50 @@ pub struct Held {
     numbers: Vec<Number>,
 }
 
-/// A queue in which a use stands, and those before it.
-type Place = (Number, Hold, Vec<Queued>);
+/// Where a use stands in a queue: its number, and those before it.
+type QueuePlace = (Number, Hold, Vec<Queued>);
 
 impl HostLock {
     /// The lock of the host whose files are under `root`.
     pub fn new(root: &Root) -> Self {
-        let user = User {
-            process: Process::this(),
+        let words: Vec<_> = std::env::args_os().collect();
+        let this = Hold {
+            pid: std::process::id(),
             namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino()),
-            since_s: jiff::Timestamp::now().as_second(),
+            command: words.join(" ".as_ref()).to_string_lossy().into_owned(),
+            since_ms: time::now_ms(),
+            how: Use::Shared,
+            environment: String::new(),
         };
         Self {
             root: root.clone(),
-            user,
-            ancestors: process::ancestors(),
-            problem: Queue::open_all(root).err().map(|error| error.to_string()),
+            this,
+            ancestors: ancestors(),
+            problem: OnceLock::new(),
         }
     }
 
     /// What the user should know of it: whom it does not see.
     pub fn limit(&self) -> Option<String> {
-        if let Some(problem) = &self.problem {
+        if let Some(problem) = self.problem() {
             return Some(format!("none, other runs are not seen: {problem}"));
         }
         let of_root = queue::of_root(&self.root);
         let queues = Queue::open_all(&self.root).unwrap_or_default();
-        let is_roots = queues.iter().any(|queue| queue.path() == of_root);
+        let is_roots = queues.iter().any(|queue| queue.path == of_root);
         (!is_roots).then(|| {
+            let (own, of_root) = (queue::of_user(&self.root), of_root.display());
+            let own = own.display();
             format!(
-                "in {}: other users' runs are not seen, unless one of root has made {}",
-                queue::of_user(&self.root).display(),
-                of_root.display()
+                "in {own}: other users' runs are not seen, unless one of root has made {of_root}"
             )
         })
+    }
+
+    fn problem(&self) -> Option<&String> {
+        let find = || Queue::open_all(&self.root).err();
+        let problem = self.problem.get_or_init(|| Some(find()?.to_string()));
+        problem.as_ref()
     }
 
     /// Takes the host. What this process or those that started it hold is never waited for. `wait` hears again and again,
@@ -141,14 +119,15 @@ impl HostLock {
         };
         let (mut pause, mut said) = (FIRST_POLL, None);
         loop {
-            let waits = places
+            let mut waits = places
                 .iter()
-                .map(|(_, hold, ahead)| (hold, self.in_the_way(hold, ahead)))
-                .find(|(_, others)| !others.is_empty());
-            let Some((hold, others)) = waits else { break };
+                .map(|(_, hold, ahead)| self.in_the_way(hold, ahead));
+            let Some(others) = waits.find(|others| !others.is_empty()) else {
+                break;
+            };
             if pause == POLL {
-                // Whoever is named first is not named again: others only leave.
-                let said = said.get_or_insert_with(|| message(hold, &others));
+                // Said once: others only leave.
+                let said = said.get_or_insert_with(|| message(&places[0].1, &others));
                 if wait(said).is_break() {
                     return Ok(None);
                 }
@@ -167,41 +146,37 @@ impl HostLock {
     pub(super) fn outer(&self) -> Option<(String, String)> {
         let queues = [queue::of_root(&self.root), queue::of_user(&self.root)];
         let holds = queues.iter().flat_map(|path| queue::queued(path));
-        let mut outer = holds
-            .map(|queued| queued.hold)
-            .filter(|hold| hold.how == Use::Environment && self.is_ancestors(hold));
-        outer
-            .next()
-            .map(|hold| (hold.environment, hold.user.to_string()))
+        let mut holds = holds.map(|queued| queued.hold);
+        let outer = holds.find(|hold| hold.how == Use::Environment && self.is_ancestors(hold))?;
+        let who = outer.user();
+        Some((outer.environment, who))
     }
 
     /// Whether others than `held` keep the host in `environment`.
     pub(super) fn is_shared(&self, held: &Held, environment: &str) -> bool {
         held.numbers.iter().any(|number| {
-            number.queued().iter().any(|other| {
-                other.hold.how == Use::Environment
-                    && other.hold.environment == environment
-                    && !other.is(number)
-            })
+            let mut others = number.others().into_iter().map(|queued| queued.hold);
+            others.any(|hold| hold.how == Use::Environment && hold.environment == environment)
         })
     }
 
+    /// Takes a number in each queue, with those before it.
     fn line_up(
         &self,
         how: &Use,
         environment: Option<&str>,
         wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> io::Result<Option<Vec<Place>>> {
-        if self.problem.is_some() {
+    ) -> io::Result<Option<Vec<QueuePlace>>> {
+        if self.problem().is_some() {
             return Ok(Some(Vec::new()));
         }
         'again: loop {
             let mut places = Vec::new();
             for queue in Queue::open_all(&self.root)? {
                 let hold = |ahead: &[Queued]| Hold {
-                    user: self.user.clone(),
                     how: how.clone(),
                     environment: environment.map_or_else(|| self.kept(ahead), str::to_owned),
+                    ..self.this.clone()
                 };
                 match queue.line_up(hold, wait) {
                     // The last one to leave has just removed it.
@@ -217,21 +192,20 @@ impl HostLock {
 
     /// The environment in which this process, or one that started it, keeps the host.
     fn kept(&self, ahead: &[Queued]) -> String {
-        let mut kept = ahead.iter().map(|other| &other.hold);
-        kept.find(|hold| hold.how == Use::Environment && self.is_kin(hold))
-            .map(|hold| hold.environment.clone())
-            .unwrap_or_default()
+        let mut holds = ahead.iter().map(|other| &other.hold);
+        let kept = holds.find(|hold| hold.how == Use::Environment && self.is_kin(hold));
+        kept.map_or(String::new(), |hold| hold.environment.clone())
     }
 
     /// Those for whom `mine` has to wait.
     fn in_the_way<'a>(&self, mine: &Hold, ahead: &'a [Queued]) -> Vec<&'a Hold> {
         // Who waits for what started this process, or for the environment that it keeps, waits for this use as well.
         let waits_for_us = |other: &Queued| {
-            ahead.iter().any(|ours| {
-                ours.number < other.number
-                    && (self.is_ancestors(&ours.hold)
-                        || self.is_kin(&ours.hold) && ours.hold.how == Use::Environment)
-                    && excludes(&other.hold, &ours.hold)
+            ahead.iter().any(|Queued { number, hold, .. }| {
+                let lasts = hold.how == Use::Environment && self.is_kin(hold);
+                *number < other.number
+                    && (lasts || self.is_ancestors(hold))
+                    && excludes(&other.hold, hold)
             })
         };
         // Changes of one process, too, come one after the other.
@@ -243,61 +217,41 @@ impl HostLock {
     }
 
     fn is_kin(&self, hold: &Hold) -> bool {
-        self.is_ancestors(hold)
-            || hold.user.namespace == self.user.namespace
-                && hold.user.process.pid == self.user.process.pid
+        let is_this = (hold.namespace, hold.pid) == (self.this.namespace, self.this.pid);
+        is_this || self.is_ancestors(hold)
     }
 
     fn is_ancestors(&self, hold: &Hold) -> bool {
-        hold.user.namespace == self.user.namespace
-            && self.ancestors.contains(&hold.user.process.pid)
-    }
-}
-
-/// Whether two uses cannot be at the same time.
-fn excludes(one: &Hold, other: &Hold) -> bool {
-    match (&one.how, &other.how) {
-        (Use::Suite(one), Use::Suite(other)) => one == other,
-        (Use::Change, Use::Change) => true,
-        (Use::Suite(_) | Use::Change, _) | (_, Use::Suite(_) | Use::Change) => false,
-        _ if one.environment != other.environment => true,
-        (Use::Alone, Use::Alone | Use::Shared) | (Use::Shared, Use::Alone) => true,
-        (Use::Alone | Use::Shared | Use::Environment, _) => false,
+        hold.namespace == self.this.namespace && self.ancestors.contains(&hold.pid)
     }
 }
 
 /// For whom `mine` waits, and why.
 fn message(mine: &Hold, others: &[&Hold]) -> String {
-    let mut users: Vec<&User> = others.iter().map(|other| &other.user).collect();
+    let mut users: Vec<String> = others.iter().map(|other| other.user()).collect();
     users.dedup();
-    let users: Vec<String> = users.into_iter().map(User::to_string).collect();
-    let users = users.join(", ");
-    let others_environment = others[0].environment.escape_debug().to_string();
-    match (&mine.how, &others[0].how) {
+    let (users, first) = (users.join(", "), others[0]);
+    match (&mine.how, &first.how) {
         (Use::Suite(name), _) => format!("waiting for {users}: it has suite {name} set up"),
         (Use::Change, _) => format!("waiting for {users}, which changes or restores this host"),
-        _ if mine.environment == others[0].environment => match others[0].how {
-            Use::Alone => format!("waiting for {users}: it needs this host alone"),
-            _ => format!("waiting to have this host alone: tests of {users} still run"),
-        },
-        _ if others_environment.is_empty() => {
-            format!("waiting for {users}, which needs this host as it is")
+        _ if mine.environment != first.environment => {
+            let environment = at(&first.environment);
+            format!("waiting for {users}, which needs this host {environment}")
         }
-        _ => {
-            let settings = others_environment.replace("\\n", ", ");
-            format!("waiting for {users}, which needs this host at {settings}")
-        }
+        (_, Use::Alone) => format!("waiting for {users}: it needs this host alone"),
+        _ => format!("waiting to have this host alone: tests of {users} still run"),
     }
 }
 
-impl fmt::Display for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Process { pid, command } = &self.process;
-        let command = process::shown(command);
-        match jiff::Timestamp::from_second(self.since_s) {
-            Ok(since) => write!(f, "pid {pid} ({command}, started at {since})"),
-            Err(_) => write!(f, "pid {pid} ({command})"),
-        }
+/// An environment's settings in words that follow "this host".
+pub(super) fn at(settings: &str) -> String {
+    let lines: Vec<String> = settings
+        .lines()
+        .map(|line| line.escape_debug().to_string())
+        .collect();
+    match lines.is_empty() {
+        true => "as it is".to_owned(),
+        false => format!("at {}", lines.join(", ")),
     }
 }
 
@@ -315,10 +269,7 @@ mod tests {
     /// A lock of another process, on the host in a directory.
     fn lock(directory: &Path, pid: u32) -> HostLock {
         let mut lock = HostLock::new(&Root::at(directory, ""));
-        lock.user.process = Process {
-            pid,
-            command: format!("program {pid}"),
-        };
+        (lock.this.pid, lock.this.command) = (pid, format!("program {pid}"));
         lock.ancestors = Vec::new();
         lock
     }

@@ -1,94 +1,74 @@
 //! The journal: what the host was before it was changed, kept where it outlives a killed runner, and no reboot.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::device::Permissions;
 use super::root::Root;
+use crate::model::file;
 
-/// Where the journal and the locks are.
-pub const DIRECTORY: &str = "/run/kvm-tests";
+/// Where the journal and the queue of the host lock are.
+pub(super) const DIRECTORY: &str = "/run/kvm-tests";
 
 /// The journal's version: one more with every change of its form.
 const VERSION: u64 = 2;
 
-/// How much of a journal that cannot be read is shown.
+/// How much of a journal that cannot be read is shown, in characters.
 const MAX_SHOWN: usize = 400;
 
-/// Arguments of modules, by module and parameter.
-pub type Arguments = BTreeMap<String, BTreeMap<String, String>>;
+/// Values of parameters that are called `MODULE.PARAMETER`.
+pub(super) type Parameters = BTreeMap<String, String>;
 
 /// What the host was.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Journal {
+pub(super) struct HostJournal {
     version: u64,
     /// The boot in which this was (/proc/sys/kernel/random/boot_id): another one has undone the change already.
     boot: String,
     /// The environment that the host was changed into.
-    pub environment: String,
+    pub(super) environment: String,
     /// Everything that this environment sets, a line each.
-    #[serde(default)]
-    pub settings: String,
+    pub(super) settings: String,
     /// Whether the host is wholly in it.
-    #[serde(default)]
-    pub entered: bool,
+    pub(super) entered: bool,
     /// Who changed it.
-    pub pid: u32,
+    pub(super) pid: u32,
     /// The modules that make up KVM, in the order in which they are loaded; empty if none was to be touched.
-    pub modules: Vec<ModuleBefore>,
+    pub(super) modules: Vec<ModuleBefore>,
+    /// Their parameters, as far as they were loaded.
+    pub(super) parameters: Parameters,
     /// What has to be passed to them besides what modprobe.d has, as far as that is known.
-    pub arguments: Arguments,
+    pub(super) arguments: Parameters,
     /// The modules that were not loaded, in the order in which modprobe loads them.
-    pub unloaded: Vec<String>,
-    /// The files that were to be written, in that order.
-    pub files: Vec<FileBefore>,
+    pub(super) unloaded: Vec<String>,
+    /// The files that were to be written, by absolute path.
+    pub(super) files: BTreeMap<String, String>,
     /// Who could open /dev/kvm.
-    pub device: Option<Permissions>,
+    pub(super) device: Option<Permissions>,
 }
 
 /// A module as it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ModuleBefore {
-    /// Its name.
-    pub name: String,
+pub(super) struct ModuleBefore {
+    pub(super) name: String,
     /// Whether it was loaded.
-    pub loaded: bool,
+    pub(super) loaded: bool,
     /// Whether it was to be loaded anew.
-    pub reload: bool,
-    /// Its parameters.
-    pub parameters: BTreeMap<String, ParameterBefore>,
+    pub(super) reload: bool,
 }
 
-/// A parameter as it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ParameterBefore {
-    /// Its value.
-    pub value: String,
-    /// Whether it can be written while the module is loaded.
-    pub writable: bool,
-}
-
-/// A file as it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileBefore {
-    /// Its absolute path.
-    pub path: String,
-    /// What it held.
-    pub value: String,
-}
-
-impl Journal {
+impl HostJournal {
     /// An empty one for a change into an environment.
-    pub fn new(root: &Root, environment: &str, settings: &str) -> Self {
+    pub(super) fn new(root: &Root, environment: &str, settings: &str) -> Self {
         Self {
             version: VERSION,
             boot: boot(root),
@@ -97,91 +77,88 @@ impl Journal {
             entered: false,
             pid: std::process::id(),
             modules: Vec::new(),
-            arguments: Arguments::new(),
+            parameters: Parameters::new(),
+            arguments: Parameters::new(),
             unloaded: Vec::new(),
-            files: Vec::new(),
+            files: BTreeMap::new(),
             device: None,
         }
+    }
+
+    /// Whether there is one.
+    pub(super) fn exists(root: &Root) -> bool {
+        path(root).exists()
     }
 
     /// Reads the journal; `None` if there is none, or if the host was booted since.
     ///
     /// # Errors
     /// If it cannot be read or understood: what it holds, and what to do.
-    pub fn load(root: &Root) -> Result<Option<Self>, String> {
+    pub(super) fn load(root: &Root) -> Result<Option<Self>, String> {
         let path = path(root);
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(format!("read {}: {error}", path.display())),
         };
-        let not_understood = |why: &str| {
-            let shown: String = text.chars().take(MAX_SHOWN).collect();
-            format!(
-                "{}, which tells what this host was before an environment changed it, {why}; it is not guessed at. \
-                 Set back by hand what it holds, then remove it (a reboot does both): {}",
-                path.display(),
-                shown.escape_debug()
-            )
-        };
-        // The version first: the rest of a newer one may have any form.
-        let value: serde_json::Value = serde_json::from_str(&text)
-            .map_err(|error| not_understood(&format!("is damaged ({error})")))?;
-        match value.get("version").and_then(serde_json::Value::as_u64) {
-            Some(1..=VERSION) => {}
-            Some(version) if version > VERSION => {
-                return Err(not_understood(&format!(
-                    "is from a newer kvm-tests (version {version})"
-                )));
+        match understand(&bytes) {
+            Ok(journal) if journal.boot == boot(root) => Ok(Some(journal)),
+            Ok(_) => Self::remove(root).map(|()| None),
+            Err(why) => {
+                let text = String::from_utf8_lossy(&bytes);
+                let shown: String = text.chars().take(MAX_SHOWN).collect();
+                Err(format!(
+                    "{}, which tells what this host was before an environment changed it, {why}; it is not guessed at. \
+                     Set back by hand what it holds, then remove it (a reboot does both): {}",
+                    path.display(),
+                    shown.escape_debug()
+                ))
             }
-            _ => return Err(not_understood("is damaged (no version that was ever used)")),
         }
-        let journal: Self = serde_json::from_value(value)
-            .map_err(|error| not_understood(&format!("is damaged ({error})")))?;
-        if journal.boot != boot(root) {
-            Self::remove(root).map_err(|error| format!("remove {}: {error}", path.display()))?;
-            return Ok(None);
-        }
-        Ok(Some(journal))
     }
 
-    /// Writes it so that it is there whole, or not at all, whatever happens next.
+    /// Writes it so that it is there whole, or not at all, whatever happens to this process. It need not outlive the host.
     ///
     /// # Errors
     /// If it cannot be written, or its directory is not this user's alone.
-    pub fn save(&self, root: &Root) -> io::Result<()> {
-        let directory = directory(root)?;
-        let (path, new) = (path(root), directory.join("journal.new"));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(self)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(directory)?.sync_all()
+    pub(super) fn save(&self, root: &Root) -> Result<(), String> {
+        let saved = directory(root).and_then(|_| {
+            let text = serde_json::to_vec_pretty(self)?;
+            file::replace(&path(root), |file| file.write_all(&text))
+        });
+        saved.map_err(|error| format!("write {}: {error}", path(root).display()))
     }
 
     /// Removes it, once everything is as it was.
     ///
     /// # Errors
     /// If it cannot be removed.
-    pub fn remove(root: &Root) -> io::Result<()> {
-        fs::remove_file(path(root))?;
-        File::open(directory(root)?)?.sync_all()
+    pub(super) fn remove(root: &Root) -> Result<(), String> {
+        let path = path(root);
+        fs::remove_file(&path).map_err(|error| format!("remove {}: {error}", path.display()))
     }
 }
 
-/// The directory of the journal and the locks: made if it is not there, and nobody else's. Other users may look into
-/// it: they find the lock files there, and who is in an environment.
+/// Reads the bytes of a journal; else it is said what they are.
+fn understand(bytes: &[u8]) -> Result<HostJournal, String> {
+    let damaged = |error: serde_json::Error| format!("is damaged ({error})");
+    // The version first: the rest of another one may have any form.
+    let value: Value = serde_json::from_slice(bytes).map_err(damaged)?;
+    match value.get("version").and_then(Value::as_u64) {
+        Some(VERSION) => serde_json::from_value(value).map_err(damaged),
+        Some(version) => Err(format!("is from another kvm-tests (version {version})")),
+        None => Err("is damaged (it has no version)".to_owned()),
+    }
+}
+
+/// The directory of the journal and the queue: made if it is not there, and nobody else's. Other users may look into it.
 ///
 /// # Errors
 /// If it cannot be made, or somebody else could write into it.
-pub fn directory(root: &Root) -> io::Result<PathBuf> {
+pub(super) fn directory(root: &Root) -> io::Result<PathBuf> {
     let directory = root.path(DIRECTORY);
-    match DirBuilder::new()
+    let mut builder = DirBuilder::new();
+    match builder
         .mode(0o755)
         .recursive(!root.is_host())
         .create(&directory)
@@ -190,13 +167,12 @@ pub fn directory(root: &Root) -> io::Result<PathBuf> {
         _ => {}
     }
     let metadata = fs::symlink_metadata(&directory)?;
-    if !metadata.is_dir()
-        || metadata.uid() != rustix::process::geteuid().as_raw()
-        || metadata.mode() & 0o022 != 0
-    {
-        return Err(io::Error::other(
-            "it is not a directory that only its owner, this user, can write into",
-        ));
+    let is_ours = metadata.is_dir() && metadata.uid() == geteuid().as_raw();
+    if !is_ours || metadata.mode() & 0o022 != 0 {
+        return Err(io::Error::other(format!(
+            "{} is not a directory that only its owner, this user, can write into",
+            directory.display()
+        )));
     }
     if metadata.mode() & 0o055 != 0o055 {
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
@@ -204,8 +180,7 @@ pub fn directory(root: &Root) -> io::Result<PathBuf> {
     Ok(directory)
 }
 
-/// Where the journal is.
-pub fn path(root: &Root) -> PathBuf {
+fn path(root: &Root) -> PathBuf {
     root.path(DIRECTORY).join("journal.json")
 }
 

@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use super::modinfo::Modinfo;
-use super::module::{Module, Presence};
+use super::program;
 use super::root::Root;
 
 /// Whose virtualization a host has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vendor {
+pub(super) enum Vendor {
     /// Intel's VMX, and that of the CPUs which follow it.
     Intel,
     /// AMD's SVM, and Hygon's.
@@ -31,21 +30,46 @@ pub enum Vendor {
 #[derive(Debug, Clone)]
 pub struct Platform {
     /// Whose it is.
-    pub vendor: Vendor,
+    pub(super) vendor: Vendor,
     /// `kvm` and, where there is one, its vendor module, in the order in which they are loaded.
-    pub modules: Vec<Module>,
+    pub(super) modules: Vec<Module>,
     /// Why KVM cannot work here, as far as the CPU tells.
-    pub lacks: Option<String>,
-    /// The kernel's command line.
-    pub boot: String,
+    pub(super) lacks: Option<String>,
 }
 
-/// The vendor modules that are known here.
-pub const VENDOR_MODULES: &[&str] = &["kvm_intel", "kvm_amd", "kvm_hv", "kvm_pr"];
+/// A module of the kernel.
+#[derive(Debug, Clone)]
+pub(super) struct Module {
+    /// Its name, with underscores (`kvm_intel`).
+    pub(super) name: String,
+    /// Whether it is there, and how.
+    pub(super) presence: Presence,
+    /// The loaded modules that use it.
+    pub(super) used_by: Vec<String>,
+}
+
+/// Whether a module is there, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It is loaded, and can be unloaded once nothing uses it.
+    Loaded {
+        /// How many uses of it there are, those by other modules included.
+        uses: usize,
+    },
+    /// It is a part of the kernel itself.
+    BuiltIn,
+    /// It could be loaded.
+    Available,
+    /// This kernel has no such module.
+    Absent,
+}
+
+/// KVM's modules that are known here.
+pub(super) const MODULES: &[&str] = &["kvm", "kvm_intel", "kvm_amd", "kvm_hv", "kvm_pr"];
 
 impl Vendor {
     /// Every one that is known.
-    pub const KNOWN: &[Self] = &[
+    pub(super) const KNOWN: &[Self] = &[
         Self::Intel,
         Self::Amd,
         Self::Arm,
@@ -55,22 +79,14 @@ impl Vendor {
         Self::Loongarch,
     ];
 
-    /// Its vendor modules, the usual one first; none where `kvm` is everything.
-    fn modules(self) -> &'static [&'static str] {
+    /// Its vendor modules, the usual one first, none where `kvm` is everything; and the CPU's flag without which there is
+    /// no virtualization, where the kernel shows one.
+    fn modules(self) -> (&'static [&'static str], Option<&'static str>) {
         match self {
-            Self::Intel => &["kvm_intel"],
-            Self::Amd => &["kvm_amd"],
-            Self::Power => &["kvm_hv", "kvm_pr"],
-            Self::Arm | Self::S390 | Self::Riscv | Self::Loongarch | Self::Unknown => &[],
-        }
-    }
-
-    /// The CPU's flag without which there is no virtualization, where the kernel shows one.
-    fn flag(self) -> Option<&'static str> {
-        match self {
-            Self::Intel => Some("vmx"),
-            Self::Amd => Some("svm"),
-            _ => None,
+            Self::Intel => (&["kvm_intel"], Some("vmx")),
+            Self::Amd => (&["kvm_amd"], Some("svm")),
+            Self::Power => (&["kvm_hv", "kvm_pr"], None),
+            Self::Arm | Self::S390 | Self::Riscv | Self::Loongarch | Self::Unknown => (&[], None),
         }
     }
 
@@ -78,9 +94,8 @@ impl Vendor {
     fn of_cpu(cpuinfo: &str) -> Self {
         let field = |key: &str| {
             let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
-            fields
-                .find(|(found, _)| found.trim() == key)
-                .map(|(_, value)| value.trim())
+            let field = fields.find(|(found, _)| found.trim() == key);
+            field.map(|(_, value)| value.trim())
         };
         match field("vendor_id") {
             Some("GenuineIntel" | "CentaurHauls" | "Shanghai") => return Self::Intel,
@@ -119,54 +134,45 @@ impl fmt::Display for Vendor {
 
 impl Platform {
     /// Reads what the host shows, changing nothing.
-    pub fn probe(root: &Root, modinfo: &Modinfo) -> Self {
+    pub(super) fn probe(root: &Root) -> Self {
         let cpuinfo = root.read("/proc/cpuinfo").unwrap_or_default();
         let mut vendor = Vendor::of_cpu(&cpuinfo);
-        let candidates = vendor
-            .modules()
-            .iter()
-            .map(|name| Module::probe(root, modinfo, name));
-        let mut known: Vec<Module> = candidates.collect();
-        let live = known.iter().position(Module::is_live);
-        let flag = vendor
-            .flag()
-            .filter(|flag| !cpuinfo.split_whitespace().any(|word| word == *flag));
-        let mut lacks = flag.map(|flag| {
-            format!(
-                "this CPU shows no {flag}: it has no virtualization, or firmware or hypervisor keep it off"
-            )
-        });
-        let mut module = match live {
-            Some(index) => Some(known.swap_remove(index)),
-            None if known.is_empty() => None,
-            None => Some(known.swap_remove(0)),
-        };
-        if live.is_some() {
-            lacks = None;
-        } else if let Some(unknown) = unknown_vendor_module(root) {
-            (vendor, module, lacks) = (
-                Vendor::Unknown,
-                Some(Module::probe(root, modinfo, &unknown)),
-                None,
-            );
+        let (known, flag) = vendor.modules();
+        let mut live = known.iter().map(|name| Module::of_sysfs(root, name));
+        let mut top = live.find(Module::is_live);
+        let mut lacks = None;
+        if top.is_none() {
+            if let Some(unknown) = unknown_vendor_module(root) {
+                vendor = Vendor::Unknown;
+                top = Some(Module::of_sysfs(root, &unknown));
+            } else {
+                top = known.first().map(|name| Module::probe(root, name));
+                let flag =
+                    flag.filter(|flag| !cpuinfo.split_whitespace().any(|word| word == *flag));
+                lacks = flag.map(|flag| {
+                    format!(
+                        "this CPU shows no {flag}: it has no virtualization, or firmware or hypervisor keep it off"
+                    )
+                });
+            }
         }
-        let mut modules = vec![Module::probe(root, modinfo, "kvm")];
-        modules.extend(module.filter(|module| module.presence != Presence::Absent));
+        let mut modules = vec![Module::probe(root, "kvm")];
+        modules.extend(top.filter(|module| module.presence != Presence::Absent));
         Self {
             vendor,
             modules,
             lacks,
-            boot: root.read("/proc/cmdline").unwrap_or_default(),
         }
     }
 
     /// The module of this name, if it is one of those that make up KVM here.
-    pub fn module(&self, name: &str) -> Option<&Module> {
-        self.modules.iter().find(|module| module.name == name)
+    pub(super) fn module(&self, name: &str) -> Option<&Module> {
+        let mut modules = self.modules.iter();
+        modules.find(|module| module.name == name && module.presence != Presence::Absent)
     }
 
     /// The module on which everything else stands: the vendor's, or `kvm` where that is all.
-    pub fn top(&self) -> &Module {
+    pub(super) fn top(&self) -> &Module {
         &self.modules[self.modules.len() - 1]
     }
 }
@@ -183,22 +189,72 @@ impl fmt::Display for Platform {
                 Presence::Absent => f.write_str("absent")?,
             }
         }
-        self.lacks
-            .as_ref()
-            .map_or(Ok(()), |lacks| write!(f, "; {lacks}"))
+        match &self.lacks {
+            Some(lacks) => write!(f, "; {lacks}"),
+            None => Ok(()),
+        }
     }
 }
 
 /// A loaded `kvm_*` module that is no vendor's known here, yet does a vendor module's work.
 fn unknown_vendor_module(root: &Root) -> Option<String> {
-    let entries = std::fs::read_dir(root.path("/sys/module"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.starts_with("kvm_") && !VENDOR_MODULES.contains(&name.as_str()))
-        .collect();
-    names.sort();
-    names.into_iter().next()
+    let mut names = root.names("/sys/module").into_iter();
+    names.find(|name| name.starts_with("kvm_") && !MODULES.contains(&name.as_str()))
+}
+
+impl Module {
+    /// Reads what is known of a module, changing nothing.
+    fn probe(root: &Root, name: &str) -> Self {
+        let mut module = Self::of_sysfs(root, name);
+        if !module.is_live() {
+            // It fails for a module that is not there.
+            let file = program::run(root, "modinfo", &["-F", "filename", name]);
+            module.presence = match file.as_deref().map(str::trim) {
+                Ok("(builtin)") => Presence::BuiltIn,
+                Ok(file) if !file.is_empty() => Presence::Available,
+                _ => Presence::Absent,
+            };
+        }
+        module
+    }
+
+    /// Reads what sysfs alone shows of a module: that takes no other program.
+    pub(super) fn of_sysfs(root: &Root, name: &str) -> Self {
+        let directory = format!("/sys/module/{name}");
+        let uses = root.read(format!("{directory}/refcnt")).unwrap_or_default();
+        let presence = match uses.parse() {
+            Ok(uses) => Presence::Loaded { uses },
+            // A module without a count of its uses cannot be unloaded: it is built in (`kernel/params.c`), or the
+            // kernel has no CONFIG_MODULE_UNLOAD.
+            Err(_) if root.path(&directory).is_dir() => Presence::BuiltIn,
+            Err(_) => Presence::Absent,
+        };
+        Self {
+            name: name.to_owned(),
+            presence,
+            used_by: root.names(format!("{directory}/holders")),
+        }
+    }
+
+    /// Whether its code is in the kernel now.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.presence, Presence::Loaded { .. } | Presence::BuiltIn)
+    }
+
+    /// The names of its parameters. Of one that is not loaded modinfo shows them as `NAME:DESCRIPTION (TYPE)`, where the
+    /// description may have several lines.
+    pub(super) fn parameters(&self, root: &Root) -> Vec<String> {
+        if self.is_live() {
+            return root.names(format!("/sys/module/{}/parameters", self.name));
+        }
+        let shown = program::run(root, "modinfo", &["-p", &self.name]).unwrap_or_default();
+        let names = shown.lines().filter_map(|line| line.split_once(':'));
+        names.map(|(name, _)| name.to_owned()).collect()
+    }
+}
+
+/// The file of a parameter that is called `MODULE.PARAMETER`.
+pub(super) fn parameter_path(setting: &str) -> String {
+    let (module, parameter) = setting.split_once('.').unwrap_or_default();
+    format!("/sys/module/{module}/parameters/{parameter}")
 }

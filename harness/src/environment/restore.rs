@@ -1,13 +1,12 @@
 //! Brings the host back to what a journal says that it was, value by value.
 
 use std::collections::BTreeSet;
+use std::io;
 
-use super::feature::{FEATURES, Feature};
-use super::journal::{self, Arguments, Journal, ModuleBefore};
-use super::loader::Loader;
-use super::module::{Module, parameter_path};
-use super::plan::in_use;
-use super::platform::Vendor;
+use super::feature::FEATURES;
+use super::journal::{HostJournal, Parameters};
+use super::loader::{Loader, arguments_of, in_use};
+use super::platform::{Module, parameter_path};
 use super::root::Root;
 use super::target::chosen;
 
@@ -15,304 +14,208 @@ use super::target::chosen;
 ///
 /// # Errors
 /// What could not be restored, with the commands that would do it. The journal stays.
-pub fn restore(root: &Root, journal: &Journal) -> Result<(), Vec<String>> {
+pub(super) fn restore(root: &Root, journal: &HostJournal) -> Result<(), String> {
     let mut problems = Vec::new();
-    for file in journal.files.iter().rev() {
-        problems.extend(write(root, &file.path, &file.value).err());
+    for (path, value) in &journal.files {
+        problems.extend(write(root, path, value).err());
     }
     if !journal.modules.is_empty() {
-        problems.extend(Return::of(root, journal).run().err().into_iter().flatten());
-        if let Some(permissions) = &journal.device {
-            problems.extend(permissions.put_back(root).err());
+        let mut way = Return::of(root, journal);
+        let is_back = way.left().is_empty();
+        match if is_back { Ok(()) } else { way.go() } {
+            Ok(()) => problems.extend(unload(root, &journal.unloaded)),
+            Err(problem) => {
+                let command = way.command();
+                problems.push(format!("{problem}; to do it by hand: {command}"));
+            }
         }
+        let device = journal.device.as_ref();
+        problems.extend(device.and_then(|device| device.put_back(root).err()));
     }
-    if problems.is_empty() {
-        let path = journal::path(root);
-        return Journal::remove(root)
-            .map_err(|error| vec![format!("remove {}: {error}", path.display())]);
-    }
-    Err(problems)
+    all_right(&problems)?;
+    HostJournal::remove(root)
 }
 
-/// A parameter that is not what it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// The module.
-    pub module: String,
-    /// The parameter.
-    pub name: String,
-    /// What it was.
-    pub was: String,
-    /// What it reads now.
-    pub now: String,
-    writable: bool,
+fn all_right(problems: &[String]) -> Result<(), String> {
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems.join("; ")),
+    }
 }
+
+/// A parameter, `MODULE.PARAMETER`, that is not what it was; what it was, and what it is.
+pub(super) type Difference = (String, String, String);
 
 /// The way of the modules back to what they were.
 #[derive(Debug)]
-pub struct Return<'a> {
+pub(super) struct Return<'a> {
     root: &'a Root,
-    journal: &'a Journal,
+    journal: &'a HostJournal,
     /// From which of the modules on they are loaded anew.
     first: usize,
-    arguments: Arguments,
+    /// With what arguments.
+    pub(super) arguments: Parameters,
 }
 
 impl<'a> Return<'a> {
     /// The way back to what a journal says.
-    pub fn of(root: &'a Root, journal: &'a Journal) -> Self {
-        let first = journal
-            .modules
-            .iter()
-            .position(|module| module.reload)
-            .unwrap_or(journal.modules.len());
+    pub(super) fn of(root: &'a Root, journal: &'a HostJournal) -> Self {
+        let first = journal.modules.iter().position(|module| module.reload);
         Self {
             root,
             journal,
-            first,
+            first: first.unwrap_or(journal.modules.len()),
             arguments: journal.arguments.clone(),
         }
     }
 
-    /// Goes it, if there is any difference, and unloads what was not loaded.
-    fn run(mut self) -> Result<(), Vec<String>> {
-        let is_back = self.differences().is_empty() && self.modules_loaded_otherwise().is_empty();
-        if !is_back {
-            let arrived = self.try_again_from_the_first();
-            let mut problems = arrived.err().into_iter().collect::<Vec<_>>();
-            problems.extend(self.left());
-            if !problems.is_empty() {
-                problems.push(format!("to do it by hand: {}", self.command()));
-                return Err(problems);
-            }
-        }
-        self.unload_the_rest()
-    }
-
-    /// Loads the modules anew even if nothing differs, and answers with what arguments they are what they were.
+    /// Loads the modules anew, and finds out with what arguments they are what they were.
     ///
     /// # Errors
     /// What is not as it was.
-    pub fn reload(mut self) -> Result<Arguments, Vec<String>> {
-        let arrived = self.try_again_from_the_first();
-        let mut problems = arrived.err().into_iter().collect::<Vec<_>>();
-        problems.extend(self.left());
-        if problems.is_empty() {
-            Ok(self.arguments)
-        } else {
-            Err(problems)
+    pub(super) fn go(&mut self) -> Result<(), String> {
+        let mut problems = Vec::new();
+        problems.extend(self.load_anew().err());
+        let mut differences = self.differences().into_iter();
+        // The vendor module may have left something in `kvm`.
+        if problems.is_empty() && differences.any(|one| !self.is_reloaded(&one.0)) {
+            self.first = 0;
+            problems.extend(self.load_anew().err());
         }
+        problems.extend(self.left());
+        all_right(&problems)
     }
 
     /// Writes the parameters that can be written, are not what they were, and are to be. Whether that helped is seen in
     /// the differences that are left: some take no value but once, such as `pi_inject_timer`.
-    pub fn write_back(&self, is_to_be: impl Fn(&Difference) -> bool) {
-        let differences = self.differences().into_iter();
-        for difference in
-            differences.filter(|difference| difference.writable && is_to_be(difference))
-        {
-            let path = parameter_path(&difference.module, &difference.name);
-            drop(self.root.write(path, &difference.was));
+    pub(super) fn write_back(&self, is_to_be: impl Fn(&str) -> bool) {
+        for (setting, was, _) in self.differences() {
+            let path = parameter_path(&setting);
+            if is_to_be(&setting) && self.root.is_writable(&path) {
+                self.root.write(path, &was).ok();
+            }
         }
     }
 
     /// The parameters that are not what they were.
-    pub fn differences(&self) -> Vec<Difference> {
+    pub(super) fn differences(&self) -> Vec<Difference> {
         let mut differences = Vec::new();
-        for module in self.journal.modules.iter().filter(|module| module.loaded) {
-            for (name, before) in &module.parameters {
-                let now = self
-                    .root
-                    .read(parameter_path(&module.name, name))
-                    .unwrap_or_else(|_| "nothing".to_owned());
-                if now != before.value {
-                    differences.push(Difference {
-                        module: module.name.clone(),
-                        name: name.clone(),
-                        was: before.value.clone(),
-                        now,
-                        writable: before.writable,
-                    });
-                }
+        for (setting, was) in &self.journal.parameters {
+            let now = self.root.read(parameter_path(setting));
+            let now = now.unwrap_or_else(|_| "nothing".to_owned());
+            if now != *was {
+                differences.push((setting.clone(), was.clone(), now));
             }
         }
         differences
     }
 
+    /// What is not as it was, in words.
     fn left(&self) -> Vec<String> {
-        let differ = self.differences().into_iter().map(|difference| {
-            let Difference {
-                module,
-                name,
-                was,
-                now,
-                ..
-            } = difference;
-            format!("{module}.{name} was {was} and reads {}", now.escape_debug())
-        });
-        differ.chain(self.modules_loaded_otherwise()).collect()
-    }
-
-    fn modules_loaded_otherwise(&self) -> Vec<String> {
-        let modules = self.journal.modules.iter().filter_map(|module| {
-            let is_live = Module::of_sysfs(self.root, &module.name).is_live();
-            match (module.loaded, is_live) {
-                (true, false) => Some(format!("{} was loaded and is not", module.name)),
-                (false, true) => Some(format!("{} was not loaded and is", module.name)),
-                _ => None,
-            }
-        });
-        modules.collect()
-    }
-
-    /// Where the vendor module alone does not do it, because it has left something in `kvm`, both are loaded anew.
-    fn try_again_from_the_first(&mut self) -> Result<(), String> {
-        self.load_anew()?;
-        self.write_back(|_| true);
-        let is_elsewhere = |difference: &Difference| {
-            !self
-                .reloaded()
-                .any(|module| module.name == difference.module)
+        let in_words = |(setting, was, now): Difference| {
+            format!("{setting} was {was} and reads {}", now.escape_debug())
         };
-        if self.differences().iter().any(is_elsewhere) {
-            self.first = 0;
-            self.load_anew()?;
-            self.write_back(|_| true);
+        let mut left: Vec<String> = self.differences().into_iter().map(in_words).collect();
+        for module in &self.journal.modules {
+            let name = &module.name;
+            match (module.loaded, Module::of_sysfs(self.root, name).is_live()) {
+                (true, false) => left.push(format!("{name} was loaded and is not")),
+                (false, true) => left.push(format!("{name} was not loaded and is")),
+                _ => {}
+            }
         }
-        Ok(())
+        left
     }
 
     /// Loads the modules with what is known to be needed, then adds one argument after the other until they are what
     /// they were. One at a time, for what differs may follow from another difference: with `npt=N`, `tdp_mmu` reads `N`.
     fn load_anew(&mut self) -> Result<(), String> {
         let mut loader = Loader::new(self.root);
-        let all: Vec<&str> = self.reloaded().map(|module| module.name.as_str()).collect();
-        let loaded: Vec<&str> = self
-            .reloaded()
-            .filter(|module| module.loaded)
-            .map(|module| module.name.as_str())
-            .collect();
-        loader.unload(&all)?;
-        if loaded.is_empty() {
-            return Ok(());
-        }
+        let loaded = self.names(true);
+        loader.unload(&self.names(false))?;
         loader.reload(&loaded, &self.arguments)?;
         let mut tried = BTreeSet::new();
-        while let Some(next) = self.next_to_pass(&tried) {
-            let Difference {
-                module, name, was, ..
-            } = next;
-            self.arguments
-                .entry(module.clone())
-                .or_default()
-                .insert(name.clone(), was.clone());
+        while let Some((setting, was, _)) = self.next_to_pass(&tried) {
+            let before = self.arguments.clone();
+            self.arguments.insert(setting.clone(), was);
             let reloaded = loader.reload(&loaded, &self.arguments);
-            if reloaded.is_err()
-                || self
-                    .differences()
-                    .iter()
-                    .any(|left| left.module == module && left.name == name)
-            {
+            let mut left = self.differences().into_iter();
+            if reloaded.is_err() || left.any(|one| one.0 == setting) {
                 // It was in vain: such a parameter cannot be set.
-                self.arguments
-                    .entry(module.clone())
-                    .or_default()
-                    .remove(&name);
+                self.arguments = before;
                 loader.reload(&loaded, &self.arguments)?;
             }
-            tried.insert((module, name));
+            tried.insert(setting);
         }
+        self.write_back(|_| true);
         Ok(())
     }
 
     /// The parameter to be passed next: the vendor module's before kvm's, and in the order of the table of features.
-    fn next_to_pass(&self, tried: &BTreeSet<(String, String)>) -> Option<Difference> {
-        let reloaded: Vec<&str> = self.reloaded().map(|module| module.name.as_str()).collect();
-        let differences = self.differences().into_iter().filter(|difference| {
-            !difference.writable
-                && reloaded.contains(&difference.module.as_str())
-                && !tried.contains(&(difference.module.clone(), difference.name.clone()))
+    fn next_to_pass(&self, tried: &BTreeSet<String>) -> Option<Difference> {
+        let mut differences = self.differences();
+        differences.retain(|(setting, ..)| {
+            let is_fixed = !self.root.is_writable(parameter_path(setting));
+            is_fixed && self.is_reloaded(setting) && !tried.contains(setting)
         });
-        differences.min_by_key(|difference| {
-            (
-                difference.module == "kvm",
-                rank(&difference.module, &difference.name),
-            )
+        differences.into_iter().min_by_key(|(setting, ..)| {
+            let row = FEATURES.iter().position(|feature| feature.is(setting));
+            (setting.starts_with("kvm."), row.unwrap_or(FEATURES.len()))
         })
     }
 
-    fn reloaded(&self) -> impl Iterator<Item = &'a ModuleBefore> {
-        self.journal.modules[self.first..].iter()
+    fn is_reloaded(&self, setting: &str) -> bool {
+        let module = setting.split('.').next().unwrap_or_default();
+        self.names(false).contains(&module)
     }
 
-    /// Unloads what was loaded because these modules stand on it.
-    fn unload_the_rest(&self) -> Result<(), Vec<String>> {
-        let mut loader = Loader::new(self.root);
-        let mut problems = Vec::new();
-        for name in self.journal.unloaded.iter().rev() {
-            let module = Module::of_sysfs(self.root, name);
-            // What somebody else has come to use meanwhile is theirs now.
-            if module.is_live()
-                && module.used_by.is_empty()
-                && in_use(self.root, &[module]).is_none()
-            {
-                problems.extend(loader.unload(&[name]).err());
-            }
-        }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(problems)
-        }
+    /// The modules that are loaded anew; or those of them that were loaded.
+    fn names(&self, only_loaded: bool) -> Vec<&'a str> {
+        let modules = self.journal.modules[self.first..].iter();
+        let modules = modules.filter(|module| module.loaded || !only_loaded);
+        modules.map(|module| module.name.as_str()).collect()
     }
 
     fn command(&self) -> String {
-        let mut commands = Vec::new();
-        let names: Vec<&str> = self.reloaded().map(|module| module.name.as_str()).collect();
-        commands.push(format!(
-            "rmmod {}",
-            names.iter().rev().copied().collect::<Vec<_>>().join(" ")
-        ));
-        for module in self.reloaded().filter(|module| module.loaded) {
-            let mut command = format!("modprobe {}", module.name);
-            for (name, value) in self.arguments.get(&module.name).into_iter().flatten() {
-                command.push_str(&format!(" {name}={value}"));
-            }
-            commands.push(command);
+        let names: Vec<&str> = self.names(false).into_iter().rev().collect();
+        let mut command = format!("rmmod {}", names.join(" "));
+        for module in self.names(true) {
+            let arguments = arguments_of(module, &self.arguments).join(" ");
+            command += format!("; modprobe {module} {arguments}").trim_end();
         }
-        commands.join("; ")
+        command
     }
 }
 
-/// The place of a parameter in the table of features.
-fn rank(module: &str, name: &str) -> usize {
-    let is_it = |feature: &Feature| {
-        Vendor::KNOWN
-            .iter()
-            .any(|&vendor| feature.is_parameter(vendor, module, name))
-    };
-    let row = FEATURES.iter().position(is_it);
-    row.unwrap_or(FEATURES.len())
+/// Unloads what was loaded because KVM's modules stand on it, and answers what failed.
+fn unload(root: &Root, modules: &[String]) -> Vec<String> {
+    let mut loader = Loader::new(root);
+    let mut problems = Vec::new();
+    for name in modules.iter().rev() {
+        let module = Module::of_sysfs(root, name);
+        // What somebody else has come to use meanwhile is theirs now.
+        if module.is_live() && in_use(root, &[module]).is_none() {
+            problems.extend(loader.unload(&[name]).err());
+        }
+    }
+    problems
 }
 
 /// Writes a value that was there before, if it is not there, and looks whether it is.
 fn write(root: &Root, path: &str, value: &str) -> Result<(), String> {
-    let is_there = |now: std::io::Result<String>| now.is_ok_and(|now| chosen(&now) == value);
-    if is_there(root.read(path)) {
+    let is_there = || -> io::Result<bool> { Ok(chosen(&root.read(path)?) == value) };
+    if is_there().unwrap_or(false) {
         return Ok(());
     }
     let written = root.write(path, value);
-    let now = root.read(path);
-    let reads = match (&written, &now) {
-        (Err(error), _) | (Ok(()), Err(error)) => error.to_string(),
-        (Ok(()), Ok(now)) => format!("it reads {}", now.escape_debug()),
+    let reason = match written.and_then(|()| is_there()) {
+        Ok(true) => return Ok(()),
+        Ok(false) => "it reads otherwise".to_owned(),
+        Err(error) => error.to_string(),
     };
-    if is_there(now) {
-        return Ok(());
-    }
-    let command = shlex::try_quote(value).unwrap_or_default();
+    let (was, to_do) = (value.escape_debug(), shlex::try_quote(value));
+    let to_do = to_do.unwrap_or_default();
     Err(format!(
-        "{path} was {} and could not be set back ({reads}); to do it: echo {command} > {path}",
-        value.escape_debug()
+        "{path} was {was} and could not be set back ({reason}); to do it: echo {to_do} > {path}"
     ))
 }

@@ -1,20 +1,17 @@
 //! Where the host's files and programs are: really, or in a directory that stands for a host.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 
 /// The hidden environment variable that names a directory to be used in place of the host's own `/`.
-pub const VARIABLE: &str = "KVM_TESTS_ROOT";
-
-/// How long a program of the host, such as modprobe, may take before it is killed and counts as failed.
-pub const PROGRAM_TIME: Duration = Duration::from_secs(60);
-
-/// How long a module may stay in use by something that is about to end: the kernel drops a VM's last references a
-/// moment after its process has gone.
-pub const SETTLE_TIME: Duration = Duration::from_secs(3);
+const VARIABLE: &str = "KVM_TESTS_ROOT";
 
 /// The root of the files that make up the host.
 #[derive(Debug, Clone)]
@@ -22,56 +19,39 @@ pub struct Root {
     directory: PathBuf,
     search: OsString,
     may_change: bool,
-    /// How long a program of the host may take.
-    pub program_time: Duration,
-    /// How long a module may stay in use by something that is about to end.
-    pub settle_time: Duration,
 }
 
 impl Root {
-    /// The host's own files, or those under the directory that [`VARIABLE`] names.
+    /// The host itself, or what [`VARIABLE`] names. That is asked once, and the answer passed on.
     pub fn from_env() -> Self {
-        let mut search = std::env::var_os("PATH").unwrap_or_default();
+        let mut search = env::var_os("PATH").unwrap_or_default();
         // Where distributions keep modprobe, which the PATH of users often lacks.
         search.push(":/usr/sbin:/sbin");
-        match std::env::var_os(VARIABLE).filter(|directory| !directory.is_empty()) {
+        match env::var_os(VARIABLE).filter(|directory| !directory.is_empty()) {
             Some(directory) => Self::at(Path::new(&directory), search),
-            None => {
-                let may_change = rustix::process::geteuid().is_root();
-                Self {
-                    may_change,
-                    ..Self::at(Path::new("/"), search)
-                }
-            }
+            None => Self {
+                directory: PathBuf::from("/"),
+                search,
+                may_change: geteuid().is_root(),
+            },
         }
     }
 
-    /// A directory that stands for a host; its programs are looked up in `search`, written as PATH is.
+    /// A directory that stands for a host, for those who may write to it; its programs are looked up in `search`, which
+    /// is written as PATH is.
     pub fn at(directory: &Path, search: impl Into<OsString>) -> Self {
         Self {
             directory: directory.to_owned(),
             search: search.into(),
-            may_change: true,
-            program_time: PROGRAM_TIME,
-            settle_time: SETTLE_TIME,
+            may_change: access(directory, Access::WRITE_OK).is_ok(),
         }
     }
 
     /// The same, for a user who may change nothing.
-    #[must_use]
-    pub fn unprivileged(self) -> Self {
+    #[cfg(test)]
+    pub(super) fn unprivileged(self) -> Self {
         Self {
             may_change: false,
-            ..self
-        }
-    }
-
-    /// The same, with other limits of time.
-    #[must_use]
-    pub fn with_times(self, program_time: Duration, settle_time: Duration) -> Self {
-        Self {
-            program_time,
-            settle_time,
             ..self
         }
     }
@@ -109,25 +89,37 @@ impl Root {
         fs::read(self.path(absolute)).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
+    /// The names of what is in a directory, in order; none where it cannot be read.
+    pub fn names(&self, absolute: impl AsRef<Path>) -> Vec<String> {
+        let entries = fs::read_dir(self.path(absolute)).into_iter().flatten();
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Whether a file may be written by its owner: what root can do tells nothing of a file of the kernel.
+    pub(super) fn is_writable(&self, absolute: impl AsRef<Path>) -> bool {
+        let metadata = fs::metadata(self.path(absolute));
+        metadata.is_ok_and(|metadata| metadata.mode() & 0o200 != 0)
+    }
+
     /// Writes a value into a file that is there: in one write(2), as files of the kernel want it.
     ///
     /// # Errors
     /// If there is no such file, or it does not take the value.
     pub fn write(&self, absolute: impl AsRef<Path>, value: &str) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .truncate(true)
-            .open(self.path(absolute))?;
-        file.write_all(value.as_bytes())
+        let mut options = OpenOptions::new();
+        let file = options.write(true).truncate(true);
+        file.open(self.path(absolute))?.write_all(value.as_bytes())
     }
 
     /// The program of this name.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
-        let mut places = std::env::split_paths(&self.search).map(|directory| directory.join(name));
+        let mut places = env::split_paths(&self.search).map(|directory| directory.join(name));
         places.find(|path| {
-            path.is_absolute()
-                && path.is_file()
-                && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+            path.is_absolute() && path.is_file() && access(path, Access::EXEC_OK).is_ok()
         })
     }
 }

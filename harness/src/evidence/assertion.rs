@@ -1,21 +1,29 @@
 //! Failed assertions in a selftest's output, as upstream's `test_assert()` (lib/assert.c) prints them.
 
 use crate::model::outcome::Assertion;
-use crate::model::printable::{printable, printable_within};
+use crate::model::text::{printable, printable_within};
+
+/// What an assertion begins with. Unfinished output may stand before it on its line.
+pub(super) const HEADER: &[u8] = b"==== Test Assertion Failure ====";
 
 /// What a message keeps, in lines and in bytes of one line.
 const MESSAGE_LINES: usize = 20;
 const MESSAGE_LINE: usize = 500;
 
+/// How many frames of the backtrace are kept: assert.c prints 18, each with those that were inlined into it.
+const FRAMES: usize = 64;
+
 /// Finds the first assertion in lines given one by one.
-#[derive(Debug, Default)]
-pub struct Reader {
-    step: Step,
+#[derive(Default)]
+pub(super) struct AssertionReader {
+    part: MessagePart,
     found: Option<Assertion>,
+    frames: Vec<Frame>,
 }
 
-#[derive(Debug, Default)]
-enum Step {
+/// What comes next.
+#[derive(Default, PartialEq, Eq)]
+enum MessagePart {
     #[default]
     Header,
     Place,
@@ -24,81 +32,101 @@ enum Step {
     Message {
         lines: usize,
     },
-    Done,
+    Nothing,
 }
 
-impl Reader {
-    /// Takes the next line.
-    #[inline]
-    pub fn line(&mut self, line: &[u8]) {
-        // Nearly all lines.
-        if !line.ends_with(b"=") && matches!(self.step, Step::Header | Step::Done) {
-            return;
-        }
-        self.step_on(line);
+/// A line of the backtrace.
+struct Frame {
+    is_main: bool,
+    /// The name of the source file, without its directory.
+    file: String,
+    line: String,
+}
+
+impl AssertionReader {
+    /// Whether every line counts.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.part, MessagePart::Header | MessagePart::Nothing)
     }
 
-    fn step_on(&mut self, line: &[u8]) {
-        // Unfinished output may stand before it on the line. A second one ends the first: two threads may fail at once.
-        if line.ends_with(b"==== Test Assertion Failure ====") {
-            self.step = if self.found.is_none() {
-                Step::Place
-            } else {
-                Step::Done
+    /// Takes the next line; `is_header` says whether [`HEADER`] is in it.
+    pub(super) fn line(&mut self, line: &[u8], is_header: bool) {
+        if is_header {
+            // A second one ends the first: two threads may fail at once.
+            self.part = match self.part {
+                MessagePart::Header => MessagePart::Place,
+                _ => MessagePart::Nothing,
             };
             return;
         }
-        match &mut self.step {
-            Step::Header | Step::Done => {}
-            Step::Place => {
+        match self.part {
+            MessagePart::Header | MessagePart::Nothing => {}
+            MessagePart::Place => {
                 self.found = Some(at_place(line));
-                self.step = Step::Ids;
+                self.part = MessagePart::Ids;
             }
-            Step::Ids => {
+            MessagePart::Ids => {
                 if let Some(assertion) = &mut self.found {
                     assertion.errno = errno(line);
                 }
-                self.step = Step::Backtrace;
+                self.part = MessagePart::Backtrace;
             }
-            Step::Backtrace => {
-                if let Some(message) = line.strip_prefix(b"  ").filter(|_| !is_backtrace(line)) {
-                    self.step = Step::Message { lines: 1 };
+            MessagePart::Backtrace if is_backtrace(line) => {
+                let room = FRAMES - self.frames.len();
+                self.frames.extend(frame(line).into_iter().take(room));
+            }
+            MessagePart::Backtrace => {
+                if let Some(message) = line.strip_prefix(b"  ") {
+                    self.part = MessagePart::Message { lines: 1 };
                     self.add_to_message(message);
                 }
             }
             // The message has no end of its own. `# ` begins what kselftest_harness.h says of the sub-test that failed.
-            Step::Message { lines } if *lines >= MESSAGE_LINES || line.starts_with(b"# ") => {
-                self.step = Step::Done;
+            MessagePart::Message { lines } if lines >= MESSAGE_LINES || line.starts_with(b"# ") => {
+                self.part = MessagePart::Nothing;
             }
-            Step::Message { lines } => {
-                *lines += 1;
+            MessagePart::Message { lines } => {
+                self.part = MessagePart::Message { lines: lines + 1 };
                 self.add_to_message(line);
             }
         }
     }
 
-    /// The assertion found.
-    pub fn finish(mut self) -> Option<Assertion> {
-        if let Some(assertion) = &mut self.found {
-            assertion
-                .message
-                .truncate(assertion.message.trim_end().len());
-        }
+    /// The assertion found in the output of `program`, which is the name of its file.
+    pub(super) fn finish(self, program: &[u8]) -> Option<Assertion> {
         // A header that nothing follows was printed by a process killed just then: it failed all the same.
-        let cut_off = matches!(self.step, Step::Place).then(|| at_place(b""));
-        self.found.or(cut_off)
+        let cut_off = || (self.part != MessagePart::Header).then(|| at_place(b""));
+        let mut assertion = self.found.or_else(cut_off)?;
+        let end = assertion.message.trim_end().len();
+        assertion.message.truncate(end);
+        let is_elsewhere = |part: &str| part == "lib" || part == "include";
+        if assertion.file.split('/').any(is_elsewhere) {
+            assertion.caller = caller(&self.frames, program);
+        }
+        Some(assertion)
     }
 
     fn add_to_message(&mut self, line: &[u8]) {
-        if let Some(assertion) = &mut self.found {
-            if !assertion.message.is_empty() {
-                assertion.message.push('\n');
+        if let Some(Assertion { message, .. }) = &mut self.found {
+            if !message.is_empty() {
+                message.push('\n');
             }
-            assertion
-                .message
-                .push_str(&printable_within(line, MESSAGE_LINE));
+            message.push_str(&printable_within(line, MESSAGE_LINE));
         }
     }
+}
+
+/// The first frame in the selftest's own source: in `PROGRAM.c`, or else in the file that `main` is in. The backtrace gives
+/// names of files without directories, so nothing else tells them from the library's.
+fn caller(frames: &[Frame], program: &[u8]) -> Option<String> {
+    let stem = String::from_utf8_lossy(program);
+    let stem = stem.rsplit_once('.').map_or(&*stem, |(stem, _)| stem);
+    let own = |frame: &&Frame| frame.file.strip_suffix(".c") == Some(stem);
+    let found = frames.iter().find(own).or_else(|| {
+        let main = frames.iter().find(|frame| frame.is_main)?;
+        frames.iter().find(|frame| frame.file == main.file)
+    })?;
+    Some(format!("{}:{}", found.file, found.line))
 }
 
 /// Splits `FILE:LINE:REST`.
@@ -119,20 +147,15 @@ fn at_place(line: &[u8]) -> Assertion {
         expression: expression.trim().to_owned(),
         message: String::new(),
         errno: None,
+        caller: None,
     }
 }
 
 /// The number in `  pid=1 tid=1 errno=13 - Permission denied`.
 fn errno(line: &[u8]) -> Option<i32> {
-    let start = memchr::memmem::find(line, b" errno=")? + b" errno=".len();
-    let digits = line[start..]
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    std::str::from_utf8(&line[start..start + digits])
-        .ok()?
-        .parse()
-        .ok()
+    let text = printable_within(line, MESSAGE_LINE);
+    let (_, number) = text.split_once(" errno=")?;
+    number.split(' ').next()?.parse().ok()
 }
 
 /// Whether `line` is one of `cat -n`'s (`     1\t0x…: main at x.c:1`), or says that there is no backtrace.
@@ -142,29 +165,41 @@ fn is_backtrace(line: &[u8]) -> bool {
     (digits > 0 && text.get(digits) == Some(&b'\t')) || text == b"(stack trace empty)"
 }
 
+/// `     6\t (inlined by) main at smm_test.c:138 (discriminator 4)`, as addr2line(1) and `cat -n` make it.
+fn frame(line: &[u8]) -> Option<Frame> {
+    let text = printable_within(line, MESSAGE_LINE);
+    let (function, place) = text.rsplit_once(" at ")?;
+    let (file, line) = place.split(' ').next()?.rsplit_once(':')?;
+    line.parse::<u32>().ok()?;
+    Some(Frame {
+        is_main: function.ends_with(" main"),
+        file: file.rsplit('/').next()?.to_owned(),
+        line: line.to_owned(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use memchr::memmem;
+
     use super::*;
 
-    fn read(text: &str) -> Option<Assertion> {
-        let mut reader = Reader::default();
-        text.lines().for_each(|line| reader.line(line.as_bytes()));
-        reader.finish()
+    fn read(text: &str, program: &str) -> Option<Assertion> {
+        let mut reader = AssertionReader::default();
+        for line in text.lines().map(str::as_bytes) {
+            reader.line(line, memmem::find(line, HEADER).is_some());
+        }
+        reader.finish(program.as_bytes())
     }
 
-    fn assertion(
-        file: &str,
-        line: u32,
-        expression: &str,
-        message: &str,
-        errno: Option<i32>,
-    ) -> Assertion {
+    fn assertion(file: &str, line: u32, expression: &str, message: &str) -> Assertion {
         Assertion {
             file: file.into(),
             line,
             expression: expression.into(),
             message: message.into(),
-            errno,
+            errno: None,
+            caller: None,
         }
     }
 
@@ -172,7 +207,7 @@ mod tests {
     fn the_first_assertion_is_read_with_its_message_of_several_lines() {
         let text = "\
 noise
-progress... ==== Test Assertion Failure ====
+progress... ==== Test Assertion Failure ====\x1b[0m
   x86_64/foo_test.c:12: a ? b : c
   pid=1 tid=2 errno=22 - Invalid argument
 sh: 1: addr2line: not found
@@ -186,14 +221,41 @@ second
 ==== Test Assertion Failure ====
   lib/other.c:1: false
 ";
-        let expected = assertion(
-            "x86_64/foo_test.c",
-            12,
-            "a ? b : c",
-            "first\nsecond\n\n  fourth",
-            Some(22),
+        let message = "first\nsecond\n\n  fourth";
+        let expected = Assertion {
+            errno: Some(22),
+            ..assertion("x86_64/foo_test.c", 12, "a ? b : c", message)
+        };
+        assert_eq!(read(text, "foo_test"), Some(expected));
+    }
+
+    #[test]
+    fn of_one_in_the_library_the_selftests_own_line_is_found() {
+        let text = "\
+==== Test Assertion Failure ====
+  lib/kvm_util.c:34: fd >= 0
+  pid=7126 tid=7126 errno=13 - Permission denied
+     1\t0x00000000004040f5: open_path_or_exit at kvm_util.c:34 (discriminator 4)
+     2\t (inlined by) kvm_check_cap at kvm_util.c:173
+     3\t0x0000000000402483: kvm_has_cap at kvm_util.h:261
+     4\t (inlined by) helper at smm_test.c:77 (discriminator 2)
+     5\t (inlined by) main at smm_test.c:138
+     6\t0x00007f5f9809b249: ?? ??:0
+     7\t0x0000000000402960: _start at ??:?
+  Failed to open '/dev/kvm'
+";
+        let caller = |text: &str, program| read(text, program).and_then(|found| found.caller);
+        for program in ["smm_test", "smm_test.sh", "sh"] {
+            assert_eq!(caller(text, program).as_deref(), Some("smm_test.c:77"));
+        }
+        let in_thread = text.replace("main at smm_test.c", "thread at other.c");
+        assert_eq!(
+            caller(&in_thread, "smm_test").as_deref(),
+            Some("smm_test.c:77")
         );
-        assert_eq!(read(text), Some(expected));
+        assert_eq!(caller(&in_thread, "sh"), None);
+        let in_test = text.replace("lib/kvm_util.c", "x86_64/smm_test.c");
+        assert_eq!(caller(&in_test, "smm_test"), None);
     }
 
     #[test]
@@ -204,38 +266,32 @@ second
   pid=1 tid=1 errno=4 - E
   (stack trace empty)
   m
-";
-        for (lines, expected) in [
-            (1, assertion("", 0, "", "", None)),
-            (2, assertion("a.c", 7, "x", "", None)),
-            (3, assertion("a.c", 7, "x", "", Some(4))),
-            (4, assertion("a.c", 7, "x", "", Some(4))),
-            (5, assertion("a.c", 7, "x", "m", Some(4))),
-        ] {
-            let cut: Vec<&str> = text.lines().take(lines).collect();
-            assert_eq!(read(&cut.join("\n")), Some(expected), "{lines} lines");
-        }
-        assert_eq!(read("==== Test Assertion Failure ===\n  a.c:7: x\n"), None);
-    }
-
-    #[test]
-    fn what_the_harness_of_sub_tests_adds_is_no_part_of_the_message() {
-        let text = "\
-==== Test Assertion Failure ====
-  a.c:7: x
-  pid=1 tid=1 errno=0 - Success
-  m
 # sub: Test failed
 ";
-        assert_eq!(read(text), Some(assertion("a.c", 7, "x", "m", Some(0))));
+        let errno = |assertion| Assertion {
+            errno: Some(4),
+            ..assertion
+        };
+        for (lines, expected) in [
+            (1, assertion("", 0, "", "")),
+            (2, assertion("a.c", 7, "x", "")),
+            (3, errno(assertion("a.c", 7, "x", ""))),
+            (4, errno(assertion("a.c", 7, "x", ""))),
+            (5, errno(assertion("a.c", 7, "x", "m"))),
+            (6, errno(assertion("a.c", 7, "x", "m"))),
+        ] {
+            let cut: Vec<&str> = text.lines().take(lines).collect();
+            assert_eq!(read(&cut.join("\n"), "a"), Some(expected), "{lines} lines");
+        }
+        assert_eq!(read(&text.replace("====\n", "===\n"), "a"), None);
     }
 
     #[test]
     fn a_garbled_place_is_kept_as_the_expression() {
         let text = "==== Test Assertion Failure ====\n  no place here\n  garbage\n  m\n";
         assert_eq!(
-            read(text),
-            Some(assertion("", 0, "no place here", "m", None))
+            read(text, "a"),
+            Some(assertion("", 0, "no place here", "m"))
         );
     }
 }

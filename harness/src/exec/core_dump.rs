@@ -12,46 +12,45 @@ use glob::Pattern;
 use rustix::process::{getgid, getuid};
 use rustix::system::uname;
 
+use crate::model::facts::Ended;
+use crate::model::outcome::Exit;
+
 /// What file systems may be late by in telling when a file was written.
 const COARSE: Duration = Duration::from_secs(2);
 
 /// How many files are named, where the pattern does not tell which one it is.
 const NAMED: usize = 4;
 
-/// How a line about a core begins.
-const SUBJECT: &str = "core dump: ";
+/// Where the core of a selftest is, if it dumped one.
+pub fn describe(ended: &Ended, directory: &Path) -> Option<String> {
+    let Exit::Signal {
+        signal,
+        core_dumped: true,
+    } = ended.exit
+    else {
+        return None;
+    };
+    let crash = Crash {
+        pid: ended.pid,
+        signal,
+        directory,
+        started: SystemTime::UNIX_EPOCH + Duration::from_millis(ended.started_ms),
+    };
+    let read =
+        |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+    let uses_pid = read("core_uses_pid").trim() != "0";
+    let pattern = read("core_pattern");
+    Some(place(pattern.trim_end_matches('\n'), uses_pid, crash))
+}
 
 /// A process that a signal has ended.
 #[derive(Debug, Clone, Copy)]
-pub struct Crash<'a> {
-    /// Its ID.
-    pub pid: i32,
-    /// The signal.
-    pub signal: i32,
-    /// Whether the kernel says that it dumped core.
-    pub core_dumped: bool,
+struct Crash<'a> {
+    pid: i32,
+    signal: i32,
     /// The directory that it was started in.
-    pub directory: &'a Path,
-    /// When it was started.
-    pub started: SystemTime,
-}
-
-/// A line that says where its core is, if it dumped one.
-pub fn describe(crash: Crash<'_>) -> Option<String> {
-    let read =
-        |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
-    crash.core_dumped.then(|| {
-        let uses_pid = read("core_uses_pid").trim() != "0";
-        format!(
-            "{SUBJECT}{}",
-            place(read("core_pattern").trim_end_matches('\n'), uses_pid, crash)
-        )
-    })
-}
-
-/// Whether a line of a reason is such a one, which tells nothing about the failure.
-pub fn is_line(line: &str) -> bool {
-    line.starts_with(SUBJECT)
+    directory: &'a Path,
+    started: SystemTime,
 }
 
 fn place(pattern: &str, uses_pid: bool, crash: Crash<'_>) -> String {
@@ -149,7 +148,6 @@ mod tests {
         Crash {
             pid: 42,
             signal: 11,
-            core_dumped: true,
             directory,
             started,
         }

@@ -1,200 +1,173 @@
-//! What a case or a run leaves on the host besides processes: found, attributed as far as that is certain, and removed
-//! where it is.
+//! What outlives processes and was left on the host: compared once, before the first case and after the last.
 //!
-//! The kernel knows which process made a segment of System V shared memory, so that is looked for after each case, which is
-//! one read of a file that is all but empty. Of everything else it knows the time at most: that is compared once, before the
-//! first case and after the last, and told with the cases that ran when it was made. Tests see the host as it is, so there
-//! are no namespaces that would hide one case from another.
+//! The kernel knows the time at most when such a thing was made, so it is told with the cases that ran then. Tests see the
+//! host as it is: there are no namespaces that would hide one case from another.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
 
-use crate::exec::traces::{Segments, Trace, Traces};
-use crate::model::event::{Event, Observer};
-use crate::model::outcome::{LeftBehind, Outcome};
-use crate::model::printable::printable;
-use crate::supervise::keeper::remove_shared_memory;
+use rustix::process::geteuid;
 
-/// How many cases are named that may have left something.
-const NAMED: usize = 4;
+use crate::model::event::LeftBehind;
+use crate::model::host::size;
+use crate::model::outcome::Outcome;
+use crate::model::time::milliseconds;
 
-/// Removes the shared memory that the process `pid`, which began at `started` and has just ended, made and left, and returns
-/// it, without a case; what another process has attached is left alone. `segments` are the host's.
-pub fn of_process(pid: i32, started: SystemTime, segments: &Segments) -> Vec<LeftBehind> {
-    let of_case = segments
-        .read()
-        .filter(|segment| segment.is_of(pid, started));
-    let left = of_case.map(|segment| LeftBehind {
-        what: segment.trace().what,
-        made_ms: segment.trace().made_ms.map(|(from, _)| from),
-        cases: Vec::new(),
-        removed: segment.attached == 0
-            && i32::try_from(segment.id).is_ok_and(|id| remove_shared_memory(id).is_ok()),
-    });
-    left.collect()
+/// The directory of shm_open(3).
+const DEV_SHM: &str = "/dev/shm";
+
+/// File systems tell the time by the last tick of the clock, which may be as slow as 100 Hz.
+const TICK_MS: u64 = 10;
+
+/// Between which times a thing was made, in milliseconds since the epoch; `None` where the kernel does not tell.
+type Made = Option<(u64, u64)>;
+
+/// What outlives processes and is there at this moment: shared memory, semaphores, message queues, files in memory, mounts
+/// and hugepages in use. Each by what tells it from the others, in words, and when it was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traces {
+    things: BTreeMap<String, (String, Made)>,
+    /// How many hugepages of each size, in bytes, are in use.
+    hugepages: BTreeMap<u64, u64>,
 }
 
-/// Compares the host after a run with the host before it.
-#[derive(Debug)]
-pub struct Watch {
-    before: Traces,
-    ran: Mutex<Vec<Ran>>,
-}
-
-/// A case, and from when to when it ran, in milliseconds since the epoch.
-#[derive(Debug)]
-struct Ran {
-    name: String,
-    from_ms: u64,
-    to_ms: u64,
-}
-
-impl Watch {
-    /// Begins, before the first case.
-    pub fn start() -> Self {
-        Self {
-            before: Traces::read(),
-            ran: Mutex::default(),
-        }
-    }
-
-    /// What has appeared since, after the last case and when the environments are restored.
-    pub fn end(&self) -> Vec<LeftBehind> {
-        let ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
-        Traces::read()
-            .since(&self.before)
-            .into_iter()
-            .map(|trace| attribute(trace, &ran))
-            .collect()
-    }
-}
-
-impl Observer for Watch {
-    fn notify(&self, event: Event<'_>) {
-        let Event::Finished(outcome) = event else {
-            return;
+impl Traces {
+    /// This user's, as they are now. What cannot be read is taken for nothing.
+    pub fn read() -> Self {
+        let mut traces = Self {
+            hugepages: hugepages_in_use(),
+            ..Self::default()
         };
-        if outcome.exit.is_some() {
-            self.ran
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(Ran::of(outcome));
+        traces.add_sysv();
+        let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = String::from_utf8_lossy(&mounts).into_owned();
+        traces.add_files(Path::new(DEV_SHM));
+        for (id, place, kind) in mounts.lines().filter_map(mount) {
+            if kind == "hugetlbfs" {
+                traces.add_files(Path::new(place));
+            }
+            let what = format!("a mount of {kind} at {place}");
+            traces.add(format!("mount {id} {place}"), what, None);
+        }
+        traces
+    }
+
+    /// What is there now and was not there `before`, with those of `outcomes` whose selftests ran when it was made.
+    pub fn since(&self, before: &Self, outcomes: &[Outcome]) -> Vec<LeftBehind> {
+        let new = |(key, _): &(&String, _)| !before.things.contains_key(*key);
+        let new = self.things.iter().filter(new);
+        let new = new.map(|(_, (what, made))| LeftBehind {
+            what: what.clone(),
+            made_ms: made.map(|(from, _)| from),
+            cases: made.map_or_else(Vec::new, |made| ran_in(made, outcomes)),
+        });
+        let pages = self.hugepages.iter().filter_map(|(&page, &count)| {
+            let more = count.checked_sub(*before.hugepages.get(&page).unwrap_or(&0))?;
+            (more > 0).then(|| LeftBehind {
+                what: format!("{more} more hugepages of {} in use", size(page)),
+                made_ms: None,
+                cases: Vec::new(),
+            })
+        });
+        new.chain(pages).collect()
+    }
+
+    fn add(&mut self, key: String, what: String, made: Made) {
+        self.things.insert(key, (what, made));
+    }
+
+    /// System V IPC. The columns of the ID, the creator's user and the time: ipc/shm.c, ipc/sem.c, ipc/msg.c.
+    fn add_sysv(&mut self) {
+        for (file, user, time) in [("shm", 9, 13), ("sem", 6, 9), ("msg", 9, 13)] {
+            // Without CONFIG_SYSVIPC there is none.
+            let text = fs::read_to_string(format!("/proc/sysvipc/{file}")).unwrap_or_default();
+            for line in text.lines().skip(1) {
+                let columns = line.split_whitespace().map(|number| number.parse().ok());
+                let columns: Vec<Option<u64>> = columns.collect();
+                let column = |number: usize| columns.get(number).copied().flatten();
+                let Some(id) = column(1).filter(|_| column(user) == Some(own_id())) else {
+                    continue;
+                };
+                let what = match file {
+                    "shm" => {
+                        let bytes = size(column(3).unwrap_or(0));
+                        format!("{bytes} of shared memory (shmid {id})")
+                    }
+                    "sem" => format!("semaphores (semid {id})"),
+                    _ => format!("a message queue (msqid {id})"),
+                };
+                let made_ms = column(time).map(|seconds| seconds.saturating_mul(1000));
+                let made = made_ms.map(|from| (from, from.saturating_add(999)));
+                self.add(format!("{file} {id}"), what, made);
+            }
+        }
+    }
+
+    /// This user's files in a directory of a file system that keeps them in memory; no deeper.
+    fn add_files(&mut self, directory: &Path) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(file) = entry.metadata() else { continue };
+            if u64::from(file.uid()) != own_id() {
+                continue;
+            }
+            // hugetlbfs knows no time of birth.
+            let made = file.created().or_else(|_| file.modified()).ok();
+            let made = made.map(|made| (milliseconds(made), milliseconds(made) + TICK_MS));
+            let path = entry.path();
+            let what = format!("{} ({})", path.display(), size(file.len()));
+            self.add(
+                format!("file {} {}", path.display(), file.ino()),
+                what,
+                made,
+            );
         }
     }
 }
 
-impl Ran {
-    fn of(outcome: &Outcome) -> Self {
+fn own_id() -> u64 {
+    u64::from(geteuid().as_raw())
+}
+
+/// The names of the cases whose selftests ran at some time between these two.
+fn ran_in((from, to): (u64, u64), outcomes: &[Outcome]) -> Vec<String> {
+    let ran = outcomes.iter().filter(|outcome| {
         let duration = Duration::try_from_secs_f64(outcome.duration_s).unwrap_or_default();
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         // One more, for what both times leave out of a millisecond.
-        let to_ms = outcome
+        let end_ms = outcome
             .started_ms
             .saturating_add(duration_ms)
             .saturating_add(1);
-        Self {
-            name: outcome.name.clone(),
-            from_ms: outcome.started_ms,
-            to_ms,
-        }
-    }
-}
-
-fn attribute(trace: Trace, ran: &[Ran]) -> LeftBehind {
-    let Trace { what, made_ms } = trace;
-    let cases = made_ms.map_or_else(Vec::new, |(from, to)| {
-        ran.iter()
-            .filter(|case| case.from_ms <= to && case.to_ms >= from)
-            .map(|case| case.name.clone())
-            .collect()
+        outcome.exit.is_some() && outcome.started_ms <= to && end_ms >= from
     });
-    LeftBehind {
-        what,
-        made_ms: made_ms.map(|(from, _)| from),
-        cases,
-        removed: false,
-    }
+    ran.map(|outcome| outcome.name.clone()).collect()
 }
 
-/// What is certain to be of a case, as a line.
-pub fn describe_certain(left: &LeftBehind) -> String {
-    let removed = if left.removed {
-        ", removed"
-    } else {
-        ", still in use"
-    };
-    format!(
-        "{}{removed}: left by {}",
-        printable(left.what.as_bytes()),
-        left.cases.join(", ")
-    )
+/// A line of mountinfo (proc_pid_mountinfo(5)): the mount's ID, its place, with white space as octal numbers, and the type of
+/// its file system.
+fn mount(line: &str) -> Option<(&str, &str, &str)> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    let mut fields = mount.split(' ');
+    let (id, place) = (fields.next()?, fields.nth(3)?);
+    Some((id, place, file_system.split(' ').next()?))
 }
 
-/// What appeared during a run, as a line.
-pub fn describe(left: &LeftBehind) -> String {
-    let what = printable(left.what.as_bytes());
-    let named = left
-        .cases
-        .iter()
-        .take(NAMED)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
-    let more = left.cases.len().saturating_sub(NAMED);
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    let when = left
-        .made_ms
-        .map(|made_ms| made_at(UNIX_EPOCH + Duration::from_millis(made_ms)));
-    match (when, left.cases.is_empty()) {
-        (Some(when), true) => format!("{what}: made at {when}, while no case ran"),
-        (Some(when), false) => format!("{what}: made at {when}, when {named}{more} ran"),
-        (None, _) => what,
-    }
-}
-
-fn made_at(time: SystemTime) -> String {
-    jiff::Timestamp::try_from(time)
-        .map_or_else(|_| "?".to_owned(), |time| time.strftime("%TZ").to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_cases_that_ran_when_it_was_made_may_have_left_it() {
-        let ran = |name: &str, from_ms, to_ms| Ran {
-            name: name.to_owned(),
-            from_ms,
-            to_ms,
+fn hugepages_in_use() -> BTreeMap<u64, u64> {
+    let pools = fs::read_dir("/sys/kernel/mm/hugepages");
+    let pools = pools.into_iter().flatten().flatten();
+    let in_use = pools.filter_map(|pool| {
+        let name = pool.file_name().into_string().ok()?;
+        let kib = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
+        let kib: u64 = kib.parse().ok()?;
+        let read = |name: &str| {
+            let text = fs::read_to_string(pool.path().join(name)).ok()?;
+            text.trim().parse::<u64>().ok()
         };
-        let ran = [ran("a", 0, 1000), ran("b", 900, 2000), ran("c", 2500, 3000)];
-        let told = |made_ms| {
-            let left = attribute(
-                Trace {
-                    what: "/dev/shm/\0x".to_owned(),
-                    made_ms,
-                },
-                &ran,
-            );
-            describe(&left)
-        };
-        assert_eq!(
-            told(Some((950, 960))),
-            "/dev/shm/\\x00x: made at 00:00:00Z, when a, b ran"
-        );
-        assert_eq!(
-            told(Some((1001, 1010))),
-            "/dev/shm/\\x00x: made at 00:00:01Z, when b ran"
-        );
-        assert_eq!(
-            told(Some((2100, 2110))),
-            "/dev/shm/\\x00x: made at 00:00:02Z, while no case ran"
-        );
-        assert_eq!(told(None), "/dev/shm/\\x00x");
-    }
+        let in_use = read("nr_hugepages")?.saturating_sub(read("free_hugepages")?);
+        Some((kib * 1024, in_use))
+    });
+    in_use.collect()
 }

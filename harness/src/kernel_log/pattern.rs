@@ -1,8 +1,10 @@
 //! What counts as a splat: a table of how the kernel's complaints begin.
 
+use crate::model::outcome::Splat;
+
 /// How the lines of a splat are told from others, and whom they accuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// A report of the thread that ran into it.
     Report,
     /// Goes on with, or names, a report that has begun; begins one where none has.
@@ -13,192 +15,107 @@ pub enum Kind {
     OutOfMemory,
 }
 
-/// Where a pattern stands in a line.
-#[derive(Debug, Clone, Copy)]
-enum At {
-    Start,
-    /// After a prefix (`watchdog: `, `kvm [1]: `) or a name. These are too long to stand in a process's name, of which
-    /// the kernel logs 15 bytes.
-    Anywhere,
-}
-
-use At::{Anywhere, Start};
 use Kind::{OutOfMemory, Part, Report, Stall};
 
-/// A name for people, and the pattern. The first that fits counts.
+/// A name for people, and patterns: after `^` a line's beginning, else a part of it. The first that fits counts.
 ///
-/// What a program of user space does wrong is none of them (`traps: x[1] general protection fault ip:…`, `x[1]: segfault
-/// at …`): these begin otherwise.
-const SPLATS: &[(&str, At, &str, Kind)] = &[
+/// Those that may stand anywhere come after a prefix (`watchdog: `, `kvm [1]: `) or a name, and are too long to stand in a
+/// process's name, of which the kernel logs 15 bytes. What a program of user space does wrong is none of them
+/// (`traps: x[1] general protection fault ip:…`, `x[1]: segfault at …`): these begin otherwise.
+#[rustfmt::skip]
+const SPLATS: &[(&str, Kind, &[&str])] = &[
     // Sanitizers: lib/Kconfig.{kasan,kcsan,kmsan,kfence,ubsan}.
-    ("KASAN", Start, "BUG: KASAN: ", Report),
-    ("KCSAN", Start, "BUG: KCSAN: ", Report),
-    ("KMSAN", Start, "BUG: KMSAN: ", Report),
-    ("KFENCE", Start, "BUG: KFENCE: ", Report),
-    ("KASAN", Start, "KASAN: ", Part),
-    ("UBSAN", Start, "UBSAN: ", Part),
-    ("UBSAN", Anywhere, "Internal error: UBSAN: ", Part),
-    ("kmemleak", Anywhere, " new suspected memory leaks", Report),
-    ("SLUB", Start, "BUG ", Report),
+    ("KASAN", Report, &["^BUG: KASAN: "]),
+    ("KCSAN", Report, &["^BUG: KCSAN: "]),
+    ("KMSAN", Report, &["^BUG: KMSAN: "]),
+    ("KFENCE", Report, &["^BUG: KFENCE: "]),
+    ("KASAN", Part, &["^KASAN: "]),
+    ("UBSAN", Part, &["^UBSAN: ", "Internal error: UBSAN: "]),
+    ("kmemleak", Report, &[" new suspected memory leaks"]),
+    ("SLUB", Report, &["^BUG "]),
     // Locks: kernel/locking/lockdep.c, lib/locking-selftest.c, kernel/rcu.
-    (
-        "lockdep",
-        Anywhere,
-        "possible circular locking dependency detected",
-        Report,
-    ),
-    (
-        "lockdep",
-        Anywhere,
-        "possible recursive locking detected",
-        Report,
-    ),
-    (
-        "lockdep",
-        Anywhere,
-        "possible irq lock inversion dependency detected",
-        Report,
-    ),
-    ("lockdep", Anywhere, "-unsafe lock order detected", Report),
-    ("lockdep", Anywhere, "inconsistent lock state", Report),
-    ("lockdep", Anywhere, "suspicious RCU usage", Report),
-    ("lockdep", Anywhere, "bad unlock balance detected!", Report),
-    ("lockdep", Anywhere, "bad contention detected!", Report),
-    ("lockdep", Anywhere, "held lock freed!", Report),
-    ("lockdep", Anywhere, "still has locks held!", Report),
-    (
-        "lockdep",
-        Anywhere,
-        "lock held when returning to user space!",
-        Report,
-    ),
-    ("lockdep", Anywhere, "Nested lock was not taken", Report),
-    ("lockdep", Anywhere, "Invalid wait context", Report),
-    (
-        "lockdep",
-        Start,
-        "INFO: trying to register non-static key",
-        Report,
-    ),
-    // What hangs: kernel/watchdog.c, kernel/watchdog_perf.c, kernel/hung_task.c, kernel/rcu/tree_stall.h, kernel/workqueue.c.
-    ("soft lockup", Anywhere, "BUG: soft lockup - CPU#", Stall),
-    (
-        "hard lockup",
-        Anywhere,
-        "atchdog detected hard LOCKUP",
-        Stall,
-    ),
-    ("hung task", Anywhere, " blocked for more than ", Report),
-    (
-        "hung task",
-        Anywhere,
-        " blocked in I/O wait for more than ",
-        Report,
-    ),
-    ("RCU stall", Anywhere, "self-detected stall on CPU", Stall),
-    (
-        "RCU stall",
-        Anywhere,
-        "detected stalls on CPUs/tasks",
-        Stall,
-    ),
-    (
-        "RCU stall",
-        Anywhere,
-        "detected expedited stalls on CPUs/tasks",
-        Stall,
-    ),
-    (
-        "RCU stall",
-        Anywhere,
-        "rcu_tasks detected stalls on tasks",
-        Stall,
-    ),
-    ("workqueue lockup", Anywhere, "BUG: workqueue lockup", Stall),
+    ("lockdep", Report, &[
+        "possible circular locking dependency detected", "possible recursive locking detected",
+        "possible irq lock inversion dependency detected", "-unsafe lock order detected", "inconsistent lock state",
+        "suspicious RCU usage", "bad unlock balance detected!", "bad contention detected!", "held lock freed!",
+        "still has locks held!", "lock held when returning to user space!", "Nested lock was not taken",
+        "Invalid wait context", "^INFO: trying to register non-static key",
+    ]),
+    // What hangs: kernel/watchdog.c, kernel/watchdog_perf.c, kernel/hung_task.c, kernel/rcu/tree_stall.h,
+    // kernel/workqueue.c.
+    ("soft lockup", Stall, &["BUG: soft lockup - CPU#"]),
+    ("hard lockup", Stall, &["atchdog detected hard LOCKUP"]),
+    ("hung task", Report, &[" blocked for more than ", " blocked in I/O wait for more than "]),
+    ("RCU stall", Stall, &[
+        "self-detected stall on CPU", "detected stalls on CPUs/tasks",
+        "detected expedited stalls on CPUs/tasks", "rcu_tasks detected stalls on tasks",
+    ]),
+    ("workqueue lockup", Stall, &["BUG: workqueue lockup"]),
     // No memory: mm/oom_kill.c.
-    ("OOM kill", Anywhere, " invoked oom-killer: ", OutOfMemory),
-    ("OOM kill", Start, "Out of memory", OutOfMemory),
-    (
-        "OOM kill",
-        Start,
-        "Memory cgroup out of memory: ",
-        OutOfMemory,
-    ),
+    ("OOM kill", OutOfMemory, &[" invoked oom-killer: ", "^Out of memory", "^Memory cgroup out of memory: "]),
     // Objects: lib/refcount.c, lib/list_debug.c, mm/page_alloc.c, mm/memory.c.
-    ("refcount", Start, "refcount_t: ", Part),
-    ("list corruption", Start, "list_add corruption", Part),
-    ("list corruption", Start, "list_del corruption", Part),
-    ("list corruption", Start, "list_add double add", Part),
-    ("bad page", Start, "BUG: Bad page ", Report),
-    ("bad page", Start, "BUG: Bad rss-counter", Report),
+    ("refcount", Part, &["^refcount_t: "]),
+    ("list corruption", Part, &["^list_add corruption", "^list_del corruption", "^list_add double add"]),
+    ("bad page", Report, &["^BUG: Bad page ", "^BUG: Bad rss-counter"]),
     // Died: arch/*/kernel/traps.c, arch/*/mm/fault.c.
-    ("kernel BUG", Start, "kernel BUG at ", Part),
-    ("kernel panic", Start, "Kernel panic", Part),
-    ("Oops", Start, "Oops", Part),
-    ("Oops", Start, "Internal error: ", Part),
-    (
-        "general protection fault",
-        Start,
-        "general protection fault",
-        Part,
-    ),
-    ("Oops", Start, "invalid opcode: ", Part),
-    ("Oops", Start, "divide error: ", Part),
-    ("Oops", Start, "stack segment: ", Part),
-    ("Oops", Start, "double fault: ", Part),
-    ("Oops", Start, "traps: PANIC: ", Part),
-    ("Oops", Start, "Unable to handle kernel ", Report),
-    ("Oops", Start, "Kernel access of bad area", Report),
-    (
-        "Oops",
-        Start,
-        "Insufficient stack space to handle exception",
-        Report,
-    ),
-    ("Oops", Anywhere, "SError Interrupt on CPU", Report),
-    ("Oops", Anywhere, "nVHE hyp panic at: ", Report),
-    ("Oops", Anywhere, "nVHE hyp BUG at: ", Report),
-    (
-        "unchecked MSR access",
-        Start,
-        "unchecked MSR access error: ",
-        Report,
-    ),
-    ("BUG", Start, "BUG: ", Report),
-    ("WARNING", Start, "WARNING: ", Part),
+    ("kernel BUG", Part, &["^kernel BUG at "]),
+    ("kernel panic", Part, &["^Kernel panic"]),
+    ("general protection fault", Part, &["^general protection fault"]),
+    ("Oops", Part, &[
+        "^Oops", "^Internal error: ", "^invalid opcode: ", "^divide error: ", "^stack segment: ",
+        "^double fault: ", "^traps: PANIC: ",
+    ]),
+    ("Oops", Report, &[
+        "^Unable to handle kernel ", "^Kernel access of bad area",
+        "^Insufficient stack space to handle exception", "SError Interrupt on CPU",
+        "nVHE hyp panic at: ", "nVHE hyp BUG at: ",
+    ]),
+    ("unchecked MSR access", Report, &["^unchecked MSR access error: "]),
+    ("BUG", Report, &["^BUG: "]),
+    ("WARNING", Part, &["^WARNING: "]),
 ];
 
-/// What the kernel prints above a WARN, a BUG and a report of UBSAN (include/asm-generic/bug.h).
-const CUT_HERE: &str = "[ cut here ]";
-
-/// What ends a report (kernel/panic.c).
-const ENDS: &[&str] = &["---[ end trace", "---[ end Kernel panic"];
-
-/// The shortest rule of `=` around a report.
-const RULE: usize = 20;
-
 /// The name and the kind of the splat that this line tells of.
-pub fn find(line: &str) -> Option<(&'static str, Kind)> {
-    let fits = |at: At, pattern: &str| match at {
-        Start => line.starts_with(pattern),
-        Anywhere => line.contains(pattern),
+pub(super) fn find(line: &str) -> Option<(&'static str, Kind)> {
+    let fits = |pattern: &&str| match pattern.strip_prefix('^') {
+        Some(start) => line.starts_with(start),
+        None => line.contains(pattern),
     };
-    SPLATS
-        .iter()
-        .find(|(_, at, pattern, _)| fits(*at, pattern))
-        .map(|(name, _, _, kind)| (*name, *kind))
+    let mut found = SPLATS.iter().filter(|row| row.2.iter().any(fits));
+    found.next().map(|(name, kind, _)| (*name, *kind))
 }
 
-/// Whether a report is about to begin, whatever it says.
-pub fn is_cut(line: &str) -> bool {
-    line.starts_with("----") && line.contains(CUT_HERE)
+/// Whether a report is about to begin, whatever it says: what stands above a WARN, a BUG and a report of UBSAN
+/// (include/asm-generic/bug.h).
+pub(super) fn is_cut(line: &str) -> bool {
+    line.starts_with("----") && line.contains("[ cut here ]")
 }
 
-/// Whether a splat of this kind has come to its end with this line.
-pub fn is_end(line: &str, kind: Kind) -> bool {
-    let is_rule = || line.len() >= RULE && line.bytes().all(|byte| byte == b'=');
-    let has_killed = || kind == OutOfMemory && line.contains("Killed process ");
-    ENDS.iter().any(|end| line.starts_with(end)) || is_rule() || has_killed()
+/// Whether a splat of this kind has come to its end with this line: kernel/panic.c marks it, a rule of `=` is around many
+/// reports, and a process is killed.
+pub(super) fn is_end(line: &str, kind: Kind) -> bool {
+    line.starts_with("---[ end trace")
+        || line.starts_with("---[ end Kernel panic")
+        || line.len() >= 20 && line.bytes().all(|byte| byte == b'=')
+        || kind == OutOfMemory && line.contains("Killed process ")
+}
+
+/// Whether a splat has a line that contains the parts of one of `patterns` between its `*`, one after another.
+pub(super) fn is_ignored<'a>(
+    splat: &Splat,
+    mut patterns: impl Iterator<Item = &'a String>,
+) -> bool {
+    patterns.any(|pattern| splat.lines.iter().any(|line| contains(line, pattern)))
+}
+
+fn contains(line: &str, pattern: &str) -> bool {
+    let mut rest = Some(line);
+    for part in pattern.split('*') {
+        rest = rest
+            .and_then(|rest| rest.split_once(part))
+            .map(|(_, rest)| rest);
+    }
+    rest.is_some()
 }
 
 #[cfg(test)]
@@ -337,5 +254,19 @@ mod tests {
         assert!(is_end(&"=".repeat(66), Kind::Report) && !is_end("====", Kind::Report));
         let killed = "Out of memory: Killed process 3511 (x) total-vm:1kB";
         assert!(is_end(killed, Kind::OutOfMemory) && !is_end(killed, Kind::Report));
+    }
+
+    #[test]
+    fn a_pattern_fits_what_contains_it() {
+        let line = "WARNING: CPU: 1 PID: 2 at arch/x86/kvm/mmu.c:12 zap+0x1/0x2 [kvm]";
+        for (pattern, fits) in [
+            ("zap+", true),
+            ("[kvm]", true),
+            ("WARNING*zap", true),
+            ("zap*WARNING", false),
+            ("kvm/x86.c", false),
+        ] {
+            assert_eq!(contains(line, pattern), fits, "{pattern}");
+        }
     }
 }

@@ -1,24 +1,18 @@
 //! Splats: what the kernel complains of, put together from the records of its log.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::cases::{CaseId, Cases, Owner};
-use super::culprit;
+use super::kmsg::Record;
+use super::owner::{self, Cases, Whose};
 use super::pattern::{self, Kind};
-use super::record::Record;
-use crate::model::printable::printable_within;
+use crate::model::outcome::Splat;
+use crate::model::text::printable_within;
 
-/// Where nothing is added to a splat for this long, in microseconds, it is at its end: many have no mark there.
-pub const GAP_US: u64 = 1_000_000;
+/// Where nothing is added to a splat for this long, it is at its end: many have no mark there.
+pub(super) const GAP: Duration = Duration::from_secs(1);
 
-/// How many lines of a splat are kept of its beginning.
-const HEAD: usize = 200;
-
-/// How many lines are kept of its end.
-const TAIL: usize = 50;
+/// How many lines of a splat are kept; `kernel.log` has all of them.
+const LINES: usize = 250;
 
 /// No splat goes on for more lines than this.
 const LONGEST: usize = 5000;
@@ -29,43 +23,23 @@ const MOST_OPEN: usize = 64;
 /// What is kept of a line, in bytes.
 const LINE: usize = 1000;
 
-/// A complaint of the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Splat {
-    /// What it is: `WARNING`, `KASAN`, `OOM kill`.
-    pub name: String,
-    /// The line that says so.
-    pub title: String,
-    /// When it began, in microseconds of the kernel's clock (nearly `CLOCK_MONOTONIC`).
-    pub at_us: u64,
-    /// All of its lines; of a very long one the beginning and the end.
-    pub lines: Vec<String>,
-    /// The cases that were running when it began, where it could not be shown to be that of one of them.
-    pub while_running: Vec<String>,
-}
-
 /// Puts splats together.
-#[derive(Debug, Default)]
-pub struct Assembler {
+#[derive(Default)]
+pub(super) struct Assembler {
     open: Vec<Open>,
 }
 
 /// A splat that has begun.
-#[derive(Debug)]
 struct Open {
     caller: Option<String>,
-    kind: Kind,
-    /// What it is has been said, not only that something comes.
-    has_title: bool,
+    /// `None` where it has been said only that something comes, not yet what.
+    kind: Option<Kind>,
     /// It began with a mark, so another one begins with a mark only.
     is_marked: bool,
     splat: Splat,
-    tail: VecDeque<String>,
-    left_out: usize,
     count: usize,
     pid: Option<i32>,
-    owner: Owner,
+    owner: Whose,
     last_us: u64,
     /// Its case has ended, and has taken it along.
     is_taken: bool,
@@ -73,41 +47,34 @@ struct Open {
 
 impl Assembler {
     /// Takes note of a record, and returns the splats that have come to their end, with their owners.
-    pub fn record(&mut self, record: &Record, cases: &Cases) -> Vec<(Owner, Splat)> {
-        let has_ended = |open: &mut Open| record.time_us.saturating_sub(open.last_us) > GAP_US;
-        let mut ended: Vec<_> = self.open.extract_if(.., has_ended).collect();
+    pub(super) fn record(&mut self, record: &Record, cases: &Cases) -> Vec<(Whose, Splat)> {
+        let has_ended =
+            |open: &Open| Duration::from_micros(record.time_us.saturating_sub(open.last_us)) > GAP;
+        let all = std::mem::take(&mut self.open).into_iter();
+        let (mut ended, open): (Vec<_>, Vec<_>) = all.partition(has_ended);
+        self.open = open;
         // What is written to /dev/kmsg by others is no word of the kernel's.
         if record.is_the_kernels() {
             for line in record.text.lines() {
-                ended.extend(self.line(
-                    record,
-                    &printable_within(line.trim_end().as_bytes(), LINE),
-                    cases,
-                ));
+                let line = printable_within(line.trim_end().as_bytes(), LINE);
+                ended.extend(self.line(record, &line, cases));
             }
         }
-        finished(&ended)
-    }
-
-    /// Whether a splat has begun that has not ended.
-    pub fn is_open(&self) -> bool {
-        !self.open.is_empty()
+        finished(ended)
     }
 
     /// Ends all that have begun.
-    pub fn close(&mut self) -> Vec<(Owner, Splat)> {
-        finished(&std::mem::take(&mut self.open))
+    pub(super) fn close(&mut self) -> Vec<(Whose, Splat)> {
+        finished(std::mem::take(&mut self.open))
     }
 
-    /// What has begun and is of this case, as far as it has come. What follows of it is dropped.
-    pub fn take(&mut self, id: CaseId) -> Vec<Splat> {
-        let of_case = self
-            .open
-            .iter_mut()
-            .filter(|open| open.owner == Owner::Case(id) && !open.is_taken);
-        let taken = of_case.map(|open| {
-            open.is_taken = true;
-            open.splat()
+    /// What has begun and is of this worker's case, as far as it has come. What follows of it is dropped.
+    pub(super) fn take(&mut self, worker: usize) -> Vec<Splat> {
+        let open = self.open.iter_mut();
+        let of_case = open.filter(|open| open.owner == Whose::Case(worker));
+        let taken = of_case.filter_map(|open| {
+            let is_new = !std::mem::replace(&mut open.is_taken, true);
+            is_new.then(|| open.splat())
         });
         taken.collect()
     }
@@ -115,56 +82,38 @@ impl Assembler {
     fn line(&mut self, record: &Record, line: &str, cases: &Cases) -> Option<Open> {
         let found = pattern::find(line);
         let is_cut = pattern::is_cut(line);
-        let index = self
-            .open
-            .iter()
-            .position(|open| open.caller == record.caller);
-        let is_new = match index.map(|index| &self.open[index]) {
-            Some(open) if is_cut => open.has_title,
-            Some(open) => {
-                open.has_title && !open.is_marked && found.is_some_and(|(_, kind)| begins(kind))
-            }
+        let is_same = |open: &Open| open.caller == record.caller;
+        let same = self.open.iter().position(is_same);
+        let begins = found.is_some_and(|(_, kind)| matches!(kind, Kind::Report | Kind::Stall));
+        let is_new = match same.map(|index| &self.open[index]) {
+            Some(open) => open.kind.is_some() && (is_cut || !open.is_marked && begins),
             None => is_cut || found.is_some(),
         };
-        let too_many = (is_new && self.open.len() >= MOST_OPEN).then_some(0);
-        let ended = index
-            .filter(|_| is_new)
-            .or(too_many)
-            .map(|index| self.open.remove(index));
-        let index = if is_new {
+        let mut ended = None;
+        let mut index = same;
+        if is_new {
+            let too_many = (self.open.len() >= MOST_OPEN).then_some(0);
+            ended = same.or(too_many).map(|index| self.open.remove(index));
+            index = Some(self.open.len());
             self.open.push(Open::new(record, is_cut, cases));
-            Some(self.open.len() - 1)
-        } else {
-            index.or_else(|| self.open.iter().rposition(|open| open.kind == Kind::Stall))
-        };
-        let Some(index) = index else { return ended };
+        }
+        let is_stall = |open: &Open| open.kind == Some(Kind::Stall);
+        let index = index.or_else(|| self.open.iter().rposition(is_stall))?;
         let open = &mut self.open[index];
         open.add(line, found, record.time_us);
         open.accuse(line, cases);
-        let is_at_its_end = pattern::is_end(line, open.kind) || open.count >= LONGEST;
+        let is_end = pattern::is_end(line, open.kind.unwrap_or(Kind::Report));
         // One that is new has just begun: it does not end with the line that ended another.
-        if is_at_its_end && ended.is_none() {
-            Some(self.open.remove(index))
-        } else {
-            ended
+        if ended.is_none() && (is_end || open.count >= LONGEST) {
+            ended = Some(self.open.remove(index));
         }
+        ended
     }
 }
 
-/// Whether a line of this kind begins another splat where one has begun.
-fn begins(kind: Kind) -> bool {
-    match kind {
-        Kind::Report | Kind::Stall => true,
-        Kind::Part | Kind::OutOfMemory => false,
-    }
-}
-
-fn finished(ended: &[Open]) -> Vec<(Owner, Splat)> {
-    ended
-        .iter()
-        .filter(|open| !open.is_taken)
-        .map(|open| (open.owner, open.splat()))
-        .collect()
+fn finished(ended: Vec<Open>) -> Vec<(Whose, Splat)> {
+    let told = ended.into_iter().filter(|open| !open.is_taken);
+    told.map(|open| (open.owner, open.splat())).collect()
 }
 
 impl Open {
@@ -178,70 +127,169 @@ impl Open {
         };
         Self {
             caller: record.caller.clone(),
-            kind: Kind::Report,
-            has_title: false,
+            kind: None,
             is_marked,
             splat,
-            tail: VecDeque::new(),
-            left_out: 0,
             count: 0,
             pid: None,
-            owner: Owner::Nobody,
+            owner: Whose::Nobody,
             last_us: record.time_us,
             is_taken: false,
         }
     }
 
-    fn add(&mut self, line: &str, found: Option<(&'static str, Kind)>, time_us: u64) {
+    fn add(&mut self, line: &str, found: Option<(&str, Kind)>, time_us: u64) {
         self.last_us = time_us;
         self.count += 1;
-        if let (false, Some((name, kind))) = (self.has_title, found) {
-            (self.has_title, self.kind) = (true, kind);
+        if let (None, Some((name, kind))) = (self.kind, found) {
+            self.kind = Some(kind);
             (self.splat.name, self.splat.title) = (name.to_owned(), line.to_owned());
         }
-        if self.splat.lines.len() < HEAD {
+        if self.splat.lines.len() < LINES {
             self.splat.lines.push(line.to_owned());
-            return;
-        }
-        self.tail.push_back(line.to_owned());
-        if self.tail.len() > TAIL {
-            self.tail.pop_front();
-            self.left_out += 1;
         }
     }
 
     /// Looks for whose it is: the first thread that it names decides; another line may tell that thread's name.
     fn accuse(&mut self, line: &str, cases: &Cases) {
         let culprit = match self.kind {
-            Kind::OutOfMemory => culprit::victim(line),
-            Kind::Report | Kind::Part | Kind::Stall => culprit::thread(line),
+            Some(Kind::OutOfMemory) => owner::victim(line),
+            _ => owner::thread(line),
         };
         let Some(culprit) = culprit else { return };
-        let is_known = self.owner != Owner::Nobody;
-        if *self.pid.get_or_insert(culprit.pid) == culprit.pid && !is_known {
+        let is_same = *self.pid.get_or_insert(culprit.pid) == culprit.pid;
+        if is_same && self.owner == Whose::Nobody {
             self.owner = cases.owner(&culprit);
         }
     }
 
     fn splat(&self) -> Splat {
         let mut splat = self.splat.clone();
-        if self.left_out > 0 {
-            splat
-                .lines
-                .push(format!("({} lines left out)", self.left_out));
+        let left_out = self.count - splat.lines.len();
+        if left_out > 0 {
+            splat.lines.push(format!("({left_out} lines left out)"));
         }
-        splat.lines.extend(self.tail.iter().cloned());
         if splat.title.is_empty() {
-            splat.title = splat
-                .lines
-                .get(1)
-                .or(splat.lines.first())
-                .cloned()
-                .unwrap_or_default();
+            let title = splat.lines.get(1).unwrap_or(&splat.lines[0]);
+            splat.title = title.clone();
         }
-        if self.owner != Owner::Nobody {
+        if self.owner != Whose::Nobody {
             splat.while_running.clear();
         }
         splat
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use proptest::collection::vec;
+    use proptest::prelude::{ProptestConfig, any, prop, proptest};
+
+    use super::*;
+    use crate::environment::Root;
+    use crate::kernel_log::kmsg::Kmsg;
+
+    /// Pieces that mean something to the parser, or nearly so.
+    const PIECES: &[&str] = &[
+        "\n",
+        "4,1,1,-;",
+        "4,2,18446744073709551615,-,caller=T1;",
+        "4,3,1,-,caller=C2;",
+        "12,1,1,-;",
+        ";",
+        ",",
+        " K=V\n",
+        "------------[ cut here ]------------",
+        "WARNING: CPU: 1 PID: 2 at ",
+        "WARNING: x at y, CPU#1: a/",
+        "\\x0a",
+        "\\x1b[31m",
+        "\\x",
+        "\u{1b}",
+        "\u{202e}",
+        "CPU: 1 PID: 1 Comm: ",
+        " Not tainted",
+        "BUG: ",
+        "---[ end trace",
+        "====================",
+        " invoked oom-killer: ",
+        "oom-kill:,pid=",
+        "Killed process 1 (",
+        "INFO: task a:1 blocked for more than ",
+        " by task ",
+        "watchdog: BUG: soft lockup - CPU#1 [a:",
+        "]",
+        "/",
+        "99999999999999999999",
+        "é",
+        "\0",
+    ];
+
+    /// All that the splats of these bytes say.
+    fn splats_of(bytes: &[u8]) -> Vec<Splat> {
+        let (mut assembler, cases) = (Assembler::default(), Cases::new(&Root::from_env()));
+        let mut splats = Vec::new();
+        Kmsg::from_reader(bytes)
+            .drain(|record| splats.extend(assembler.record(&record, &cases)))
+            .unwrap();
+        splats.extend(assembler.close());
+        splats.into_iter().map(|(_, splat)| splat).collect()
+    }
+
+    /// Texts are harmless, and bounded: a line to 1000 bytes and an ellipsis, a splat to 251 lines.
+    fn check(bytes: &[u8]) {
+        for splat in splats_of(bytes) {
+            assert!(
+                splat.lines.len() <= 251 && !splat.lines.is_empty(),
+                "{} lines",
+                splat.lines.len()
+            );
+            for line in splat.lines.iter().chain([&splat.title]) {
+                assert!(line.len() <= 1003, "{} bytes", line.len());
+                assert!(
+                    !line.contains(|c: char| c != '\t' && c.is_control())
+                        && !line.contains('\u{202e}'),
+                    "{line:?}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn bytes_of_any_kind_are_read(bytes in vec(any::<u8>(), 0..2000)) {
+            check(&bytes);
+        }
+
+        #[test]
+        fn pieces_in_any_order_are_read(pieces in vec(prop::sample::select(PIECES), 0..200)) {
+            check(pieces.concat().as_bytes());
+        }
+    }
+
+    #[test]
+    fn endless_splats_and_lines_take_little_memory_and_time() {
+        let begin = Instant::now();
+        let mut text = String::from("4,1,1,-;BUG: endless\n");
+        text.extend(
+            (0..20_000).map(|line| format!("4,{line},1,-;line {line} {}\n", "x".repeat(50))),
+        );
+        check(text.as_bytes());
+        check(format!("4,1,1,-;BUG: {}", "\\x0a[".repeat(100_000)).as_bytes());
+        check("4,1,1,-;BUG: \n".repeat(20_000).as_bytes());
+        let callers: String = (0..10_000)
+            .map(|caller| format!("4,1,1,-,caller=T{caller};BUG: many\n"))
+            .collect();
+        check(callers.as_bytes());
+        // Were the time to grow with the square of the length, it would be minutes.
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "{:?}",
+            begin.elapsed()
+        );
     }
 }

@@ -9,9 +9,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use duct::{Expression, cmd};
 
-use super::tree::SELFTESTS;
-use super::{DOES_NOT_COMPILE, VARIABLES, create, remove};
-use crate::model::printable::printable_within;
+use super::tree::{SELFTESTS, create, remove};
+use crate::model::text::printable_within;
+
+/// The environment variables that decide what is built: `KERNEL_SRC`, and those that the kernel's makefiles read.
+/// No other variable of the user's reaches `make`, but for the few that programs need to run at all.
+pub const VARIABLES: &[&str] = &[
+    "KERNEL_SRC",
+    "CROSS_COMPILE",
+    "LLVM",
+    "EXTRA_CFLAGS",
+    "USERCFLAGS",
+    "USERLDFLAGS",
+];
+
+/// The file beside the installed selftests that has a line `NAME: ERROR` for each that is listed but does not compile.
+pub const DOES_NOT_COMPILE: &str = "does-not-compile";
 
 /// How often a program that takes long is said to be still at it.
 const PROGRESS: Duration = Duration::from_secs(5);

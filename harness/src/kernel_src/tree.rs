@@ -1,12 +1,10 @@
 //! A kernel's tree: what of it the selftests are made of, whether that has changed, and a tree of links to it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-
-use super::remove;
 
 /// Where all selftests are in a tree.
 pub(super) const SELFTESTS: &str = "tools/testing/selftests";
@@ -34,7 +32,7 @@ pub(super) fn inputs(source: &Path, srcarch: &str) -> Vec<PathBuf> {
 
 /// How a source differs from what was built of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Change {
+pub(super) enum SourceChange {
     Nothing,
     /// make sees it: C sources that are newer than what was made of them.
     CSources,
@@ -44,30 +42,30 @@ pub(super) enum Change {
 
 /// How these files, and what is below these directories, differ from what was built by the build that made the files
 /// `started` and `done`.
-pub(super) fn change(inputs: &[PathBuf], started: &Path, done: &Path) -> Change {
+pub(super) fn change(inputs: &[PathBuf], started: &Path, done: &Path) -> SourceChange {
     let [started, done] = [started, done].map(|mark| fs::metadata(mark).ok().as_ref().map(changed));
     let changes = inputs.iter().map(|path| change_of(path, started, done));
-    changes.max().unwrap_or(Change::Unknown)
+    changes.max().unwrap_or(SourceChange::Unknown)
 }
 
-fn change_of(path: &Path, started: Option<Time>, done: Option<Time>) -> Change {
+fn change_of(path: &Path, started: Option<Time>, done: Option<Time>) -> SourceChange {
     let Ok(file) = fs::symlink_metadata(path) else {
-        return Change::Nothing;
+        return SourceChange::Nothing;
     };
     if file.is_dir() {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
         let paths = entries.map(|entry| entry.path());
         let written = paths.filter(|path| is_written(path));
         let changes = written.map(|path| change_of(&path, started, done));
-        return changes.max().unwrap_or(Change::Nothing);
+        return changes.max().unwrap_or(SourceChange::Nothing);
     }
     let ending = path.extension().unwrap_or_default();
     let is_c = ending == "c" || ending == "S";
     let modified = Some((file.mtime(), file.mtime_nsec()));
     match started {
-        Some(started) if changed(&file) < started => Change::Nothing,
-        Some(_) if is_c && done.is_some() && modified > done => Change::CSources,
-        _ => Change::Unknown,
+        Some(started) if changed(&file) < started => SourceChange::Nothing,
+        Some(_) if is_c && done.is_some() && modified > done => SourceChange::CSources,
+        _ => SourceChange::Unknown,
     }
 }
 
@@ -110,4 +108,19 @@ pub(super) fn link(tree: &Path, work: &Path) -> Result<()> {
         directory.push(next);
     }
     symlink(work.join("build/usr"), links.join("usr")).context("link the exported headers")
+}
+
+/// Makes an empty file.
+pub(super) fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("create {}", path.display()))
+}
+
+/// Removes a file or a whole directory, if it is there.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(_) => return Ok(()),
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    }
+    .with_context(|| format!("remove {}", path.display()))
 }

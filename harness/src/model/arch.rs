@@ -31,16 +31,6 @@ impl Arch {
         Self::Loongarch64,
     ];
 
-    /// This host's, if it is one of them.
-    pub fn host() -> Option<Self> {
-        Self::from_name(std::env::consts::ARCH)
-    }
-
-    /// Whether it is this host's.
-    pub fn is_host(self) -> bool {
-        Self::host() == Some(self)
-    }
-
     /// The one of this name: as `uname -m` has it, or the kernel's directory of it.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL

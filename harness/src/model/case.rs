@@ -18,6 +18,8 @@ pub struct Case {
     pub name: CaseName,
     /// The variant that it runs, shared by the cases of all environments and iterations.
     pub variant: Arc<Variant>,
+    /// What gives its environment by hand: the options of `kvm-tests with`. `None` for the host as it is.
+    pub environment_options: Option<Arc<[String]>>,
     /// Nothing else runs beside it.
     pub exclusive: bool,
     /// It ran, or may have, when the runner or the host died that this run goes on after: it runs last.
@@ -77,13 +79,12 @@ impl Case {
     pub fn reproduce(&self) -> String {
         let command = self.command.line();
         let by_hand = format!("cd {} && {command}", quoted(self.directory.as_os_str()));
-        match &self.name.environment {
+        match &self.environment_options {
             None => by_hand,
-            Some(environment) => {
-                format!(
-                    "kvm-tests with {environment} -- sh -c {}",
-                    quoted(by_hand.as_ref())
-                )
+            Some(options) => {
+                let options: Vec<_> = options.iter().map(|one| quoted(one.as_ref())).collect();
+                let by_hand = quoted(by_hand.as_ref());
+                format!("kvm-tests with {} -- sh -c {by_hand}", options.join(" "))
             }
         }
     }
@@ -93,15 +94,6 @@ impl Case {
 pub fn quoted(text: &OsStr) -> String {
     // A NUL, which shlex refuses, cannot be in the argument of a process either.
     shlex::try_quote(&text.to_string_lossy()).map_or_else(|_| "''".to_owned(), Into::into)
-}
-
-/// `words` as a shell command.
-pub fn quoted_words(words: &[String]) -> String {
-    words
-        .iter()
-        .map(|word| quoted(OsStr::new(word)))
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 /// What the cases of a suite share.

@@ -1,28 +1,220 @@
-//! What happens in a run, told to those who report it: they take events and know no process.
+//! What happens in a run: one event is one line of the journal, and a run's state is the fold of its events.
 
-use crate::kernel_log::splat::Splat;
-use crate::model::outcome::Outcome;
-use crate::model::stay::Stay;
+use std::ffi::OsString;
+use std::path::PathBuf;
 
-/// Something that has just happened.
-#[derive(Debug, Clone, Copy)]
-pub enum Event<'a> {
-    /// The host is in an environment: those of its cases that are let in come after this.
-    Entered(&'a Stay),
-    /// The host was put back, after all cases of that environment.
-    Left(&'a Stay),
-    /// A case is about to start: nothing of it runs before everybody has taken note.
-    Starting(&'a Outcome),
-    /// A case's process was started: its `pid` and `started_ms` are known.
-    Started(&'a Outcome),
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::bytes;
+use super::host::{Host, Modules};
+use super::name::CaseName;
+use super::outcome::{Exit, Outcome, Splat, Step};
+use super::taint;
+
+/// The version of the journal's and run.json's form; raised with every change that an older reader would get wrong.
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// Something that has just happened. Each carries what is new.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A process begins its share of a run: the first line of each journal.
+    PartStarted {
+        /// What is known of it.
+        part: Box<Part>,
+        /// The cases that it is to run, in their order.
+        cases: Vec<CaseName>,
+    },
+    /// The host is in an environment: its cases come after this.
+    EnvironmentEntered(Box<Span>),
+    /// The host was put back.
+    EnvironmentLeft(Box<Span>),
+    /// These cases may start from now on: on the disk before the first of them does.
+    Starting {
+        /// Their names.
+        cases: Vec<String>,
+    },
+    /// A step's process was started.
+    StepStarted {
+        /// The case's name.
+        case: String,
+        /// The step.
+        step: Step,
+        /// Its process ID.
+        pid: i32,
+        /// The worker that runs it, from 0.
+        worker: usize,
+        /// When, in milliseconds since the epoch.
+        at_ms: u64,
+    },
+    /// A step has ended, and nothing of it is left but the unkillable.
+    StepEnded {
+        /// The case's name.
+        case: String,
+        /// The step.
+        step: Step,
+        /// How its process ended.
+        exit: Exit,
+        /// When, in milliseconds since the epoch.
+        at_ms: u64,
+    },
     /// A case has ended, one way or another.
-    Finished(&'a Outcome),
+    Finished(Box<Outcome>),
     /// The kernel has complained, and it could not be shown that a case made it do so.
-    Splat(&'a Splat),
+    Splat(Box<Splat>),
+    /// A process has ended its share of the run.
+    PartEnded(Box<PartEnd>),
 }
 
-/// One who is told what happens, on the thread where it happens.
-pub trait Observer: Send + Sync {
-    /// Takes note of `event`.
-    fn notify(&self, event: Event<'_>);
+/// One process's share of a run, as it begins.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Part {
+    /// Its name, unique in the run; that of its journal.
+    pub id: String,
+    /// [`SCHEMA_VERSION`] of what wrote it.
+    pub schema_version: u32,
+    /// This program's version.
+    pub version: String,
+    /// The command line, argument by argument.
+    #[serde(with = "bytes::os_strings")]
+    #[schemars(with = "Vec<String>")]
+    pub command_line: Vec<OsString>,
+    /// Of these, the options of the run alone, without the program and its subcommand.
+    #[serde(with = "bytes::os_strings")]
+    #[schemars(with = "Vec<String>")]
+    pub options: Vec<OsString>,
+    /// The working directory, where relative paths among them start.
+    #[serde(with = "bytes::path")]
+    #[schemars(with = "String")]
+    pub directory: PathBuf,
+    /// When it began, in milliseconds since the epoch.
+    pub started_ms: u64,
+    /// The process, in its own PID namespace.
+    pub pid: u32,
+    /// The host as it was then.
+    pub host: Host,
+    /// Where the selftests came from.
+    #[serde(with = "bytes::os_strings")]
+    #[schemars(with = "Vec<String>")]
+    pub selftests: Vec<PathBuf>,
+    /// The commit that they were built from, or a hash of them, where that is known.
+    #[serde(default)]
+    pub selftests_commit: Option<String>,
+    /// How many cases run side by side at most.
+    pub workers: usize,
+    /// The seed of the order, where it was shuffled.
+    pub shuffle_seed: Option<u64>,
+    /// The ID of the run of nextest that it belongs to.
+    pub nextest_run_id: Option<String>,
+    /// It goes on with a run whose earlier parts have ended or died.
+    pub resumes: bool,
+}
+
+/// How a part ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PartEnd {
+    /// When, in milliseconds since the epoch.
+    pub at_ms: u64,
+    /// How long it took, in seconds.
+    pub duration_s: f64,
+    /// The signal that interrupted it, where one did.
+    pub interrupted_by: Option<i32>,
+    /// What the kernel's log came to.
+    pub kernel: KernelEnd,
+    /// What outlives processes and appeared on the host meanwhile.
+    pub left_behind: Vec<LeftBehind>,
+    /// What of the host could not be put back.
+    pub not_restored: Vec<String>,
+}
+
+/// What the kernel's log came to in a part. The splats themselves stand elsewhere: with their cases, or in events of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KernelEnd {
+    /// How many splats were a case's own.
+    pub owned: usize,
+    /// How many nobody's splats there were; beyond 50 they are only counted.
+    pub stray: usize,
+    /// How many were those of another run on this host.
+    pub of_others: usize,
+    /// How many were ignored, as the configuration says.
+    pub ignored: usize,
+    /// How many records were overwritten before they were read, at least.
+    pub lost: u64,
+    /// What kept the log from being read, or `kernel.log` from being written, after it had begun.
+    pub problem: Option<String>,
+    /// The taint mask at the end; `host.taint` of the part is that before.
+    pub taint: u64,
+}
+
+impl KernelEnd {
+    /// Whether the taint mask, which was `before`, tells of a splat that nobody saw in the log.
+    pub fn has_unseen(&self, before: u64) -> bool {
+        let seen = self.owned + self.stray + self.of_others + self.ignored;
+        seen == 0 && taint::tells_of_splat(before, self.taint)
+    }
+
+    /// Whether it fails the run, whatever became of its cases; the taint mask was `before`.
+    pub fn has_failed(&self, before: u64) -> bool {
+        self.stray > 0 || self.has_unseen(before) || self.problem.is_some()
+    }
+}
+
+/// What outlives processes and was made on the host while a part ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftBehind {
+    /// What it is, for people: `4K of shared memory (shmid 3)`, `/dev/shm/x (8K)`, `a mount of tmpfs at /mnt`.
+    pub what: String,
+    /// When it was made, in milliseconds since the epoch, where the kernel tells.
+    pub made_ms: Option<u64>,
+    /// The cases that ran then: one of them may have made it.
+    pub cases: Vec<String>,
+}
+
+/// A time in which the host was in an environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Span {
+    /// The environment's name.
+    pub environment: String,
+    /// The part that entered it.
+    pub part: String,
+    /// What the environment sets: `tdp=off`, `512 hugepages of 2M`.
+    pub settings: Vec<String>,
+    /// What else changed with it, and what a killed run had left.
+    pub notes: Vec<String>,
+    /// The parameters of the loaded `kvm*` modules in it.
+    pub modules: Modules,
+    /// When the host began to be changed, after any wait for others, in milliseconds since the epoch.
+    pub entering_ms: u64,
+    /// When the host was in it.
+    pub entered_ms: u64,
+    /// When the host began to be put back; `None` where that is not known.
+    pub leaving_ms: Option<u64>,
+    /// When it was put back, or left to others who are in the same environment.
+    pub left_ms: Option<u64>,
+    /// What could not be put back.
+    pub problem: Option<String>,
+}
+
+impl Span {
+    /// Whether `other` tells of the same time.
+    pub fn is(&self, other: &Self) -> bool {
+        (self.entering_ms, &self.part, &self.environment)
+            == (other.entering_ms, &other.part, &other.environment)
+    }
+}
+
+/// Where events go: whoever makes one knows nothing of journals and displays.
+pub trait Sink: Send + Sync {
+    /// Takes note of `event`, and returns when everybody has.
+    fn record(&self, event: Event);
+
+    /// The case at this place of the plan is about to start: returns when the disk says so.
+    fn starting(&self, place: usize);
+
+    /// Says a line to the user.
+    fn say(&self, line: &str);
+
+    /// Something is waited for, as this message says; `None` when it is no longer.
+    fn waiting(&self, message: Option<&str>);
 }

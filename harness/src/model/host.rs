@@ -1,23 +1,18 @@
-//! This host, as far as tests and reports want to know it: read once, changed never.
+//! A host, as far as tests and reports want to know it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
-use rustix::fs::{Access, access};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::environment::root::Root;
-use crate::model::case::Requires;
-use crate::model::taint;
+use super::case::Requires;
+use super::taint;
 
 /// The parameters of modules, by their names.
 pub type Modules = BTreeMap<String, BTreeMap<String, String>>;
 
 /// What this host is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     /// The node name (uname(2)).
     pub hostname: String,
@@ -31,6 +26,12 @@ pub struct Host {
     pub cpu_vendor: String,
     /// The CPU's model name; empty where the kernel tells none.
     pub cpu_model: String,
+    /// The revision of the CPU's microcode; empty where the kernel tells none.
+    #[serde(default)]
+    pub microcode: String,
+    /// The kernel's command line (/proc/cmdline).
+    #[serde(default)]
+    pub command_line: String,
     /// CPUs that this process may use.
     pub cpus: usize,
     /// Memory in bytes (`MemTotal` of /proc/meminfo).
@@ -46,35 +47,36 @@ pub struct Host {
 }
 
 impl Host {
-    /// Reads what there is; what cannot be read is left empty.
-    pub fn probe() -> Self {
-        let uname = rustix::system::uname();
-        let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
-        let cpuinfo = read("/proc/cpuinfo");
-        let machine = text(uname.machine());
-        Self {
-            hostname: text(uname.nodename()),
-            kernel: text(uname.release()),
-            kernel_version: text(uname.version()),
-            cpu_vendor: field(&cpuinfo, &["vendor_id", "CPU implementer"])
-                .unwrap_or(&machine)
-                .to_owned(),
-            cpu_model: field(&cpuinfo, &["model name"])
-                .unwrap_or_default()
-                .to_owned(),
-            machine,
-            cpus: num_cpus::get(),
-            memory: field(&read("/proc/meminfo"), &["MemTotal"]).map_or(0, kib),
-            free_hugepages: free_hugepages(),
-            kvm_problem: kvm_problem(),
-            modules: modules(&Root::from_env()),
-            taint: taint::read(&Root::from_env()),
-        }
+    /// The commit that the kernel was built from, where its release ends with one, as `git describe` has it
+    /// (`6.18.0-rc3-00123-gabcdef012345`: CONFIG_LOCALVERSION_AUTO).
+    pub fn kernel_commit(&self) -> Option<&str> {
+        let parts = self.kernel.split(['-', '+']);
+        let mut commits = parts.filter_map(|part| part.strip_prefix('g'));
+        let is_commit =
+            |part: &&str| part.len() >= 7 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        commits.rfind(is_commit)
     }
 
-    /// The memory that can be had without swapping now, in bytes (MemAvailable in proc_meminfo(5)).
-    pub fn available_memory() -> u64 {
-        field(&read("/proc/meminfo"), &["MemAvailable"]).map_or(0, kib)
+    /// What there is to know of it beside its modules, each by a name, in the same order for every host; what is empty says
+    /// nothing.
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        let pages = self.free_hugepages.iter();
+        let pages = pages.map(|(page, count)| format!("{count} of {}", size(*page)));
+        let cpu = format!("{} {}", self.cpu_vendor, self.cpu_model);
+        vec![
+            ("name", self.hostname.clone()),
+            ("kernel", self.kernel.clone()),
+            ("kernel_version", self.kernel_version.clone()),
+            ("command_line", self.command_line.clone()),
+            ("machine", self.machine.clone()),
+            ("cpu", cpu.trim_end().to_owned()),
+            ("microcode", self.microcode.clone()),
+            ("cpus", self.cpus.to_string()),
+            ("memory", size(self.memory)),
+            ("free_hugepages", Vec::from_iter(pages).join(", ")),
+            ("taint", taint::show(self.taint)),
+            ("kvm_problem", self.kvm_problem.clone().unwrap_or_default()),
+        ]
     }
 
     /// What of `requires` this host does not have, in words.
@@ -116,95 +118,6 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-fn kvm_problem() -> Option<String> {
-    let error = access(
-        Root::from_env().path("/dev/kvm"),
-        Access::READ_OK | Access::WRITE_OK,
-    )
-    .err()?;
-    Some(match error {
-        rustix::io::Errno::NOENT => {
-            "/dev/kvm is not there: load the module for this CPU (modprobe kvm_intel or kvm_amd), or turn virtualization \
-             on in the firmware"
-                .to_owned()
-        }
-        rustix::io::Errno::ACCESS => {
-            "/dev/kvm may not be opened by this user: run as root, or join the group kvm (usermod -aG kvm $USER, then \
-             log in again)"
-                .to_owned()
-        }
-        error => format!("/dev/kvm: {error}"),
-    })
-}
-
-fn free_hugepages() -> BTreeMap<u64, u64> {
-    let entries = fs::read_dir("/sys/kernel/mm/hugepages")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let free = entries.filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        let kib: u64 = name
-            .strip_prefix("hugepages-")?
-            .strip_suffix("kB")?
-            .parse()
-            .ok()?;
-        let free = read(entry.path().join("free_hugepages"))
-            .trim()
-            .parse()
-            .ok()?;
-        Some((kib * 1024, free))
-    });
-    free.collect()
-}
-
-/// The parameters of the loaded `kvm*` modules, as /sys/module shows them; those that cannot be read are left out.
-pub fn modules(root: &Root) -> Modules {
-    let entries = fs::read_dir(root.path("/sys/module"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let kvm = entries.filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        (name == "kvm" || name.starts_with("kvm_"))
-            .then(|| (name, parameters(&entry.path().join("parameters"))))
-    });
-    kvm.collect()
-}
-
-fn parameters(directory: &Path) -> BTreeMap<String, String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let readable = entries.filter_map(|entry| {
-        let value = fs::read(entry.path()).ok()?;
-        Some((
-            entry.file_name().into_string().ok()?,
-            String::from_utf8_lossy(&value).trim().to_owned(),
-        ))
-    });
-    readable.collect()
-}
-
-fn read(path: impl AsRef<Path>) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
-}
-
-/// The value of the first line `KEY : VALUE` whose key is one of `keys`.
-fn field<'a>(text: &'a str, keys: &[&str]) -> Option<&'a str> {
-    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
-    fields
-        .find(|(key, _)| keys.contains(&key.trim()))
-        .map(|(_, value)| value.trim())
-}
-
-fn kib(value: &str) -> u64 {
-    value
-        .trim_end_matches(" kB")
-        .parse()
-        .map_or(0, |kib: u64| kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,12 +131,28 @@ mod tests {
     }
 
     #[test]
+    fn the_commit_of_a_kernel_is_taken_from_its_release() {
+        for (kernel, commit) in [
+            ("6.18.0-rc3-00123-gabcdef012345", Some("abcdef012345")),
+            ("6.18.0-rc3-00123-gabcdef012345-dirty", Some("abcdef012345")),
+            ("6.12.117+deb13-amd64", None),
+            ("6.18.0-generic", None),
+        ] {
+            let host = Host {
+                kernel: kernel.to_owned(),
+                ..Host::default()
+            };
+            assert_eq!(host.kernel_commit(), commit);
+        }
+    }
+
+    #[test]
     fn each_unmet_requirement_is_named() {
         let host = Host {
             cpus: 2,
             memory: 1 << 30,
             free_hugepages: BTreeMap::new(),
-            ..Host::probe()
+            ..Host::default()
         };
         let requires = Requires {
             cpus: Some(4),

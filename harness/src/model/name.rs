@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,13 @@ impl CaseName {
             self.iteration
                 .map(|iteration| Cow::Owned(format!("{ITERATION}{iteration}"))),
         )
+    }
+}
+
+impl CaseName {
+    /// The directory of its output, below the run's: every segment of the name is one.
+    pub fn place(&self) -> PathBuf {
+        self.segments().map(Cow::into_owned).collect()
     }
 }
 

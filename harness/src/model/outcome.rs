@@ -1,16 +1,18 @@
-//! What became of a case: the facts of its process, and the status that they add up to.
+//! What became of a case.
 
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::process::ExitStatus;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use signal_hook::low_level::signal_name;
 
-use crate::kernel_log::splat::Splat;
-use crate::model::case::Case;
-use crate::model::name::CaseName;
+use super::bytes;
+use super::name::CaseName;
 
-/// What a case's exit means: upstream's five words.
+/// What became of a case: upstream's five words.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -58,7 +60,69 @@ impl Status {
     }
 }
 
-/// What happened to a process.
+/// How many cases have ended, of every status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts([usize; Status::ALL.len()]);
+
+impl Counts {
+    /// Those of these statuses.
+    pub fn of_all(statuses: impl IntoIterator<Item = Status>) -> Self {
+        let mut counts = Self::default();
+        statuses.into_iter().for_each(|status| counts.add(status));
+        counts
+    }
+
+    /// Counts one more.
+    pub fn add(&mut self, status: Status) {
+        self.0[status as usize] += 1;
+    }
+
+    /// Counts one less.
+    pub fn remove(&mut self, status: Status) {
+        self.0[status as usize] -= 1;
+    }
+
+    /// How many of `status`.
+    pub fn of(self, status: Status) -> usize {
+        self.0[status as usize]
+    }
+
+    /// Those that failed in one way or another.
+    pub fn failures(self) -> usize {
+        let failures = Status::ALL.into_iter().filter(|status| status.is_failure());
+        failures.map(|status| self.of(status)).sum()
+    }
+
+    /// All of them.
+    pub fn total(self) -> usize {
+        self.0.iter().sum()
+    }
+}
+
+impl Serialize for Counts {
+    /// `{"PASSED": 1, "FAILED": 2}`: those of which there are any.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let there = Status::ALL
+            .into_iter()
+            .filter(|status| self.of(*status) > 0);
+        serializer.collect_map(there.map(|status| (status, self.of(status))))
+    }
+}
+
+impl fmt::Display for Counts {
+    /// `1 PASSED, 2 FAILED`: those of which there are any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let there = Status::ALL
+            .into_iter()
+            .filter(|status| self.of(*status) > 0);
+        let words: Vec<_> = there
+            .map(|status| format!("{} {}", self.of(status), status.as_str()))
+            .collect();
+        f.write_str(&words.join(", "))
+    }
+}
+
+/// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Exit {
@@ -77,11 +141,97 @@ pub enum Exit {
     Interrupted,
 }
 
+impl fmt::Display for Exit {
+    /// `exit code 1`, `killed by SIGSEGV (core dumped)`, with what upstream means by a code.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Code(4) => f.write_str("exit code 4 (skip)"),
+            Self::Code(254) => f.write_str("exit code 254 (failed assertion)"),
+            Self::Code(code) => {
+                write!(f, "exit code {code}")?;
+                match code.checked_sub(128).and_then(signal_name) {
+                    Some(name) => write!(f, " (a shell's word for {name})"),
+                    None => Ok(()),
+                }
+            }
+            Self::Signal {
+                signal,
+                core_dumped,
+            } => {
+                match signal_name(signal) {
+                    Some(name) => write!(f, "killed by {name}")?,
+                    None => write!(f, "killed by signal {signal}")?,
+                }
+                f.write_str(if core_dumped { " (core dumped)" } else { "" })
+            }
+            Self::Timeout => f.write_str("did not end in its time"),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl From<ExitStatus> for Exit {
+    fn from(status: ExitStatus) -> Self {
+        match status.signal() {
+            Some(signal) => Self::Signal {
+                signal,
+                core_dumped: status.core_dumped(),
+            },
+            None => Self::Code(status.code().unwrap_or_default()),
+        }
+    }
+}
+
+/// What is run for a case, in this order.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The set-up of its suite, before the suite's first case.
+    SuiteSetup,
+    /// What decides whether it can run.
+    Precheck,
+    /// Its own set-up.
+    Setup,
+    /// The selftest itself.
+    Selftest,
+    /// Its own tear-down.
+    Teardown,
+    /// The tear-down of its suite, after the suite's last case.
+    SuiteTeardown,
+}
+
+impl Step {
+    /// What its output files are called, before `.stdout` and `.stderr`.
+    pub fn file_stem(self) -> &'static str {
+        match self {
+            Self::SuiteSetup => "suite_setup",
+            Self::Precheck => "precheck",
+            Self::Setup => "setup",
+            Self::Selftest => "command",
+            Self::Teardown => "teardown",
+            Self::SuiteTeardown => "suite_teardown",
+        }
+    }
+
+    /// What it is called in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SuiteSetup => "suite set-up",
+            Self::Precheck => "precheck",
+            Self::Setup => "set-up",
+            Self::Selftest => "selftest",
+            Self::Teardown => "tear-down",
+            Self::SuiteTeardown => "suite tear-down",
+        }
+    }
+}
+
 /// A process that outlived its case and had to be killed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Leak {
-    /// Its process ID, in the runner's PID namespace.
+    /// Its process ID, in the runner's PID namespace; 0 where it could not be seen.
     pub pid: i32,
     /// Its command name, from `/proc/PID/comm` (proc(5)), with what is not UTF-8 replaced.
     pub command: String,
@@ -89,23 +239,8 @@ pub struct Leak {
     pub unkillable: bool,
 }
 
-/// What outlives processes and was left on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LeftBehind {
-    /// What it is, for people: `4K of shared memory (shmid 3)`, `/dev/shm/x (8K)`, `a mount of tmpfs at /mnt`.
-    pub what: String,
-    /// When it was made, in milliseconds since the epoch, where the kernel tells.
-    pub made_ms: Option<u64>,
-    /// Who may have made it: the cases that ran then. Where only an outcome has it, it is certain to be that one's.
-    pub cases: Vec<String>,
-    /// Whether it was removed.
-    pub removed: bool,
-}
-
 /// The first failed assertion of a selftest: upstream's `==== Test Assertion Failure ====` (lib/assert.c).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Assertion {
     /// The source file, as the selftest prints it (`dirty_log_test.c`, `lib/kvm_util.c`).
     pub file: String,
@@ -117,6 +252,9 @@ pub struct Assertion {
     pub message: String,
     /// The `errno` printed with it, if it could be read.
     pub errno: Option<i32>,
+    /// The first frame of its backtrace outside of `lib/`, as `FILE:LINE`; `None` where that is not known.
+    #[serde(default)]
+    pub caller: Option<String>,
 }
 
 /// The result of one KTAP sub-test.
@@ -129,13 +267,14 @@ pub enum SubtestResult {
     NotOk,
     /// `ok … # SKIP`
     Skip,
-    /// `not ok … # TODO` or `# XFAIL`: expected to fail.
+    /// `not ok … # TODO` or `# XFAIL`: failed as expected.
     Todo,
+    /// `ok … # TODO` or `# XPASS`: passed against expectation.
+    Xpass,
 }
 
 /// A KTAP sub-test that a selftest reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Subtest {
     /// Its description, without a leading `- `; its number where it has none. A nested one is `parent/child`.
     pub name: String,
@@ -145,11 +284,49 @@ pub struct Subtest {
     pub reason: Option<String>,
 }
 
-/// What became of a case.
-///
-/// Facts and what was derived from them; the output itself stays in its files.
+/// A complaint of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Splat {
+    /// What it is: `WARNING`, `KASAN`, `OOM kill`.
+    pub name: String,
+    /// The line that says so.
+    pub title: String,
+    /// When it began, in microseconds of the kernel's clock (nearly `CLOCK_MONOTONIC`).
+    pub at_us: u64,
+    /// All of its lines; of a very long one the beginning and the end.
+    pub lines: Vec<String>,
+    /// The cases that were running when it began, where it could not be shown to be that of one of them.
+    pub while_running: Vec<String>,
+}
+
+impl Splat {
+    /// What was running when it began, in words.
+    pub fn when(&self) -> String {
+        /// How many cases are named.
+        const NAMED: usize = 12;
+        let cases = &self.while_running;
+        if cases.is_empty() {
+            return "while no case was running".to_owned();
+        }
+        let named = cases[..cases.len().min(NAMED)].join(", ");
+        match cases.len().saturating_sub(NAMED) {
+            0 => format!("while this ran: {named}"),
+            more => format!("while this ran: {named} and {more} more"),
+        }
+    }
+}
+
+/// How much a selftest printed to one of its streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Printed {
+    /// All of it, in bytes.
+    pub bytes: u64,
+    /// How many bytes of these were left out of the middle of the file.
+    pub cut: u64,
+}
+
+/// What became of a case: the facts that others want to know, and what they add up to. The output itself stays in its files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Outcome {
     /// The case's whole name, unique in its run.
     pub name: String,
@@ -157,21 +334,24 @@ pub struct Outcome {
     pub environment: Option<String>,
     /// The suite part of the name.
     pub suite: String,
-    /// The rest of the name.
+    /// The variant part of the name.
     pub variant: String,
-    /// What it means.
+    /// Which of several iterations it is, from 1; `None` where it ran once.
+    #[serde(default)]
+    pub iteration: Option<u32>,
+    /// What became of it.
     pub status: Status,
     /// Why, for people: the first line stands alone.
     pub reason: Option<String>,
-    /// What happened to the case's process, where one was started.
+    /// How its selftest ended, where it was started.
     pub exit: Option<Exit>,
-    /// The process's ID, in the runner's PID namespace.
+    /// The ID of its selftest's process, in the runner's PID namespace.
     pub pid: Option<i32>,
-    /// When the case began, in milliseconds since the epoch.
+    /// When it began, in milliseconds since the epoch.
     pub started_ms: u64,
-    /// How long the case's own process ran, in seconds; 0 where none was started.
+    /// How long its selftest ran, in seconds; 0 where it was not started.
     pub duration_s: f64,
-    /// CPU time of the process and those it waited for, in user mode, in seconds.
+    /// CPU time of all its selftest's processes, in user mode, in seconds.
     pub user_s: f64,
     /// The same, in the kernel.
     pub system_s: f64,
@@ -180,14 +360,15 @@ pub struct Outcome {
     /// Which of the run's workers ran it, from 0; 0 also where none did.
     pub worker: usize,
     /// The directory of its output, relative to the run's; `None` where it has none.
+    #[serde(with = "bytes::optional_path")]
+    #[schemars(with = "Option<String>")]
     pub output: Option<PathBuf>,
-    /// The size of its standard output there, in bytes; `None` where that is not known, as where something of it that
-    /// cannot be killed may still write.
+    /// How much it printed to its standard output.
     #[serde(default)]
-    pub stdout_bytes: Option<u64>,
-    /// The same, of its standard error.
+    pub stdout: Printed,
+    /// How much it printed to its standard error.
     #[serde(default)]
-    pub stderr_bytes: Option<u64>,
+    pub stderr: Printed,
     /// A shell command that repeats it by hand.
     pub reproduce: String,
     /// Its first failed assertion.
@@ -203,30 +384,19 @@ pub struct Outcome {
     /// Whether it ran, or may have, when the runner or the host died; it stays so when the case has been run again.
     #[serde(default)]
     pub suspect: bool,
-    /// What else its own process made and left: shared memory, whose maker the kernel knows.
-    #[serde(default)]
-    pub left_behind: Vec<LeftBehind>,
 }
 
 impl Outcome {
-    /// That of a case that has not run yet.
-    pub fn new(case: &Case) -> Self {
-        Self {
-            reproduce: case.reproduce(),
-            suspect: case.suspect,
-            ..Self::of(&case.name, now_ms())
-        }
-    }
-
-    /// That of a case of which no more is known than its name and when it could have begun.
-    pub fn of(name: &CaseName, started_ms: u64) -> Self {
+    /// That of a case of which nothing more is known than its name and when it could have begun.
+    pub fn no_run(name: &CaseName, started_ms: u64, reason: &str) -> Self {
         Self {
             name: name.to_string(),
             environment: name.environment.clone(),
             suite: name.suite.clone(),
             variant: name.variant.clone(),
+            iteration: name.iteration,
             status: Status::NoRun,
-            reason: None,
+            reason: Some(reason.to_owned()),
             exit: None,
             pid: None,
             started_ms,
@@ -236,68 +406,35 @@ impl Outcome {
             max_rss: 0,
             worker: 0,
             output: None,
-            stdout_bytes: None,
-            stderr_bytes: None,
+            stdout: Printed::default(),
+            stderr: Printed::default(),
             reproduce: String::new(),
             assertion: None,
             subtests: Vec::new(),
             leaks: Vec::new(),
             splats: Vec::new(),
             suspect: false,
-            left_behind: Vec::new(),
         }
     }
 
-    /// Decides on `status`, for `reason`.
-    pub fn set(&mut self, status: Status, reason: String) {
-        (self.status, self.reason) = (status, Some(reason));
-    }
-
-    /// The kernel complained because of it: it has failed, however it ended, and that is what is said first.
-    pub fn blame(&mut self, splats: Vec<Splat>) {
-        if splats.is_empty() {
-            return;
-        }
-        let titles = splats
-            .iter()
-            .map(|splat| format!("kernel: {}", splat.title));
-        let reasons: Vec<_> = titles.chain(self.reason.take()).collect();
-        self.set(Status::Failed, reasons.join("\n"));
-        self.splats.extend(splats);
-    }
-
-    /// The reason, and all that the kernel said because of it, for people.
-    pub fn account(&self) -> String {
+    /// The first line of the reason; empty where there is none.
+    pub fn first_line(&self) -> &str {
         let reason = self.reason.as_deref().unwrap_or_default();
-        let kernel = self
-            .splats
-            .iter()
-            .flat_map(|splat| &splat.lines)
-            .map(|line| format!("\nkernel: {line}"));
-        std::iter::once(reason.to_owned()).chain(kernel).collect()
+        reason.lines().next().unwrap_or_default()
     }
 
-    /// Something else went wrong: what was no failure becomes one, and what was keeps its reason first.
-    pub fn worsen(&mut self, reason: String) {
-        if self.status.is_failure() {
-            let reasons = self.reason.get_or_insert_default();
-            reasons.push_str(if reasons.is_empty() { "" } else { "\n" });
-            reasons.push_str(&reason);
-        } else {
-            self.set(Status::Failed, reason);
+    /// The name of its case.
+    pub fn case_name(&self) -> CaseName {
+        CaseName {
+            environment: self.environment.clone(),
+            suite: self.suite.clone(),
+            variant: self.variant.clone(),
+            iteration: self.iteration,
         }
     }
-}
 
-/// The wall clock, in milliseconds since the epoch.
-pub fn now_ms() -> u64 {
-    milliseconds(SystemTime::now())
-}
-
-/// `time` in milliseconds since the epoch; 0 for what lies before it.
-pub fn milliseconds(time: SystemTime) -> u64 {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    /// The name without its iteration.
+    pub fn listed(&self) -> &str {
+        super::name::listed(&self.name)
+    }
 }

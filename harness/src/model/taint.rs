@@ -1,7 +1,5 @@
 //! The kernel's taint mask (/proc/sys/kernel/tainted).
 
-use crate::environment::root::Root;
-
 /// The flags by bit: the letter, and what it tells (Documentation/admin-guide/tainted-kernels.rst).
 const FLAGS: [(char, &str); 20] = [
     ('P', "a proprietary module was loaded"),
@@ -28,14 +26,6 @@ const FLAGS: [(char, &str); 20] = [
 
 /// The flags that a splat sets: B, D, W and L.
 const OF_SPLATS: u64 = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14;
-
-/// The mask as it is now; 0 where it cannot be read.
-pub fn read(root: &Root) -> u64 {
-    root.read("/proc/sys/kernel/tainted")
-        .ok()
-        .and_then(|mask| mask.parse().ok())
-        .unwrap_or(0)
-}
 
 /// The mask with its letters: `512 (W)`; `no` where it is 0.
 pub fn show(mask: u64) -> String {

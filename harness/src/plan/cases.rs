@@ -173,6 +173,7 @@ impl<'a> Assembly<'a> {
             name: CaseName::new(&suite.name, test.name),
             variant: Arc::new(variant),
             exclusive: test.exclusive,
+            environment_options: None,
             suspect: false,
             ignored,
         }

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::json;
 
-use super::definitions::Definitions;
 use super::selection::Selection;
-use crate::cli::Format;
-use crate::environment::definition::{Definition, HOST};
+use crate::environment::{Definition, Definitions, HOST};
 use crate::model::case::Case;
 use crate::model::host::Host;
+use crate::show::Format;
 
 /// What there is to run.
 #[derive(Debug)]
@@ -71,6 +71,7 @@ impl Discovered {
             environment.reserve_in(&mut host.free_hugepages);
             let name = Some(environment.prefix()).filter(|name| !name.is_empty());
             let name = name.map(str::to_owned);
+            let options: Arc<[String]> = environment.as_options().into();
             self.cases.iter().map(move |case| {
                 let ignored = ignored.clone();
                 let ignored = ignored.or_else(|| ignores(&host, name.is_none(), case));
@@ -79,6 +80,7 @@ impl Discovered {
                     ..case.clone()
                 };
                 case.name.environment.clone_from(&name);
+                case.environment_options = name.is_some().then(|| Arc::clone(&options));
                 case
             })
         })
@@ -235,7 +237,7 @@ pub fn list(
         count += 1;
         ignored += usize::from(case.ignored.is_some());
         match format {
-            Format::Pretty | Format::Terse => writeln!(out, "{}: test", case.name)?,
+            Format::Pretty | Format::Terse | Format::Ktap => writeln!(out, "{}: test", case.name)?,
             Format::Json => {
                 line["name"] = case.name.to_string().into();
                 line["ignore"] = case.ignored.is_some().into();
@@ -250,7 +252,7 @@ pub fn list(
             let plural = if count == 1 { "" } else { "s" };
             writeln!(out, "{blank}{count} test{plural}, 0 benchmarks")?;
         }
-        Format::Terse => {}
+        Format::Terse | Format::Ktap => {}
         Format::Json => {
             let line = json!({
                 "type": "suite", "event": "completed", "tests": count, "benchmarks": 0,

@@ -47,7 +47,7 @@ impl Embedded<'_> {
             Some((_, selftest)) => selftest(),
             None => {
                 eprintln!("there is no embedded selftest `{name}`");
-                ExitCode::from(crate::run::EXIT_NOT_STARTED)
+                ExitCode::FAILURE
             }
         }
     }

@@ -5,10 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::selftests::other_names;
-use crate::cli::Options;
 use crate::model::arch::Arch;
 use crate::model::case::Case;
 use crate::model::name;
+use crate::options::Options;
 
 /// The tags of what `--quick` leaves out.
 pub(super) const NOT_QUICK: [&str; 2] = ["perf", "slow"];
@@ -227,6 +227,7 @@ mod tests {
                 missing: None,
             }),
             exclusive: variant.starts_with("exclusive"),
+            environment_options: None,
             suspect: false,
             ignored: None,
         }

@@ -13,8 +13,8 @@ use rustix::fs::{Access, access};
 use crate::kernel_src::DOES_NOT_COMPILE;
 use crate::model::arch::Arch;
 use crate::model::name::{is_identifier, to_identifier};
-use crate::model::printable::printable;
 use crate::model::problem::{Problem, WrittenAt, nearest};
+use crate::model::text::printable;
 
 /// The file that an installed tree lists its tests in, one `COLLECTION:NAME` a line
 /// (tools/testing/selftests/Makefile, target `install`).
@@ -284,7 +284,7 @@ fn add(found: &mut Found, new: Selftest, target: Option<Arch>) {
     };
     let is_for_target = new.arch.is_none_or(|arch| Some(arch) == target);
     if new.stem() != twin.stem() {
-        let names = [twin.stem(), new.stem()].map(|stem| format!("`{}`", stem.display()));
+        let names = [twin.stem(), new.stem()].map(|stem| format!("`{}`", stem.to_string_lossy()));
         let names = names.join(" and ");
         let message = format!("{names} have the same name here: rename one of them");
         twin.missing = Some(message);

@@ -1,98 +1,284 @@
-//! report.html: a whole run on one page, for people. It needs no other file, no network and no JavaScript.
+//! `report.html`: a whole run on one page, for people. It needs no other file, no network and no JavaScript.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use maud::{Markup, PreEscaped, html};
 
-use crate::log::record::Record;
-use crate::model::outcome::Status;
+use super::reported::Reported;
+use crate::log;
+use crate::model::outcome::{Counts, Outcome, Splat, Status};
+use crate::model::signature::grouped;
+use crate::model::state::State;
+use crate::model::text::printable_within;
+use crate::model::time::roughly;
 
-use self::page::Page;
-use self::text::{class, text};
-
-mod counts;
-mod failures;
-mod host;
-mod kernel;
-mod matrix;
-mod output;
-mod page;
-mod skipped;
-mod slowest;
-mod stays;
-mod text;
+mod cases;
 mod timeline;
 
-/// The report's file in the directory of its run.
-pub const REPORT_HTML: &str = "report.html";
-
-/// The statuses in the order in which they are counted and explained.
-const STATUSES: [Status; 5] = [
-    Status::Passed,
-    Status::Skipped,
-    Status::Failed,
-    Status::TimedOut,
-    Status::NoRun,
-];
-
-/// Writes the report of `record` to `out`. The outputs that it quotes lie in `directory`; durations are compared with
-/// those of `previous`.
-///
-/// # Errors
-/// `out` cannot be written. Outputs that cannot be read are left out, and the report says so.
-pub fn write(
-    record: &Record,
-    directory: &Path,
-    previous: Option<&Record>,
-    out: &mut impl Write,
-) -> io::Result<()> {
-    let page = Page::new(record, directory, previous);
-    let mut put = |markup: Markup| out.write_all(markup.into_string().as_bytes());
-    put(PreEscaped("<!DOCTYPE html>\n<html lang=\"en\">".to_owned()))?;
-    put(head(&page))?;
-    put(PreEscaped("\n<body>".to_owned()))?;
-    put(host::header(&page))?;
-    put(PreEscaped("\n<main>".to_owned()))?;
-    put(kernel::section(&page))?;
-    failures::write(&page, &mut put)?;
-    matrix::write(&page, &mut put)?;
-    put(timeline::section(&page))?;
-    put(slowest::section(&page))?;
-    put(skipped::section(&page))?;
-    put(PreEscaped("\n</main></body></html>\n".to_owned()))
-}
-
-/// Whatever else should fail, no script runs and nothing is fetched: the policy forbids it.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+/// No script runs but the page's own, which is known by its hash, and nothing is fetched, whatever else should fail.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+                      script-src 'sha256-O9hTumuDF5mq6H5xDXkzHrvvQR+CCcEa+iSvn/3M0cE='";
 
 const STYLE: &str = include_str!("html/style.css");
 
-fn head(page: &Page<'_>) -> Markup {
-    html! {
-        head {
-            meta charset="utf-8";
-            meta http-equiv="Content-Security-Policy" content=(POLICY);
-            meta name="viewport" content="width=device-width, initial-scale=1";
-            meta name="color-scheme" content="light dark";
-            title { (title(page)) }
-            style { (PreEscaped(STYLE)) }
+/// Finds text in cases. All else works without it.
+const SCRIPT: &str = include_str!("html/find.js");
+
+/// A page about a run.
+struct Page<'a> {
+    run: &'a Reported<'a>,
+    /// The last run before this one that had the same cases.
+    earlier: Option<&'a (State, PathBuf)>,
+    /// `None`, the host as it was, and then the others as they came.
+    environments: Vec<Option<&'a str>>,
+    /// What became of each case in all environments and iterations, by suite and variant.
+    cases: BTreeMap<(&'a str, &'a str), Vec<&'a Outcome>>,
+    /// Failures that are one; what is new comes first.
+    failures: Vec<Vec<&'a Outcome>>,
+    /// The element that says more about a failure, by the case's name.
+    anchors: HashMap<&'a str, String>,
+}
+
+/// Writes the page. Durations and failures are held against those of the run before, if there is one.
+///
+/// # Errors
+/// `out` cannot be written. Outputs that cannot be read are left out, and the page says so.
+pub(super) fn write(run: &Reported<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let earlier = log::before(run.directory, run.state);
+    write_after(earlier.as_ref(), run, out)
+}
+
+fn write_after(
+    earlier: Option<&(State, PathBuf)>,
+    run: &Reported<'_>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let page = Page::new(run, earlier);
+    let mut put = |markup: Markup| out.write_all(markup.into_string().as_bytes());
+    put(PreEscaped("<!DOCTYPE html>\n<html lang=\"en\">".to_owned()))?;
+    put(page.head())?;
+    put(PreEscaped("\n<body>".to_owned()))?;
+    put(page.header())?;
+    put(page.kernel())?;
+    // One by one: all that they quote is never in memory together.
+    put(page.failures_head())?;
+    for (failure, number) in page.failures.iter().zip(1..) {
+        put(page.failure(failure, number))?;
+    }
+    put(page.matrix())?;
+    put(page.timeline())?;
+    put(page.slowest())?;
+    put(page.skipped())?;
+    put(html! { script { (PreEscaped(SCRIPT)) } })?;
+    put(PreEscaped("</body></html>\n".to_owned()))
+}
+
+impl<'a> Page<'a> {
+    fn new(run: &'a Reported<'a>, earlier: Option<&'a (State, PathBuf)>) -> Self {
+        let outcomes = &run.state.outcomes;
+        let failed = outcomes.iter().filter(|one| one.status.is_failure());
+        let mut page = Self {
+            run,
+            earlier,
+            environments: Vec::new(),
+            cases: BTreeMap::new(),
+            failures: Vec::new(),
+            anchors: HashMap::new(),
+        };
+        for outcome in outcomes {
+            let environment = outcome.environment.as_deref();
+            if !page.environments.contains(&environment) {
+                page.environments.push(environment);
+            }
+            let name = (outcome.suite.as_str(), outcome.variant.as_str());
+            page.cases.entry(name).or_default().push(outcome);
+        }
+        page.environments.sort_by_key(Option::is_some);
+        let mut failures = grouped(failed);
+        failures.sort_by_key(|group| (!page.is_new(group), group[0].status, &group[0].suite));
+        for (failure, number) in failures.iter().zip(1..) {
+            let names = failure.iter().map(|outcome| outcome.name.as_str());
+            let anchors = names.map(|name| (name, format!("f{number}")));
+            page.anchors.extend(anchors);
+        }
+        page.failures = failures;
+        page
+    }
+
+    /// The name of the run before.
+    fn name_of_earlier(&self) -> Option<String> {
+        let (_, directory) = self.earlier?;
+        Some(text(&directory.file_name()?.to_string_lossy()))
+    }
+
+    /// What became of the same case in the run before.
+    fn before(&self, outcome: &Outcome) -> Option<&'a Outcome> {
+        self.earlier?.0.outcome(&outcome.name)
+    }
+
+    /// Whether the run before had one of these cases without a failure, or not at all.
+    fn is_new(&self, failure: &[&Outcome]) -> bool {
+        let had = |one: &&Outcome| self.before(one).is_some_and(|was| was.status.is_failure());
+        self.earlier.is_some() && !failure.iter().all(had)
+    }
+
+    fn head(&self) -> Markup {
+        let (counts, host) = (self.run.state.counts(), &self.run.part.host);
+        html! {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title {
+                    (counts.failures()) " failed of " (counts.total()) ": KVM selftests on "
+                    (text(&host.hostname)) ", " (text(&host.kernel))
+                }
+                style { (PreEscaped(STYLE)) }
+            }
+        }
+    }
+
+    /// The top of the page: what ran, where, and what it came to.
+    fn header(&self) -> Markup {
+        let host = &self.run.part.host;
+        let facts = self.run.facts();
+        let (modules, facts): (Vec<_>, Vec<_>) = facts
+            .into_iter()
+            .partition(|(name, _)| name.starts_with("module."));
+        let list = |facts: &[(String, String)]| {
+            html! {
+                dl.facts { @for (name, value) in facts { dt { (text(name)) } dd { (text(value)) } } }
+            }
+        };
+        html! {
+            h1 { "KVM selftests on " (text(&host.hostname)) ", " code { (text(&host.kernel)) } }
+            (self.warnings())
+            div.top {
+                (self.counts())
+                div { (list(&facts)) details { summary { "Parameters of modules" } (list(&modules)) } }
+            }
+            nav aria-label="Sections" {
+                a href="#failures" { "Failures " span.soft { (self.failures.len()) } }
+                @for (id, name) in [("matrix", "Matrix"), ("timeline", "Time line"), ("slowest", "Slowest"), ("skipped", "Skipped")] {
+                    a href={ "#" (id) } { (name) }
+                }
+            }
+        }
+    }
+
+    fn warnings(&self) -> Markup {
+        let (state, host) = (self.run.state, &self.run.part.host);
+        let ends = state.parts.iter().filter_map(|share| share.end.as_ref());
+        html! {
+            @if let Some(problem) = &host.kvm_problem { p.warning { (text(problem)) } }
+            @if let Some(signal) = state.interrupted_by() { p.warning { "This run was interrupted by signal " (signal) "." } }
+            @else if !state.finished { p.warning { "This run did not come to its end." } }
+            @if state.counts().of(Status::Skipped) == state.outcomes.len() {
+                p.warning { "Nothing was tested: no case was run, or every one was skipped." }
+            }
+            @for end in ends {
+                @if end.kernel.lost > 0 {
+                    p.warning { (end.kernel.lost) " records or more of the kernel's log were overwritten before they were read." }
+                }
+                @for line in end.kernel.problem.iter().chain(&end.not_restored) { p.warning { (text(line)) } }
+                @for left in &end.left_behind { p.warning { "Left behind: " (text(&left.what)) } }
+            }
+        }
+    }
+
+    /// How many cases had which status, in each environment and in all.
+    fn counts(&self) -> Markup {
+        let outcomes = &self.run.state.outcomes;
+        let row = |name: &str, counts: Counts| {
+            html! {
+                tr {
+                    th scope="row" { (text(name)) }
+                    @for status in Status::ALL {
+                        td.number.(class(status)).none[counts.of(status) == 0] { (counts.of(status)) }
+                    }
+                }
+            }
+        };
+        html! {
+            table.counts {
+                thead { tr {
+                    th scope="col" { "environment" }
+                    @for status in Status::ALL { th.(class(status)) scope="col" { (status.as_str()) } }
+                } }
+                @for environment in &self.environments {
+                    @let inside = outcomes.iter().filter(|outcome| outcome.environment.as_deref() == *environment);
+                    (row(environment.unwrap_or("host"), Counts::of_all(inside.map(|outcome| outcome.status))))
+                }
+                (row("all", self.run.state.counts()))
+            }
+        }
+    }
+
+    /// The splats that could not be shown to be a case's own.
+    fn kernel(&self) -> Markup {
+        html! {
+            @for splat in &self.run.state.splats {
+                h2 { "Kernel: " (text(&splat.title)) }
+                p { (text(&splat.when())) }
+                (lines(splat))
+            }
+        }
+    }
+
+    /// Why cases were skipped, the commonest reason first.
+    fn skipped(&self) -> Markup {
+        let mut reasons: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
+        for outcome in self.run.state.of_status(Status::Skipped) {
+            let reason = reasons.entry(outcome.first_line());
+            reason.or_default().push(outcome);
+        }
+        let mut reasons: Vec<_> = reasons.into_iter().collect();
+        reasons.sort_by_key(|(_, outcomes)| usize::MAX - outcomes.len());
+        html! {
+            h2 #skipped { "Skipped " span.soft { (self.run.state.counts().of(Status::Skipped)) } }
+            @for (reason, outcomes) in reasons {
+                details {
+                    summary { (outcomes.len()) " × " (text(if reason.is_empty() { "no reason given" } else { reason })) }
+                    ul.names { @for outcome in outcomes { li { code { (text(&outcome.name)) } } } }
+                }
+            }
         }
     }
 }
 
-/// What a tab or a bookmark shows: the result before the place.
-fn title(page: &Page<'_>) -> String {
-    let host = &page.record.run.host;
-    let (failed, all) = (page.failures.len(), page.record.outcomes.len());
-    text(&format!(
-        "{failed} failed of {all}: KVM selftests on {}, {}",
-        host.hostname, host.kernel
-    ))
+fn lines(splat: &Splat) -> Markup {
+    html! { pre { (text(&splat.lines.join("\n"))) } }
 }
 
-/// A status as a word in its colour.
-fn badge(status: Status) -> Markup {
-    html! { span.badge.(class(status)) { (status.as_str()) } }
+/// Untrusted text. maud escapes what would be markup; what markup cannot hold, or what would turn the text around it, is
+/// spelled out here.
+fn text(untrusted: &str) -> String {
+    printable_within(untrusted.as_bytes(), usize::MAX)
+}
+
+/// The style's class for a status.
+fn class(status: Status) -> String {
+    status.as_str().to_lowercase()
+}
+
+/// The sign for a status.
+fn glyph(status: Status) -> &'static str {
+    ["✓", "–", "✗", "T", "?"][status as usize]
+}
+
+/// `0.05 s`, `12.40 s`, `3 min`.
+fn duration(seconds: f64) -> String {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(long) if seconds >= 90.0 => roughly(long),
+        _ => format!("{seconds:.2} s"),
+    }
+}
+
+/// `1 case`, `2 cases`.
+fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

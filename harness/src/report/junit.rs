@@ -1,181 +1,195 @@
 //! `junit.xml`: a run as continuous integration reads it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::Path;
-use std::time::Duration;
 
-use chrono::DateTime;
-use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
+use quick_xml::Writer;
+use quick_xml::events::{BytesDecl, BytesText, Event};
+use quick_xml::writer::ElementWriter;
 use signal_hook::low_level::signal_name;
 
-use super::{Suite, facts_in, first_line};
-use crate::kernel_log::end::when;
-use crate::kernel_log::splat::Splat;
-use crate::log::no_links;
-use crate::log::record::Record;
-use crate::model::outcome::{Exit, Outcome, Status};
-use crate::model::printable::{printable, printable_within};
-use crate::show::tail::{STDERR, STDOUT, tail_of};
+use super::reported::{Reported, account, name_in_suite};
+use crate::model::name::CaseName;
+use crate::model::outcome::{Counts, Exit, Outcome, Splat, Status, Step};
+use crate::model::text::{printable, printable_within};
+use crate::model::time::timestamp;
 
-/// The most of a stream of a case that is shown, in bytes.
-const TAIL: usize = 16 * 1024;
+/// The most of one text of a case (its failure's reason, an output), in bytes.
+const TEXT: usize = 16 << 10;
 
-/// The suite of the splats that are no case's own.
-const KERNEL: &str = "kernel";
+/// The least. Outputs that would be shorter are left out.
+const LEAST: usize = 256;
 
-/// The most of a failure's reason with what the kernel said, in bytes.
-const ACCOUNT: usize = 16 * 1024;
+/// The most of all texts of failures together, and of all those of other cases, in bytes.
+const TEXTS: usize = 512 << 10;
 
-/// The most of all streams together, in bytes, one half of it for the failures: quick-junit holds them in memory, and so
-/// does what reads JUnit.
-const TAILS: usize = 4 << 20;
+type Attribute = (&'static str, String);
 
 /// Writes the run as JUnit.
 ///
 /// # Errors
 /// It cannot be written.
-pub fn write(record: &Record, directory: &Path, out: &mut dyn Write) -> io::Result<()> {
-    let limits = Limits::new(record);
-    let run = no_links::directory(directory)?;
-    let mut report = Report::new("kvm-tests");
-    if let Some(time) = timestamp(record.run.started_ms) {
-        report.set_timestamp(time);
+pub(super) fn write(run: &Reported<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let splats: Vec<_> = run.state.splats.iter().zip(1..).map(of_splat).collect();
+    let outcomes = run.state.outcomes.iter().chain(&splats);
+    let mut suites: BTreeMap<Option<&str>, Vec<&Outcome>> = BTreeMap::new();
+    for outcome in outcomes.clone() {
+        let suite = suites.entry(outcome.environment.as_deref());
+        suite.or_default().push(outcome);
     }
-    if let Some(seconds) = record.duration_s {
-        report.set_time(duration(seconds));
+    let counts = Counts::of_all(outcomes.map(|outcome| outcome.status));
+    let mut attributes = about("kvm-tests".to_owned(), counts, run.part.started_ms);
+    attributes.extend(run.state.duration_s().map(time));
+    let mut facts = run.facts();
+    let mut xml = Writer::new_with_indent(out, b' ', 0);
+    xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+    element(&mut xml, "testsuites", attributes).write_inner_content(|xml| {
+        for (environment, outcomes) in &mut suites {
+            outcomes.sort_by_key(|outcome| (&outcome.suite, &outcome.variant, outcome.iteration));
+            facts.extend(environment.map_or_else(Vec::new, |name| run.facts_in(name)));
+            suite(xml, run, outcomes, &facts, counts)?;
+            // Those of the host stand in the first suite alone.
+            facts.clear();
+        }
+        Ok(())
+    })?;
+    xml.into_inner().write_all(b"\n")
+}
+
+/// What a splat that is no case's own is told as: what reads JUnit knows no failures but those of cases.
+fn of_splat((splat, number): (&Splat, usize)) -> Outcome {
+    let name = CaseName::new("kernel", format!("splat_{number}"));
+    let reason = format!(
+        "{}\n{}\n{}",
+        splat.title,
+        splat.when(),
+        splat.lines.join("\n")
+    );
+    Outcome {
+        status: Status::Failed,
+        ..Outcome::no_run(&name, u64::MAX, &reason)
     }
-    let mut properties = HashMap::new();
-    for suite in Suite::all(record) {
-        let mut element = TestSuite::new(text(&suite.name));
-        element
-            .extra
-            .insert("hostname".into(), text(&record.run.host.hostname).into());
-        let properties = properties
-            .entry(suite.environment)
-            .or_insert_with(|| properties_in(record, suite.environment));
-        element.add_properties(properties.iter().cloned());
-        if let Some(time) = suite
-            .outcomes
+}
+
+/// The cases of an environment; `counts` are those of the run.
+fn suite(
+    xml: &mut Writer<impl Write>,
+    run: &Reported<'_>,
+    outcomes: &[&Outcome],
+    facts: &[(String, String)],
+    counts: Counts,
+) -> io::Result<()> {
+    let of_suite = Counts::of_all(outcomes.iter().map(|outcome| outcome.status));
+    let began = outcomes.iter().map(|outcome| outcome.started_ms).min();
+    let mut attributes = about(package(outcomes[0]), of_suite, began.unwrap_or_default());
+    attributes.push(time(
+        outcomes.iter().map(|outcome| outcome.duration_s).sum(),
+    ));
+    attributes.push(("hostname", text(&run.part.host.hostname)));
+    element(xml, "testsuite", attributes).write_inner_content(|xml| {
+        if !facts.is_empty() {
+            element(xml, "properties", []).write_inner_content(|xml| {
+                facts.iter().try_for_each(|(name, value)| {
+                    let attributes = [("name", text(name)), ("value", text(value))];
+                    element(xml, "property", attributes).write_empty().map(drop)
+                })
+            })?;
+        }
+        outcomes
             .iter()
-            .map(|outcome| outcome.started_ms)
-            .min()
-            .and_then(timestamp)
-        {
-            element.set_timestamp(time);
-        }
-        element.set_time(
-            suite
-                .outcomes
-                .iter()
-                .map(|outcome| duration(outcome.duration_s))
-                .sum(),
-        );
-        element.test_cases.reserve_exact(suite.outcomes.len());
-        for outcome in &suite.outcomes {
-            let mut case = TestCase::new(text(suite.name_of(outcome)), status(outcome));
-            case.set_classname(text(&suite.name));
-            case.set_time(duration(outcome.duration_s));
-            let limit = limits.of(outcome.status);
-            let end =
-                |name| Some(tail_of(outcome, &run, name, limit)).filter(|text| !text.is_empty());
-            case.system_out = end(STDOUT).map(Into::into);
-            case.system_err = end(STDERR).map(Into::into);
-            element.add_test_case(case);
-        }
-        report.add_test_suite(element);
-    }
-    if !record.splats.is_empty() {
-        report.add_test_suite(kernel(&record.splats));
-    }
-    report.serialize(out).map_err(io::Error::other)
+            .try_for_each(|outcome| case(xml, run, outcome, counts))
+    })?;
+    Ok(())
 }
 
-fn properties_in(record: &Record, environment: Option<&str>) -> Vec<Property> {
-    let facts = facts_in(record, environment);
-    facts
-        .iter()
-        .map(|(name, value)| Property::new(text(name), text(value)))
-        .collect()
-}
-
-/// The splats that are no case's own, each as a failed case: what reads JUnit knows no other failures.
-fn kernel(splats: &[Splat]) -> TestSuite {
-    let mut suite = TestSuite::new(KERNEL);
-    for (splat, number) in splats.iter().zip(1..) {
-        let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-        status.set_type(text(&splat.name));
-        status.set_message(text(&splat.title));
-        let lines = splat.lines.join("\n");
-        status.set_description(printable_within(
-            format!("{}\n{lines}", when(splat)).as_bytes(),
-            ACCOUNT,
-        ));
-        let mut case = TestCase::new(format!("splat_{number}"), status);
-        case.set_classname(KERNEL);
-        suite.add_test_case(case);
-    }
-    suite
-}
-
-fn status(outcome: &Outcome) -> TestCaseStatus {
-    let (mut status, kind) = match outcome.status {
-        Status::Passed => return TestCaseStatus::success(),
-        Status::Skipped => (TestCaseStatus::skipped(), None),
-        Status::Failed | Status::TimedOut | Status::NoRun => (
-            TestCaseStatus::non_success(NonSuccessKind::Failure),
-            Some(kind(outcome)),
+fn case(
+    xml: &mut Writer<impl Write>,
+    run: &Reported<'_>,
+    outcome: &Outcome,
+    counts: Counts,
+) -> io::Result<()> {
+    let limit = limit(outcome, counts);
+    let attributes = [
+        ("name", text(&name_in_suite(outcome))),
+        (
+            "classname",
+            format!("{}.{}", package(outcome), text(&outcome.suite)),
         ),
+        time(outcome.duration_s),
+    ];
+    let outputs = [("system-out", "stdout"), ("system-err", "stderr")];
+    let outputs = outputs.map(|(name, stream)| match limit {
+        LEAST.. => (name, run.output(outcome, Step::Selftest, stream, limit)),
+        _ => (name, None),
+    });
+    let case = element(xml, "testcase", attributes);
+    if outcome.status == Status::Passed && outputs.iter().all(|(_, output)| output.is_none()) {
+        return case.write_empty().map(drop);
+    }
+    let write = |xml: &mut Writer<_>| {
+        not_passed(xml, outcome, limit.max(LEAST))?;
+        for (name, output) in outputs {
+            if let Some(output) = output {
+                element(xml, name, []).write_text_content(BytesText::new(&output))?;
+            }
+        }
+        Ok(())
     };
-    if let Some(kind) = kind {
-        status.set_type(kind);
-        let account = printable_within(outcome.account().as_bytes(), ACCOUNT);
-        status.set_description(format!(
-            "{account}\n{}",
-            text(&format!("reproduce: {}", outcome.reproduce))
-        ));
-    }
-    status.set_message(text(first_line(outcome)));
-    status
+    case.write_inner_content(write).map(drop)
 }
 
-/// What kind of failure it is: the signal that a process died of, or else the status.
-fn kind(outcome: &Outcome) -> String {
-    match (outcome.status, outcome.exit) {
-        (Status::Failed, Some(Exit::Signal { signal, .. })) => {
-            signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
+/// What tells that a case did not pass, in texts of at most `limit` bytes.
+fn not_passed(xml: &mut Writer<impl Write>, outcome: &Outcome, limit: usize) -> io::Result<()> {
+    let within = |text: &str| printable_within(text.as_bytes(), limit);
+    let message = ("message", within(outcome.first_line()));
+    // What kind of failure it is: the signal that a process died of, or else the status.
+    let kind = match (outcome.status, outcome.exit) {
+        (Status::Passed, _) => return Ok(()),
+        (Status::Skipped, _) => {
+            return element(xml, "skipped", [message]).write_empty().map(drop);
         }
-        (status, _) => status.as_str().to_owned(),
-    }
+        (Status::Failed, Some(Exit::Signal { signal, .. })) => signal_name(signal),
+        (Status::Failed | Status::TimedOut | Status::NoRun, _) => None,
+    };
+    let kind = kind.unwrap_or(outcome.status.as_str()).to_owned();
+    let account = within(&account(outcome));
+    let account = format!("{account}\nreproduce: {}", within(&outcome.reproduce));
+    let failure = element(xml, "failure", [message, ("type", kind)]);
+    failure
+        .write_text_content(BytesText::new(&account))
+        .map(drop)
 }
 
-/// How much of a stream is shown.
-struct Limits {
-    failure: usize,
-    other: usize,
+/// How long a text of a case may be in a run of so many: a failure has a reason and two outputs, any other two outputs.
+fn limit(outcome: &Outcome, counts: Counts) -> usize {
+    let texts = match outcome.status.is_failure() {
+        true => 3 * counts.failures(),
+        false => 2 * (counts.total() - counts.failures()),
+    };
+    TEXT.min(TEXTS / texts)
 }
 
-impl Limits {
-    fn new(record: &Record) -> Self {
-        let failures = record
-            .outcomes
-            .iter()
-            .filter(|outcome| outcome.status.is_failure())
-            .count();
-        let share = |count: usize| TAIL.min(TAILS / 2 / (2 * count).max(1));
-        Self {
-            failure: share(failures),
-            other: share(record.outcomes.len() - failures),
-        }
-    }
+/// The package of a case's class, which has its environment's cases: `kvm.shadow_mmu`; of the host as it is, `kvm`.
+fn package(outcome: &Outcome) -> String {
+    let environment = outcome.environment.iter();
+    let names: String = environment.map(|name| format!(".{}", text(name))).collect();
+    format!("kvm{names}")
+}
 
-    fn of(&self, status: Status) -> usize {
-        if status.is_failure() {
-            self.failure
-        } else {
-            self.other
-        }
-    }
+fn about(name: String, counts: Counts, started_ms: u64) -> Vec<Attribute> {
+    let mut attributes = vec![
+        ("name", name),
+        ("tests", counts.total().to_string()),
+        ("failures", counts.failures().to_string()),
+        ("errors", "0".to_owned()),
+        ("skipped", counts.of(Status::Skipped).to_string()),
+    ];
+    attributes.extend(timestamp(started_ms).map(|time| ("timestamp", time.to_string())));
+    attributes
+}
+
+fn time(seconds: f64) -> Attribute {
+    ("time", format!("{:.3}", seconds.clamp(0.0, 1e9)))
 }
 
 /// Harmless and well-formed, whatever it was.
@@ -183,10 +197,14 @@ fn text(text: &str) -> String {
     printable(text.as_bytes())
 }
 
-fn duration(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or_default()
-}
-
-fn timestamp(ms: u64) -> Option<DateTime<chrono::FixedOffset>> {
-    Some(DateTime::from_timestamp_millis(i64::try_from(ms).ok()?)?.fixed_offset())
+fn element<'x, W: Write>(
+    xml: &'x mut Writer<W>,
+    name: &'static str,
+    attributes: impl IntoIterator<Item = Attribute>,
+) -> ElementWriter<'x, W> {
+    let element = xml.create_element(name);
+    let with = |element: ElementWriter<'x, W>, (name, value): Attribute| {
+        element.with_attribute((name, value.as_str()))
+    };
+    attributes.into_iter().fold(element, with)
 }

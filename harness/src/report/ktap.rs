@@ -1,13 +1,11 @@
 //! `results.ktap`: a run in the kernel's own format (Documentation/dev-tools/ktap.rst, version 1).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
-use std::path::Path;
 
-use super::{Suite, facts, first_line};
-use crate::log::record::Record;
+use super::reported::{Reported, account, name_in_suite};
 use crate::model::outcome::{Outcome, Status, Subtest, SubtestResult};
-use crate::model::printable::printable_within;
+use crate::model::text::printable_within;
 
 /// What is kept of a name and of a line, in bytes.
 const NAME: usize = 200;
@@ -27,15 +25,29 @@ const ENDS: [&str; 3] = [
 ///
 /// # Errors
 /// It cannot be written.
-pub fn write(record: &Record, _directory: &Path, out: &mut dyn Write) -> io::Result<()> {
-    let suites = Suite::all(record);
+pub(super) fn write(run: &Reported<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut suites: BTreeMap<(Option<&str>, &str), Vec<&Outcome>> = BTreeMap::new();
+    for outcome in &run.state.outcomes {
+        let suite = suites.entry((outcome.environment.as_deref(), &outcome.suite));
+        suite.or_default().push(outcome);
+    }
     writeln!(out, "KTAP version 1")?;
-    for (name, value) in facts(record) {
+    for (name, value) in run.facts() {
         writeln!(out, "# {}", line(&format!("{name}: {value}"), LINE))?;
     }
     writeln!(out, "1..{}", suites.len())?;
-    for (suite, number) in suites.iter().zip(1..) {
-        of_suite(suite).print(number, "", out)?;
+    for (((environment, suite), mut outcomes), number) in suites.into_iter().zip(1..) {
+        outcomes.sort_by_key(|outcome| (&outcome.variant, outcome.iteration));
+        let mut names = Names::default();
+        let cases = outcomes.iter().map(|case| of_case(case, &mut names));
+        let cases: Vec<Test> = cases.collect();
+        let environment = environment.map_or_else(String::new, |name| format!("{name}::"));
+        let name = line(&format!("{environment}{suite}"), NAME);
+        let test = match Sum::of(&cases) {
+            Sum::Skip => Test::new(name, Sum::Skip, "SKIP", "every case was skipped", cases),
+            sum => Test::new(name, sum, "", "", cases),
+        };
+        test.print(number, "", out)?;
     }
     Ok(())
 }
@@ -43,137 +55,115 @@ pub fn write(record: &Record, _directory: &Path, out: &mut dyn Write) -> io::Res
 /// A test of KTAP: a suite, a case or a sub-test.
 struct Test {
     name: String,
-    result: Result,
-    /// What stands behind `#` in its result line.
-    directive: Option<String>,
+    result: Sum,
+    /// What stands behind `#` in its result line; empty where nothing does.
+    directive: String,
     diagnostics: Vec<String>,
     subtests: Vec<Self>,
 }
 
-/// What a test came to, as far as KTAP counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Result {
+/// What tests add up to, as far as KTAP counts: the first of these that one of them has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Sum {
+    NotOk,
     Ok,
     Skip,
-    NotOk,
 }
 
-fn of_suite(suite: &Suite) -> Test {
-    let mut names = Names::default();
-    let cases: Vec<Test> = suite
-        .outcomes
-        .iter()
-        .map(|outcome| of_case(outcome, names.unique(suite.name_of(outcome))))
-        .collect();
-    let result = Result::of(&cases);
-    let directive = (result == Result::Skip).then(|| "SKIP every case was skipped".to_owned());
-    Test {
-        name: line(&suite.name, NAME),
-        result,
-        directive,
-        diagnostics: Vec::new(),
-        subtests: cases,
+impl Sum {
+    fn of(tests: &[Test]) -> Self {
+        let results = tests.iter().map(|test| test.result);
+        results.min().unwrap_or(Self::Skip)
     }
 }
 
-fn of_case(outcome: &Outcome, name: String) -> Test {
-    let reason = first_line(outcome);
-    let (result, directive) = match outcome.status {
-        Status::Passed => (Result::Ok, None),
-        Status::Skipped => (Result::Skip, Some(directive("SKIP", reason))),
-        Status::Failed => (Result::NotOk, None),
-        Status::TimedOut => (Result::NotOk, Some(directive("TIMEOUT", reason))),
-        Status::NoRun => (Result::NotOk, Some(directive("ERROR", reason))),
+fn of_case(outcome: &Outcome, names: &mut Names) -> Test {
+    let (result, word) = match outcome.status {
+        Status::Passed => (Sum::Ok, ""),
+        Status::Skipped => (Sum::Skip, "SKIP"),
+        Status::Failed => (Sum::NotOk, ""),
+        Status::TimedOut => (Sum::NotOk, "TIMEOUT"),
+        Status::NoRun => (Sum::NotOk, "ERROR"),
     };
-    let mut diagnostics = Vec::new();
+    let name = names.unique(&name_in_suite(outcome));
+    let subtests = nested(&outcome.subtests);
+    let mut test = Test::new(name, result, word, outcome.first_line(), subtests);
     if outcome.status.is_failure() {
-        let account = outcome.account();
-        let mut lines = account.lines();
-        let first = lines.next().unwrap_or("no reason given");
-        diagnostics.push(line(&format!("{}: {first}", outcome.status.as_str()), LINE));
-        diagnostics.extend(lines.map(|more| format!("  {}", line(more, LINE))));
-        diagnostics.push(line(&format!("reproduce: {}", outcome.reproduce), LINE));
+        let account = format!("{}: {}", outcome.status.as_str(), account(outcome));
+        let reproduce = format!("reproduce: {}", outcome.reproduce);
+        let lines = account.lines().map(|text| line(text, LINE)).zip(0..);
+        let lines = lines.map(|(line, number)| {
+            if number > 0 {
+                format!("  {line}")
+            } else {
+                line
+            }
+        });
+        test.diagnostics = lines.chain([line(&reproduce, LINE)]).collect();
     }
-    let mut test = Test {
-        name,
-        result,
-        directive,
-        diagnostics,
-        subtests: nest(&outcome.subtests),
-    };
-    test.add_up();
     test
 }
 
 /// Nested sub-tests stand before their parent, and are named `parent/child`.
-fn nest(subtests: &[Subtest]) -> Vec<Test> {
+fn nested(subtests: &[Subtest]) -> Vec<Test> {
     let mut open: Vec<(&Subtest, Vec<Test>)> = Vec::new();
     for subtest in subtests {
-        let is_inner = |inner: &(&Subtest, Vec<Test>)| {
-            inner
-                .0
-                .name
-                .strip_prefix(&subtest.name)
-                .is_some_and(|rest| rest.starts_with('/'))
+        let is_inner = |inner: &Subtest| {
+            let rest = inner.name.strip_prefix(&subtest.name);
+            rest.is_some_and(|rest| rest.starts_with('/'))
         };
-        let first = open
-            .iter()
-            .rposition(|other| !is_inner(other))
-            .map_or(0, |last| last + 1);
-        let inner = open.split_off(first);
-        open.push((subtest, finish(inner, subtest.name.len() + 1)));
+        let last_other = open.iter().rposition(|(other, _)| !is_inner(other));
+        let inner = open.split_off(last_other.map_or(0, |last| last + 1));
+        open.push((subtest, of_level(inner, subtest.name.len() + 1)));
     }
-    finish(open, 0)
+    of_level(open, 0)
 }
 
 /// Those of one level, whose names begin with `prefix` bytes of their parent's.
-fn finish(level: Vec<(&Subtest, Vec<Test>)>, prefix: usize) -> Vec<Test> {
+fn of_level(level: Vec<(&Subtest, Vec<Test>)>, prefix: usize) -> Vec<Test> {
     let mut names = Names::default();
     let test = |(subtest, inner): (&Subtest, Vec<Test>)| {
         let name = names.unique(&subtest.name[prefix..]);
         let reason = subtest.reason.as_deref().unwrap_or_default();
-        let (result, directive) = match subtest.result {
-            SubtestResult::Ok => (Result::Ok, None),
-            SubtestResult::NotOk => (Result::NotOk, None),
-            SubtestResult::Skip => (Result::Skip, Some(directive("SKIP", reason))),
+        let (result, word) = match subtest.result {
+            SubtestResult::Ok => (Sum::Ok, ""),
+            SubtestResult::NotOk => (Sum::NotOk, ""),
+            SubtestResult::Skip => (Sum::Skip, "SKIP"),
             // Expected to fail, so it is no failure: as kselftest.h prints it.
-            SubtestResult::Todo => (Result::Ok, Some(directive("XFAIL", reason))),
+            SubtestResult::Todo => (Sum::Ok, "XFAIL"),
+            SubtestResult::Xpass => (Sum::Ok, "XPASS"),
         };
-        let is_told = directive.is_none() && !reason.is_empty();
-        let diagnostics = is_told
-            .then(|| line(&format!("{name}: {reason}"), LINE))
-            .into_iter()
-            .collect();
-        let mut test = Test {
-            name,
-            result,
-            directive,
-            diagnostics,
-            subtests: inner,
-        };
-        test.add_up();
+        let mut test = Test::new(name, result, word, reason, inner);
+        if word.is_empty() && !reason.is_empty() {
+            test.diagnostics = vec![line(&format!("{}: {reason}", test.name), LINE)];
+        }
         test
     };
     level.into_iter().map(test).collect()
 }
 
 impl Test {
-    /// Parsers count what has no sub-tests: where the sub-tests add up to something else than this, one more tells.
-    fn add_up(&mut self) {
-        if self.subtests.is_empty() || Result::of(&self.subtests) == self.result {
-            return;
-        }
-        let mut names = Names::default();
-        for subtest in &self.subtests {
-            names.unique(&subtest.name);
-        }
-        self.subtests.push(Self {
-            name: names.unique(EXIT),
-            result: self.result,
-            directive: self.directive.clone(),
+    /// One whose directive is `word` with the reason, if it has a word. Parsers count what has no sub-tests: where its
+    /// sub-tests add up to something else than this, one more tells.
+    fn new(name: String, result: Sum, word: &str, reason: &str, subtests: Vec<Self>) -> Self {
+        let reason = if word.is_empty() { "" } else { reason };
+        let directive = format!("{word} {}", line(reason, LINE));
+        let mut test = Self {
+            name,
+            result,
+            directive: directive.trim().to_owned(),
             diagnostics: Vec::new(),
-            subtests: Vec::new(),
-        });
+            subtests,
+        };
+        if !test.subtests.is_empty() && Sum::of(&test.subtests) != result {
+            let mut names = Names::default();
+            for subtest in &test.subtests {
+                names.unique(&subtest.name);
+            }
+            let exit = Self::new(names.unique(EXIT), result, word, reason, Vec::new());
+            test.subtests.push(exit);
+        }
+        test
     }
 
     fn print(&self, number: usize, indent: &str, out: &mut dyn Write) -> io::Result<()> {
@@ -181,11 +171,7 @@ impl Test {
             let inner = format!("{indent}  ");
             writeln!(out, "{inner}KTAP version 1")?;
             // The kernel's parser would take a sub-test of the same name for the end of this one.
-            if self
-                .subtests
-                .iter()
-                .all(|subtest| subtest.name != self.name)
-            {
+            if self.subtests.iter().all(|test| test.name != self.name) {
                 writeln!(out, "{inner}# Subtest: {}", self.name)?;
             }
             writeln!(out, "{inner}1..{}", self.subtests.len())?;
@@ -196,30 +182,18 @@ impl Test {
         for diagnostic in &self.diagnostics {
             writeln!(out, "{}", format!("{indent}# {diagnostic}").trim_end())?;
         }
-        let word = if self.result == Result::NotOk {
-            "not ok"
+        let not = if self.result == Sum::NotOk {
+            "not "
         } else {
-            "ok"
+            ""
         };
-        write!(out, "{indent}{word} {number} {}", self.name)?;
-        match &self.directive {
-            Some(directive) => writeln!(out, " # {directive}"),
-            None => writeln!(out),
-        }
-    }
-}
-
-impl Result {
-    /// What `tests` add up to.
-    fn of(tests: &[Test]) -> Self {
-        let has = |result| tests.iter().any(|test| test.result == result);
-        if has(Self::NotOk) {
-            Self::NotOk
-        } else if has(Self::Ok) {
-            Self::Ok
-        } else {
-            Self::Skip
-        }
+        let hash = if self.directive.is_empty() { "" } else { " # " };
+        let directive = &self.directive;
+        writeln!(
+            out,
+            "{indent}{not}ok {number} {}{hash}{directive}",
+            self.name
+        )
     }
 }
 
@@ -245,20 +219,11 @@ impl Names {
     }
 }
 
-fn directive(word: &str, reason: &str) -> String {
-    format!("{word} {}", line(reason, LINE))
-        .trim_end()
-        .to_owned()
-}
-
 /// `text` in one line that can be taken for nothing else.
 fn line(text: &str, limit: usize) -> String {
-    let words = printable_within(text.as_bytes(), limit);
-    let text = words
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .replace('#', "\\x23");
+    let text = printable_within(text.as_bytes(), limit);
+    let words: Vec<_> = text.split_whitespace().collect();
+    let text = words.join(" ").replace('#', "\\x23");
     ENDS.iter().fold(text, |text, end| {
         text.replace(end, &end.replace(':', "\\x3a"))
     })

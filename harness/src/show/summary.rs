@@ -1,278 +1,614 @@
-//! What a run came to, for people: said once, at its end.
+//! What is said before a run's first case, and what it came to.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::io::{self, IsTerminal};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::exec::left_behind;
-use crate::model::event::{Event, Observer};
-use crate::model::outcome::{LeftBehind, Outcome, Status};
-use crate::model::printable::printable;
-use crate::show::pace::Pace;
-use crate::show::running::Counts;
+use rustix::process::geteuid;
 
-/// How many of the reasons for skipping are shown, the commonest first.
-const SHOWN_REASONS: usize = 12;
+use crate::model::case::quoted;
+use crate::model::event::{LeftBehind, Part, PartEnd};
+use crate::model::host::size;
+use crate::model::outcome::{Leak, Outcome, Splat, Status};
+use crate::model::state::State;
+use crate::model::taint;
+use crate::model::text::one_line;
+use crate::show::failures::entries;
+use crate::show::output::{cut, first, named};
 
-/// How many of the things that were left behind are shown.
-const SHOWN_LEFT_BEHIND: usize = 12;
+/// How many lines a list has.
+const SHOWN: usize = 12;
 
-/// How many cases are named behind a reason for skipping.
+/// How many failures of a status are shown; of a run that was interrupted far fewer.
+const SHOWN_FAILURES: usize = 100;
+const SHOWN_OF_INTERRUPTED: usize = 4;
+
+/// How many lines the details of all failures may take together: beyond that there is one line for each.
+const DETAILS: usize = 30;
+
+/// How many names a line has.
 const NAMED: usize = 4;
 
-/// Collects what the end of the run has to say.
-#[derive(Debug)]
-pub struct Summary {
-    pace: Arc<Pace>,
-    state: Mutex<State>,
+/// What helps against a reason for skipping, by a part of it.
+const REMEDIES: &[(&str, &str)] = &[("free hugepages of 2M", "--environment hugetlb")];
+
+/// The first lines of a run, about its host.
+pub fn header_of(part: &Part) -> Vec<String> {
+    let host = &part.host;
+    let modules: Vec<_> = host.modules.keys().map(String::as_str).collect();
+    let kvm = match (&host.kvm_problem, modules.is_empty()) {
+        (Some(problem), _) => problem.clone(),
+        (None, true) => "there".to_owned(),
+        (None, false) => format!("there ({})", modules.join(", ")),
+    };
+    let (version, kernel, machine, vendor) =
+        (&part.version, &host.kernel, &host.machine, &host.cpu_vendor);
+    let (cpus, memory) = (host.cpus, size(host.memory));
+    let hardware = format!("{machine} ({vendor}), {cpus} CPUs, {memory} of memory");
+    let mut lines = vec![
+        format!("kvm-tests {version}: Linux {kernel} on {hardware}"),
+        format!("  /dev/kvm     {kvm}"),
+    ];
+    if !geteuid().is_root() {
+        let cannot = "environments cannot be applied, nor what a case leaves running as another user be ended";
+        lines.push(format!("  not root     {cannot}"));
+    }
+    let seed = part.shuffle_seed;
+    lines.extend(seed.map(|seed| format!("  order        shuffled (--shuffle-seed {seed})")));
+    if io::stdin().is_terminal() {
+        let pid = part.pid;
+        lines.push(format!(
+            "  Enter        shows what runs, as SIGUSR1 to {pid} does"
+        ));
+    }
+    lines
 }
 
-#[derive(Debug, Default)]
-struct State {
-    counts: Counts,
-    failures: Vec<Failure>,
-    skipped: BTreeMap<String, Vec<String>>,
-    slower: Vec<String>,
-    leaks: Vec<String>,
-    suspects: Vec<String>,
-    left_behind: Vec<String>,
+/// A case that has become slow, and how long it took `last` time.
+pub(super) fn slower(outcome: &Outcome, last: Duration) -> String {
+    let (name, now) = (one_line(&outcome.name), outcome.duration_s);
+    format!("{name}: {now:.1} s, last time {:.1} s", last.as_secs_f64())
 }
 
-#[derive(Debug)]
-struct Failure {
-    status: Status,
-    name: String,
-    reason: String,
+/// What was running when a splat began, in words.
+pub(super) fn when(splat: &Splat) -> String {
+    match splat.while_running.as_slice() {
+        [] => "while no case was running".to_owned(),
+        cases => format!("while this ran: {}", named(cases, SHOWN)),
+    }
 }
 
-impl Observer for Summary {
-    fn notify(&self, event: Event<'_>) {
-        let Event::Finished(outcome) = event else {
-            return;
-        };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.counts.add(outcome.status);
-        let reason = first_line(outcome);
-        match outcome.status {
-            Status::Passed => {}
-            Status::Skipped => state
-                .skipped
-                .entry(reason)
+/// The end of a run.
+pub(super) struct Summary<'a> {
+    pub(super) state: &'a State,
+    pub(super) results: &'a Path,
+    /// What was far faster last time.
+    pub(super) slower: &'a [String],
+    /// Whether failures are shown with all that there is to say.
+    pub(super) has_details: bool,
+    /// How wide the terminal is: the reasons for skipping are not wider.
+    pub(super) columns: usize,
+}
+
+impl Summary<'_> {
+    /// It as text, of several lines.
+    pub(super) fn render(&self) -> String {
+        let counts = self.state.counts();
+        let is_interrupted = self.state.interrupted_by().is_some();
+        let mut lines = vec![format!("{counts} of {} cases", counts.total())];
+        if counts.of(Status::Skipped) == counts.total() && counts.total() > 0 {
+            let nothing = "NOTHING WAS TESTED: every case was skipped. The commonest reasons:";
+            lines.extend(["", nothing].map(str::to_owned));
+        }
+        if !is_interrupted {
+            section(&mut lines, "SKIPPED", self.skipped());
+        }
+        self.add_failures(&mut lines, is_interrupted);
+        let slower = first(self.slower.to_vec(), SHOWN);
+        section(&mut lines, "SLOWER THAN BEFORE", slower);
+        let heading = "SUSPECTS: they ran, or may have, when this run died before";
+        let suspects = self.those(|one| one.suspect.then(|| one.status.as_str().to_owned()));
+        section(&mut lines, heading, suspects);
+        let heading = "LEFT RUNNING by its case, and killed";
+        let left_running = self.those(|one| (!one.leaks.is_empty()).then(|| leaks(&one.leaks)));
+        section(&mut lines, heading, left_running);
+        let last = self.state.last();
+        if let Some((part, end)) = last.and_then(|share| Some((&share.part, share.end.as_ref()?))) {
+            self.add_host(&mut lines, part, end);
+        }
+        lines.push(String::new());
+        let part = self.state.first().filter(|_| is_interrupted);
+        lines.extend(part.and_then(|part| go_on(part, self.results)));
+        lines.push(format!(
+            "results: {}",
+            one_line(&self.results.to_string_lossy())
+        ));
+        lines.join("\n") + "\n"
+    }
+
+    /// Those cases of which there is something to tell.
+    fn those(&self, tell: impl Fn(&Outcome) -> Option<String>) -> Vec<String> {
+        let outcomes = self.state.outcomes.iter();
+        let told =
+            outcomes.filter_map(|one| Some(format!("{}: {}", one_line(&one.name), tell(one)?)));
+        first(told.collect(), SHOWN)
+    }
+
+    /// The reasons for skipping, the commonest first, with the cases.
+    fn skipped(&self) -> Vec<String> {
+        let mut by_reason = BTreeMap::<&str, Vec<&str>>::new();
+        for outcome in self.state.of_status(Status::Skipped) {
+            by_reason
+                .entry(outcome.first_line())
                 .or_default()
-                .push(outcome.name.clone()),
-            Status::Failed | Status::TimedOut | Status::NoRun => {
-                let (status, name) = (outcome.status, outcome.name.clone());
-                state.failures.push(Failure {
-                    status,
-                    name,
-                    reason,
-                });
-            }
+                .push(&outcome.name);
         }
-        if let Some(last) = self.pace.was_faster_than(outcome) {
-            state.slower.push(slower(outcome, last));
+        let mut reasons: Vec<_> = by_reason.into_iter().collect();
+        reasons.sort_by_key(|(_, cases)| Reverse(cases.len()));
+        let others = reasons.split_off(reasons.len().min(SHOWN));
+        let others: usize = others.iter().map(|(_, cases)| cases.len()).sum();
+        let lines = reasons.into_iter().map(|(reason, cases)| {
+            let remedy = REMEDIES.iter().find(|(part, _)| reason.contains(part));
+            let remedy = remedy.map_or_else(String::new, |(_, remedy)| format!(": {remedy}"));
+            let (count, reason) = (cases.len(), one_line(reason));
+            format!("{count:>3} x {reason}{remedy}: {}", named(&cases, NAMED))
+        });
+        let rest = format!("{others:>3} x other reasons (run.json has them all)");
+        let lines = lines.chain((others > 0).then_some(rest));
+        lines
+            .map(|line| cut(&line, self.columns.saturating_sub(2)))
+            .collect()
+    }
+
+    fn add_failures(&self, lines: &mut Vec<String>, is_interrupted: bool) {
+        let statuses = [Status::NoRun, Status::TimedOut, Status::Failed];
+        let entries = statuses.map(|status| entries(self.state, status, self.results));
+        let details: usize = entries.iter().flatten().map(|entry| entry.len() - 1).sum();
+        let fits = details <= DETAILS;
+        let (most, taken) = match is_interrupted {
+            true => (SHOWN_OF_INTERRUPTED, 1),
+            false if fits && self.has_details => (SHOWN_FAILURES, usize::MAX),
+            false => (SHOWN_FAILURES, 1),
+        };
+        for (status, entries) in statuses.into_iter().zip(entries) {
+            let entries = entries.iter();
+            let entries = entries.map(|lines| lines[..lines.len().min(taken)].join("\n    "));
+            section(lines, status.as_str(), first(entries.collect(), most));
         }
-        if outcome.suspect {
-            state
-                .suspects
-                .push(format!("{}: {}", outcome.name, outcome.status.as_str()));
+        if self.has_details && !fits && !is_interrupted {
+            lines.push("  (all of each, its output and how to repeat it: report.html)".to_owned());
         }
-        state.left_behind.extend(
-            outcome
-                .left_behind
-                .iter()
-                .map(left_behind::describe_certain),
-        );
-        if !outcome.leaks.is_empty() {
-            let named: Vec<_> = outcome
-                .leaks
-                .iter()
-                .take(NAMED)
-                .map(|leak| format!("{} (pid {})", leak.command, leak.pid))
-                .collect();
-            let more = outcome.leaks.len().saturating_sub(NAMED);
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
-            };
-            state.leaks.push(format!(
-                "{}: {}{more}",
-                outcome.name,
-                printable(named.join(", ").as_bytes())
+    }
+
+    /// What became of the host.
+    fn add_host(&self, lines: &mut Vec<String>, part: &Part, end: &PartEnd) {
+        let (kernel, stray) = (&end.kernel, &self.state.splats);
+        let heading = "LEFT BEHIND on this host, or made by others while the run went on";
+        let left = end.left_behind.iter().map(left_behind);
+        section(lines, heading, first(left.collect(), SHOWN));
+        let heading = "KERNEL SPLATS that are no case's own (kernel.log has all of their lines)";
+        let splats = stray
+            .iter()
+            .flat_map(|one| [one_line(&one.title), format!("  {}", when(one))]);
+        let more = kernel.stray.saturating_sub(stray.len());
+        let more = (more > 0).then(|| format!("and {more} more"));
+        section(lines, heading, splats.chain(more).collect());
+        let (before, after) = (part.host.taint, kernel.taint);
+        let mut note = |text: String| lines.extend([String::new(), text]);
+        if kernel.has_unseen(before) {
+            let unseen = "was not seen in the kernel's log: only the taint mask tells of it";
+            note(format!("KERNEL SPLAT that {unseen}"));
+        }
+        if kernel.ignored > 0 {
+            note(format!(
+                "kernel splats ignored (kernel_log_ignore): {}",
+                kernel.ignored
             ));
         }
+        if kernel.lost > 0 {
+            let why = "were overwritten before they were read, and splats may be among them";
+            let (lost, remedy) = (kernel.lost, "a larger log_buf_len= helps");
+            note(format!(
+                "KERNEL LOG NOT COMPLETE: {lost} records or more {why} ({remedy})"
+            ));
+        }
+        if let Some(problem) = &kernel.problem {
+            note(format!("KERNEL LOG NOT COMPLETE: {}", one_line(problem)));
+        }
+        for problem in &end.not_restored {
+            note(format!("THIS HOST IS NOT AS IT WAS {}", one_line(problem)));
+        }
+        if before != after {
+            let [shown, now] = [before, after].map(taint::show);
+            note(format!("KERNEL TAINT before: {shown}; after: {now}"));
+            let meanings = taint::meanings(after & !before);
+            lines.extend(meanings.map(|meaning| format!("  {meaning}")));
+        }
     }
 }
 
-impl Summary {
-    /// An empty one, of a run at this `pace`.
-    pub fn new(pace: Arc<Pace>) -> Self {
-        Self {
-            pace,
-            state: Mutex::default(),
-        }
+/// Adds a heading with lines; nothing where there are none.
+fn section(lines: &mut Vec<String>, heading: &str, items: Vec<String>) {
+    if !items.is_empty() {
+        lines.extend([String::new(), heading.to_owned()]);
+        lines.extend(items.into_iter().map(|item| format!("  {item}")));
     }
+}
 
-    /// Counts a case that is listed as ignored, for this reason.
-    pub fn ignored(&self, name: &str, reason: &str) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.counts.add(Status::Skipped);
-        state
-            .skipped
-            .entry(reason.to_owned())
-            .or_default()
-            .push(name.to_owned());
+/// What outlived a case.
+fn leaks(leaks: &[Leak]) -> String {
+    let leaks = leaks.iter().map(|leak| match leak.unkillable {
+        true => format!(
+            "{} (pid {}, and SIGKILL does not end it)",
+            leak.command, leak.pid
+        ),
+        false => format!("{} (pid {})", leak.command, leak.pid),
+    });
+    named(&leaks.collect::<Vec<_>>(), NAMED)
+}
+
+/// What appeared on the host during the run.
+fn left_behind(left: &LeftBehind) -> String {
+    let what = one_line(&left.what);
+    let Some(made_ms) = left.made_ms else {
+        return what;
+    };
+    let seconds = made_ms / 1000;
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    let at = format!("{hours:02}:{minutes:02}:{:02}Z", seconds % 60);
+    match left.cases.as_slice() {
+        [] => format!("{what}: made at {at}, while no case ran"),
+        cases => format!("{what}: made at {at}, when {} ran", named(cases, NAMED)),
     }
+}
 
-    /// What appeared on the host while the run went on.
-    pub fn left_behind(&self, found: &[LeftBehind]) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state
-            .left_behind
-            .extend(found.iter().map(left_behind::describe));
-    }
+/// How to go on with an interrupted run; nextest's cannot.
+fn go_on(part: &Part, results: &Path) -> Option<String> {
+    let own = part.command_line.len().saturating_sub(part.options.len());
+    let words = part.command_line[..own].iter();
+    let words: Vec<_> = words.map(|word| quoted(word)).collect();
+    let program = match words.as_slice() {
+        // The test target, which Cargo starts.
+        [_] => "cargo test --".to_owned(),
+        words => words.join(" "),
+    };
+    let results = quoted(results.as_os_str());
+    let line = format!("go on with: {program} --resume {results}");
+    part.nextest_run_id.is_none().then(|| one_line(&line))
+}
 
-    /// How many there were, by status.
-    pub fn counts(&self) -> Counts {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .counts
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::{Event, KernelEnd};
+    use crate::model::outcome::Exit;
+    use crate::show::stage::{end, finished, outcome, part, state};
 
-    /// What has failed so far, in the order in which it did, each in a line.
-    pub fn failures(&self) -> Vec<String> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = |failure: &Failure| {
-            format!(
-                "{} {}: {}",
-                failure.status.as_str(),
-                failure.name,
-                failure.reason
-            )
+    /// The summary of a run that came to its end, or was interrupted, with these outcomes.
+    fn summary(outcomes: &[Outcome], interrupted_by: Option<i32>, has_details: bool) -> String {
+        let mut events: Vec<_> = outcomes.iter().cloned().map(finished).collect();
+        let end = end(interrupted_by, KernelEnd::default());
+        events.push(Event::PartEnded(Box::new(end)));
+        let names: Vec<_> = outcomes.iter().map(|one| one.name.as_str()).collect();
+        let summary = Summary {
+            state: &state(&names, &events),
+            results: Path::new("/r"),
+            slower: &[],
+            has_details,
+            columns: 80,
         };
-        state.failures.iter().map(line).collect()
+        summary.render()
     }
 
-    /// The summary as text; `results` is where the rest is.
-    pub fn render(&self, results: &Path) -> String {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = String::new();
-        state.render(&mut text, results).expect("write to a string");
-        text
-    }
-}
+    #[test]
+    fn each_failure_stands_there_once_with_what_there_is_to_say() {
+        let outcomes = [
+            outcome("a_test::default", Status::Passed, ""),
+            outcome("b_test::default", Status::Skipped, "no moon"),
+            outcome("c_test::default", Status::Failed, "a.c:7: wanted 2\ngot 3"),
+            outcome("d_test::default", Status::TimedOut, "timeout of 1 s"),
+        ];
+        let expected = "1 PASSED, 1 SKIPPED, 1 FAILED, 1 TIMED_OUT of 4 cases
 
-impl State {
-    fn render(&self, text: &mut String, results: &Path) -> std::fmt::Result {
-        writeln!(text, "{} of {} cases", self.counts, self.counts.total())?;
-        if self.counts.of(Status::Passed) == 0
-            && self.failures.is_empty()
-            && self.counts.of(Status::Skipped) > 0
-        {
-            writeln!(
-                text,
-                "\nNOTHING WAS TESTED: every case was skipped. The commonest reasons:"
-            )?;
-        }
-        if !self.skipped.is_empty() {
-            writeln!(text, "\nSKIPPED")?;
-            self.render_skipped(text)?;
-        }
-        for status in [Status::NoRun, Status::TimedOut, Status::Failed] {
-            let mut failures: Vec<_> = self
-                .failures
-                .iter()
-                .filter(|failure| failure.status == status)
-                .collect();
-            failures.sort_by_key(|failure| &failure.name);
-            if !failures.is_empty() {
-                writeln!(text, "\n{}", status.as_str())?;
-            }
-            for Failure { name, reason, .. } in failures {
-                writeln!(text, "  {name}: {reason}")?;
-            }
-        }
-        if !self.slower.is_empty() {
-            writeln!(text, "\nSLOWER THAN BEFORE")?;
-            self.slower
-                .iter()
-                .try_for_each(|line| writeln!(text, "  {line}"))?;
-        }
-        if !self.suspects.is_empty() {
-            writeln!(
-                text,
-                "\nSUSPECTS: they ran, or may have, when this run died before"
-            )?;
-            self.suspects
-                .iter()
-                .try_for_each(|suspect| writeln!(text, "  {suspect}"))?;
-        }
-        if !self.leaks.is_empty() {
-            writeln!(text, "\nLEFT RUNNING by its case, and killed")?;
-            self.leaks
-                .iter()
-                .try_for_each(|leak| writeln!(text, "  {leak}"))?;
-        }
-        if !self.left_behind.is_empty() {
-            writeln!(
-                text,
-                "\nLEFT BEHIND on this host, or made by others while the run went on"
-            )?;
-            self.left_behind
-                .iter()
-                .take(SHOWN_LEFT_BEHIND)
-                .try_for_each(|line| writeln!(text, "  {line}"))?;
-            let more = self.left_behind.len().saturating_sub(SHOWN_LEFT_BEHIND);
-            if more > 0 {
-                writeln!(text, "  and {more} more (run.json has them all)")?;
-            }
-        }
-        writeln!(text, "\nresults: {}", results.display())
+SKIPPED
+    1 x no moon: b_test::default
+
+TIMED_OUT
+  d_test::default: timeout of 1 s
+    output:    /r/d_test/default
+    reproduce: cd /s && /s/a_test
+
+FAILED
+  c_test::default: a.c:7: wanted 2
+    got 3
+    output:    /r/c_test/default
+    reproduce: cd /s && /s/a_test
+
+results: /r
+";
+        assert_eq!(summary(&outcomes, None, true), expected);
+        // Where libtest's lines stand elsewhere, they have the rest.
+        let end = "\n\nTIMED_OUT\n  d_test::default: timeout of 1 s\n\nFAILED\n  c_test::default: a.c:7: wanted 2\n\nresults: /r\n";
+        let without = summary(&outcomes, None, false);
+        assert!(without.ends_with(end), "{without}");
     }
 
-    fn render_skipped(&self, text: &mut String) -> std::fmt::Result {
-        let mut reasons: Vec<_> = self.skipped.iter().collect();
-        reasons.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
-        for (reason, names) in reasons.iter().take(SHOWN_REASONS) {
-            let more = names.len().saturating_sub(NAMED);
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
+    #[test]
+    fn the_same_failure_in_several_environments_and_iterations_is_one_entry() {
+        let mut outcomes = Vec::new();
+        for environment in ["", "shadow::", "apicv::", "nx::", "tdp::", "pmu::"] {
+            let mut add = |name: &str, status, reason: &str| {
+                outcomes.push(outcome(&format!("{environment}{name}"), status, reason));
             };
-            let named = names[..names.len().min(NAMED)].join(", ");
-            writeln!(text, "  {:>3} x {reason}: {named}{more}", names.len())?;
+            match environment {
+                "shadow::" => add("state::default", Status::Failed, "state.c:261: got 17"),
+                _ => add("state::default", Status::Passed, ""),
+            }
+            match environment {
+                "nx::" => add("clock::default", Status::Skipped, "no clock"),
+                "tdp::" => add("clock::default", Status::Failed, "c.c:2: late"),
+                "pmu::" => add("clock::default", Status::Passed, ""),
+                _ => add("clock::default", Status::Failed, "c.c:1: early"),
+            }
+            add("all::default", Status::Failed, "a.c:1: never");
         }
-        let others: usize = reasons
-            .iter()
-            .skip(SHOWN_REASONS)
-            .map(|(_, names)| names.len())
-            .sum();
-        if others > 0 {
-            writeln!(
-                text,
-                "  {others:>3} x other reasons (run.json has them all)"
-            )?;
+        for iteration in 1..=4 {
+            let status = if iteration % 2 == 0 {
+                Status::Failed
+            } else {
+                Status::Passed
+            };
+            let name = format!("flaky::default::iteration_{iteration}");
+            outcomes.push(Outcome {
+                name,
+                iteration: Some(iteration),
+                ..outcome("flaky::default", status, "f.c:9: flip")
+            });
         }
-        Ok(())
+        let summary = summary(&outcomes, None, false);
+        let failed = summary.split_once("\nFAILED\n").unwrap().1;
+        let expected = "  all::default  all 6 ✗: a.c:1: never
+  clock::default  host, apicv, shadow ✗, 1 other ✓, 1 other skipped, 1 other otherwise: c.c:1: early
+  clock::default  tdp ✗, 1 other ✓, 1 other skipped, 3 others otherwise: c.c:2: late
+  flaky::default  host 2 of 4 ✗: f.c:9: flip
+  state::default  shadow ✗, 5 others ✓: state.c:261: got 17
+
+results: /r
+";
+        assert_eq!(failed, expected);
     }
-}
 
-/// Says how long a case took, and how long it took `last` time.
-pub fn slower(outcome: &Outcome, last: Duration) -> String {
-    format!(
-        "{}: {:.1} s, last time {:.1} s",
-        outcome.name,
-        outcome.duration_s,
-        last.as_secs_f64()
-    )
-}
+    #[test]
+    fn many_failures_have_a_line_each_and_the_whole_fits_on_a_screen() {
+        let mut outcomes = Vec::new();
+        for number in 0..25 {
+            let name = format!("fails_{number:02}::default");
+            outcomes.push(outcome(&name, Status::Failed, "a.c:7: wanted 2\ngot 3"));
+            let reason = format!("Requirement not met: kvm_has_cap(KVM_CAP_NUMBER_{number})");
+            for variant in ["default", "other", "third", "fourth", "fifth"] {
+                let name = format!("skipped_{number}_test::{variant}");
+                outcomes.push(outcome(&name, Status::Skipped, &reason));
+            }
+        }
+        let summary = summary(&outcomes, None, true);
+        assert!(
+            summary.lines().all(|line| line.chars().count() <= 80),
+            "{summary}"
+        );
+        assert!(summary.lines().count() < 50, "{summary}");
+        assert!(
+            summary.contains("\n   65 x other reasons (run.json has them all)\n"),
+            "{summary}"
+        );
+        assert_eq!(summary.matches(": a.c:7: wanted 2\n").count(), 25);
+        let end = "  (all of each, its output and how to repeat it: report.html)\n\nresults: /r\n";
+        assert!(summary.ends_with(end), "{summary}");
+    }
 
-fn first_line(outcome: &Outcome) -> String {
-    let reason = outcome.reason.as_deref().unwrap_or("no reason given");
-    printable(reason.lines().next().unwrap_or_default().as_bytes())
+    #[test]
+    fn of_an_interrupted_run_there_is_what_ran_and_how_to_go_on() {
+        let mut outcomes = vec![
+            Outcome {
+                exit: Some(Exit::Interrupted),
+                ..outcome("hangs::default", Status::NoRun, "interrupted")
+            },
+            outcome("skips::default", Status::Skipped, "no moon"),
+        ];
+        for number in 0..40 {
+            let status = if number < 6 {
+                Status::Failed
+            } else {
+                Status::Passed
+            };
+            outcomes.push(outcome(&format!("ran::v{number}"), status, "exit code 1"));
+        }
+        for number in 0..152 {
+            let reason = "interrupted before it started";
+            outcomes.push(outcome(&format!("waits::v{number}"), Status::NoRun, reason));
+        }
+        let expected = "34 PASSED, 1 SKIPPED, 6 FAILED, 153 NO_RUN of 194 cases
+
+NO_RUN
+  153 did not run: interrupted (while these ran: hangs::default)
+
+FAILED
+  ran::v0: exit code 1
+  ran::v1: exit code 1
+  ran::v2: exit code 1
+  ran::v3: exit code 1
+  and 2 more
+
+go on with: ./kvm-tests run --resume /r
+results: /r
+";
+        assert_eq!(summary(&outcomes, Some(2), true), expected);
+        outcomes.drain(2..);
+        let expected = "1 SKIPPED, 1 NO_RUN of 2 cases
+
+NO_RUN
+  hangs::default: interrupted
+
+go on with: ./kvm-tests run --resume /r
+results: /r
+";
+        assert_eq!(summary(&outcomes, Some(2), true), expected);
+    }
+
+    #[test]
+    fn cargo_goes_on_with_what_it_began_and_nextest_with_nothing() {
+        let told = |part: &Part| go_on(part, "/a run".as_ref());
+        let mut part = part(&["/target/debug/deps/kvm-1234", "dirty", "-q"], 2);
+        let expected = "go on with: cargo test -- --resume '/a run'";
+        assert_eq!(told(&part).as_deref(), Some(expected));
+        part.nextest_run_id = Some("1".to_owned());
+        assert_eq!(told(&part), None);
+    }
+
+    #[test]
+    fn a_run_that_tested_nothing_says_so_and_what_helps() {
+        let reason = "requires 256 free hugepages of 2M (there are 0)";
+        let outcomes = ["a::b", "a::c"].map(|name| outcome(name, Status::Skipped, reason));
+        let expected = "2 SKIPPED of 2 cases
+
+NOTHING WAS TESTED: every case was skipped. The commonest reasons:
+
+SKIPPED
+    2 x requires 256 free hugepages of 2M (there are 0): --environment hugetlb:…
+
+results: /r
+";
+        assert_eq!(summary(&outcomes, None, true), expected);
+    }
+
+    #[test]
+    fn many_that_could_not_run_for_one_reason_are_one_line() {
+        let names = ["a::a", "a::b", "a::c", "a::d", "a::e"];
+        let outcomes = names.map(|name| outcome(name, Status::NoRun, "nx: not root"));
+        let line = "\nNO_RUN\n  5 did not run: nx: not root: a::a, a::b, a::c, a::d and 1 more\n";
+        let told = summary(&outcomes, None, true);
+        assert!(told.contains(line), "{told}");
+    }
+
+    #[test]
+    fn what_became_of_the_host_comes_last_and_nothing_forges_a_line() {
+        let mut leaves = outcome("a::b", Status::Failed, "left a process");
+        leaves.leaks = [("sleep\nFAILED x", false), ("stuck", true)]
+            .map(|(command, unkillable)| Leak {
+                pid: 9,
+                command: command.to_owned(),
+                unkillable,
+            })
+            .to_vec();
+        leaves.suspect = true;
+        let splat = Splat {
+            name: "WARNING".to_owned(),
+            title: "WARNING: at x.c:1".to_owned(),
+            at_us: 0,
+            lines: Vec::new(),
+            while_running: vec!["a::b".to_owned()],
+        };
+        let kernel = KernelEnd {
+            stray: 3,
+            ignored: 2,
+            lost: 5,
+            problem: Some("read /dev/kmsg: bad\x1b[1m".to_owned()),
+            taint: 512,
+            ..KernelEnd::default()
+        };
+        let mut end = end(None, kernel);
+        let made = |what: &str, made_ms, cases: &[&str]| LeftBehind {
+            what: what.to_owned(),
+            made_ms,
+            cases: cases.iter().map(ToString::to_string).collect(),
+        };
+        end.left_behind = vec![
+            made("/dev/shm/\nx", Some(3_661_000), &["a::b", "a::c"]),
+            made("/dev/shm/y", Some(3_661_000), &[]),
+            made("a mount", None, &[]),
+        ];
+        end.not_restored = vec!["kvm: ept".to_owned()];
+        let ended = Event::PartEnded(Box::new(end));
+        let events = [finished(leaves), Event::Splat(Box::new(splat)), ended];
+        let summary = Summary {
+            state: &state(&["a::b"], &events),
+            results: Path::new("/r\n"),
+            slower: &["a::b: 9.0 s, last time 1.0 s".to_owned()],
+            has_details: false,
+            columns: usize::MAX,
+        };
+        let expected = r"1 FAILED of 1 cases
+
+FAILED
+  a::b: left a process
+
+SLOWER THAN BEFORE
+  a::b: 9.0 s, last time 1.0 s
+
+SUSPECTS: they ran, or may have, when this run died before
+  a::b: FAILED
+
+LEFT RUNNING by its case, and killed
+  a::b: sleep\nFAILED x (pid 9), stuck (pid 9, and SIGKILL does not end it)
+
+LEFT BEHIND on this host, or made by others while the run went on
+  /dev/shm/\nx: made at 01:01:01Z, when a::b, a::c ran
+  /dev/shm/y: made at 01:01:01Z, while no case ran
+  a mount
+
+KERNEL SPLATS that are no case's own (kernel.log has all of their lines)
+  WARNING: at x.c:1
+    while this ran: a::b
+  and 2 more
+
+kernel splats ignored (kernel_log_ignore): 2
+
+KERNEL LOG NOT COMPLETE: 5 records or more were overwritten before they were read, and splats may be among them (a larger log_buf_len= helps)
+
+KERNEL LOG NOT COMPLETE: read /dev/kmsg: bad
+
+THIS HOST IS NOT AS IT WAS kvm: ept
+
+KERNEL TAINT before: no; after: 512 (W)
+  W: the kernel warned
+
+results: /r\n
+";
+        assert_eq!(summary.render(), expected);
+    }
+
+    #[test]
+    fn a_taint_of_which_the_log_said_nothing_is_told() {
+        let kernel = KernelEnd {
+            taint: 512,
+            ..KernelEnd::default()
+        };
+        let ended = Event::PartEnded(Box::new(end(None, kernel)));
+        let summary = Summary {
+            state: &state(&[], &[ended]),
+            results: Path::new("/r"),
+            slower: &[],
+            has_details: false,
+            columns: 80,
+        };
+        let unseen = "\nKERNEL SPLAT that was not seen in the kernel's log: only the taint mask tells of it\n";
+        let told = summary.render();
+        assert!(told.contains(unseen), "{told}");
+    }
+
+    #[test]
+    fn the_header_tells_the_host() {
+        let mut part = part(&["kvm"], 0);
+        part.host.kernel = "6.12.1".to_owned();
+        part.host.machine = "x86_64".to_owned();
+        part.host.cpu_vendor = "AuthenticAMD".to_owned();
+        (part.host.cpus, part.host.memory) = (2, 3 << 29);
+        part.host.modules = [("kvm".to_owned(), BTreeMap::new())].into();
+        part.shuffle_seed = Some(7);
+        let lines = header_of(&part);
+        let host = "kvm-tests 0.1.0: Linux 6.12.1 on x86_64 (AuthenticAMD), 2 CPUs, 1.5G of memory";
+        assert_eq!(lines[..2], [host, "  /dev/kvm     there (kvm)"]);
+        assert!(lines.contains(&"  order        shuffled (--shuffle-seed 7)".to_owned()));
+    }
 }

@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use crate::support::Status;
 use crate::support::{Fixture, Ran, lines_with};
-use harness::model::outcome::Status;
 
 fn three() -> Fixture {
     Fixture::new()

@@ -1,10 +1,10 @@
 //! What can go wrong around a run, done to the real program: no outcome is lost that was reported, no process is left,
-//! and it never panics. The table in the README's section on reliability names these tests, and those of other files.
+//! and it never panics. The table in docs/reliability.md names these tests, and those of other files.
 
 use std::time::{Duration, Instant};
 
+use crate::support::Status;
 use crate::support::{Fixture, Ran};
-use harness::model::outcome::Status;
 
 mod clock;
 mod limits;

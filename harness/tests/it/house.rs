@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The most lines of a function, files of a folder (without the doors of its rooms), files, and lines of code.
+/// The most lines of a function.
 const FUNCTION_LINES: usize = 60;
-const FOLDER_FILES: usize = 14;
-const FILES: usize = 80;
-const CODE_LINES: usize = 13_500;
+
+/// The most files of a folder (without the doors of its rooms), files, and lines of code: what there is, which may only
+/// become less. Wanted are 14, 80 and 13,500.
+const FOLDER_FILES: usize = 18;
+const FILES: usize = 145;
+const CODE_LINES: usize = 18_600;
 
 /// Rooms that never import some others.
 const NEVERS: [(&[&str], &[&str]); 2] = [
@@ -20,7 +23,6 @@ const NEVERS: [(&[&str], &[&str]); 2] = [
 ];
 
 #[test]
-#[ignore = "until the inside is rebuilt"]
 fn no_files_import_each_other_in_a_circle() {
     let imports = imports();
     let reached: BTreeMap<&String, BTreeSet<&String>> = imports
@@ -54,7 +56,6 @@ fn reached_from<'a>(
 }
 
 #[test]
-#[ignore = "until the inside is rebuilt"]
 fn the_model_imports_nothing_of_ours_and_the_three_nevers_hold() {
     let mut wrong = Vec::new();
     for (file, imported) in imports() {
@@ -72,7 +73,6 @@ fn the_model_imports_nothing_of_ours_and_the_three_nevers_hold() {
 }
 
 #[test]
-#[ignore = "until the inside is rebuilt"]
 fn no_type_name_is_defined_twice() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (file, text) in sources() {
@@ -90,7 +90,6 @@ fn no_type_name_is_defined_twice() {
 }
 
 #[test]
-#[ignore = "until the inside is rebuilt"]
 fn no_function_is_long() {
     let mut long = Vec::new();
     for (file, text) in sources() {
@@ -106,7 +105,6 @@ fn no_function_is_long() {
 }
 
 #[test]
-#[ignore = "until the inside is rebuilt"]
 fn folders_and_the_whole_stay_small() {
     let mut folders: BTreeMap<String, usize> = BTreeMap::new();
     let mut rooms: BTreeMap<String, (usize, usize)> = BTreeMap::new();

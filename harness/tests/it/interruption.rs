@@ -1,12 +1,13 @@
 //! The real program stopped early: by a signal, and killed without a word.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Fixture, Ran, lines_with, processes};
-use harness::log::record::Record;
-use harness::model::outcome::Status;
+use crate::support::Record;
+use crate::support::Status;
+use crate::support::{Fixture, Ran, lines_with, processes, report};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -116,7 +117,7 @@ fn a_signal_ends_the_run_in_order() {
         ] {
             assert_eq!(lines_with(&ran.stdout, line), [line], "{}", ran.stdout);
         }
-        assert_eq!(fixture.record().interrupted_by, Some(signal.as_raw()));
+        assert_eq!(fixture.record().end()["interrupted_by"], signal.as_raw());
         assert!(
             fixture.results().join("junit.xml").is_file() && !ran.stderr.contains("panicked"),
             "{}",
@@ -130,11 +131,11 @@ fn the_cases_of_a_killed_runner_die_with_it_and_its_results_can_be_read() {
     let mut running = Running::start("killed");
     running.end_by(Signal::KILL);
     wait_until(|| processes(&running.mark).is_empty());
-    let (record, directory) = Record::read(&running.fixture.results()).unwrap();
+    let record = Record::read(&running.fixture.results()).unwrap();
     assert!(!record.finished);
     assert_eq!(running.fixture.verdict("suite::hangs").0, Status::NoRun);
-    harness::report::write_all(&directory).unwrap();
-    assert!(directory.join("report.html").is_file());
+    report(&running.fixture.results()).unwrap();
+    assert!(running.fixture.results().join("report.html").is_file());
 }
 
 /// The state of a process, as proc(5) has it; `X` where there is none any more.
@@ -175,7 +176,9 @@ fn a_stopped_run_stands_still_with_its_cases_and_their_time() {
     );
     let is_stopped = || {
         let cases = processes(&mark);
-        !cases.is_empty() && cases.iter().all(|&pid| state(pid) == 'T')
+        // A parent of vfork(2) waits for its child, which is stopped.
+        let stands_still = |&pid: &i32| matches!(state(pid), 'T' | 'D');
+        !cases.is_empty() && cases.iter().all(stands_still)
     };
     wait_until(is_stopped);
     // The one way to show that nothing happens: longer than the case may take.
@@ -210,10 +213,15 @@ fn a_closed_terminal_ends_the_run_in_order_though_nobody_reads_any_more() {
             .unwrap()
             .into_string()
             .unwrap();
+        let open = || {
+            let mut options = fs::File::options();
+            let options = options.read(true).write(true);
+            options.custom_flags(libc::O_NOCTTY).open(&name).unwrap()
+        };
         let run = command(&fixture);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-fixture"));
+        let mut command = Command::new("setsid");
         command
-            .args(["on_terminal", &name])
+            .arg("--ctty")
             .arg(run.get_program())
             .args(run.get_args());
         command
@@ -223,7 +231,9 @@ fn a_closed_terminal_ends_the_run_in_order_though_nobody_reads_any_more() {
             run.get_envs()
                 .filter_map(|(name, value)| Some((name, value?))),
         );
-        let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+        command.stdin(open()).stdout(open()).stderr(open());
+        let mut child = command.spawn().unwrap();
+        drop(command);
         wait_until(|| !processes(&mark).is_empty());
 
         drop(terminal);

@@ -5,8 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::Fixture;
-use harness::model::outcome::Status;
+use crate::support::Status;
+use crate::support::{Fixture, events};
 
 const ID: &str = "1f79aa0d-4ec8-4a5c-aa83-5e8dc2f36573";
 
@@ -79,13 +79,16 @@ fn processes_side_by_side_share_one_results_directory_and_set_a_suite_up_one_at_
             .collect::<Vec<_>>()
     );
     let record = fixture.record();
-    assert_eq!((record.finished, record.run.selected), (true, 8));
-    assert_eq!(record.run.nextest_run_id.as_deref(), Some(ID));
+    assert_eq!((record.finished, record.selected), (true, 8));
+    assert_eq!(record.first()["nextest_run_id"], ID);
     // What started them is this test.
     assert!(
-        record.run.command_line[0].contains("/it-"),
+        record.first()["command_line"][0]
+            .as_str()
+            .unwrap()
+            .contains("/it-"),
         "{:?}",
-        record.run.command_line
+        record.first()
     );
     let junit = fs::read_to_string(fixture.results().join("junit.xml")).unwrap();
     assert!(
@@ -146,12 +149,7 @@ fn after_each_of_several_processes_the_reports_are_those_of_all_so_far_and_a_ret
         expected.push((name.to_owned(), status));
         assert_eq!(outcomes(&fixture), expected);
         assert!(fixture.record().finished);
-        let text = fs::read_to_string(fixture.results().join("run.json")).unwrap();
-        assert_eq!(
-            text.matches("\"started_ms\"").count(),
-            expected.len() + 1,
-            "{text}"
-        );
+        assert_eq!(fixture.record().parts.len(), expected.len());
         let junit = fs::read_to_string(fixture.results().join("junit.xml")).unwrap();
         assert!(
             junit.contains(&format!("tests=\"{}\" ", expected.len())),
@@ -174,9 +172,8 @@ fn a_killed_process_of_many_has_its_case_as_no_run_and_the_others_are_kept() {
     let begin = Instant::now();
     // Only once it is in the journal is it known.
     let is_known = || {
-        let journal =
-            fs::read_to_string(fixture.results().join("journal.jsonl")).unwrap_or_default();
-        journal.contains("\"started\"")
+        let events = events(&fixture.results());
+        events.iter().any(|(name, _)| name == "step_started")
     };
     while !is_known() {
         assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
@@ -194,7 +191,7 @@ fn a_killed_process_of_many_has_its_case_as_no_run_and_the_others_are_kept() {
         expected.map(|(name, status)| (name.to_owned(), status))
     );
     assert_eq!(
-        (fixture.record().finished, fixture.record().run.selected),
+        (fixture.record().finished, fixture.record().selected),
         (false, 2)
     );
     let junit = fs::read_to_string(fixture.results().join("junit.xml")).unwrap();
@@ -217,5 +214,8 @@ fn a_run_that_a_test_of_another_program_starts_is_no_part_of_the_run_of_nextest(
             .unwrap(),
         0,
     );
-    assert_eq!(fixture.record().run.nextest_run_id, None);
+    assert_eq!(
+        fixture.record().first()["nextest_run_id"],
+        serde_json::Value::Null
+    );
 }

@@ -6,11 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::{Fixture, Ran, lines_with, processes};
-use harness::log::record::Record;
-use harness::model::entry::Entry;
-use harness::model::outcome::Status;
+use crate::support::{Fixture, Ran, Status, events, journals, lines_with, processes};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 const CASES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -25,44 +23,38 @@ fn six() -> Fixture {
         .file("suite.toml", &suite)
 }
 
-/// The lines of the journal.
-fn entries(run: &Path) -> Vec<Entry> {
-    let journal = fs::read(run.join("journal.jsonl")).unwrap();
-    journal
-        .split(|&byte| byte == b'\n')
-        .filter_map(|line| Entry::parse(line).ok())
-        .collect()
-}
-
 /// What is left on the disk of a host that died: the journal up to where `case` was about to start, and zeros.
 fn die_before(fixture: &Fixture, case: &str) -> BTreeSet<String> {
     let run = fixture.results();
-    let record = fixture.record();
-    Record {
-        outcomes: Vec::new(),
-        finished: false,
-        duration_s: None,
-        ..record
-    }
-    .write(&run)
-    .unwrap();
-    let journal = fs::read_to_string(run.join("journal.jsonl")).unwrap();
+    fs::remove_file(run.join("run.json")).unwrap();
+    let journals = journals(&run);
+    let [path] = journals.as_slice() else {
+        panic!("{journals:?}")
+    };
     let mut kept = Vec::new();
     let mut suspects = BTreeSet::new();
-    for line in journal.split_inclusive('\n') {
+    for line in fs::read_to_string(path).unwrap().split_inclusive('\n') {
         kept.extend(line.as_bytes());
-        match Entry::parse(line.as_bytes()).unwrap() {
-            Entry::Starting { names } => suspects.extend(names),
-            Entry::Finished { outcome } => drop(suspects.remove(&outcome.name)),
-            _ => {}
+        let event: Value = serde_json::from_str(line).unwrap();
+        suspects.extend(names(&event["starting"]));
+        if let Some(name) = event["finished"]["name"].as_str() {
+            suspects.remove(name);
         }
         if suspects.contains(case) {
             break;
         }
     }
     kept.extend([0; 4096]);
-    fs::write(run.join("journal.jsonl"), kept).unwrap();
+    fs::write(path, kept).unwrap();
     suspects
+}
+
+/// The names of the cases that may start from then on.
+fn names(starting: &Value) -> Vec<String> {
+    let cases = starting["cases"].as_array().into_iter().flatten();
+    cases
+        .map(|name| name.as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -119,7 +111,7 @@ fn after_a_dead_host_a_run_goes_on_with_the_suspects_last_and_alone() {
     );
 
     let whole = fixture.record();
-    assert!(whole.finished && whole.resumed.len() == 1);
+    assert!(whole.finished && whole.parts.len() == 2);
     assert_eq!(whole.of_status(Status::Passed).count(), CASES.len());
     assert!(
         whole
@@ -161,26 +153,24 @@ fn after_a_dead_host_a_run_goes_on_with_the_suspects_last_and_alone() {
 }
 
 fn check_that_suspects_run_alone(run: &Path, suspects: &BTreeSet<String>) {
-    let entries = entries(run);
-    let resumed = entries
-        .iter()
-        .position(|entry| matches!(entry, Entry::RunResumed { .. }))
-        .unwrap();
+    let events = events(run);
+    let is_resumed =
+        |(event, it): &(String, Value)| event == "part_started" && it["part"]["resumes"] == true;
+    let resumed = events.iter().position(is_resumed).unwrap();
     let mut running: BTreeSet<&str> = BTreeSet::new();
-    for entry in &entries[resumed..] {
-        match entry {
-            Entry::Starting { names } => {
-                assert!(
-                    names.len() == 1 || names.iter().all(|name| !suspects.contains(name)),
-                    "{names:?}"
-                );
+    for (event, it) in &events[resumed..] {
+        match event.as_str() {
+            "starting" => {
+                let names = names(it);
+                let has_suspect = names.iter().any(|name| suspects.contains(name));
+                assert!(names.len() == 1 || !has_suspect, "{names:?}");
             }
-            Entry::Started { outcome } => {
-                running.insert(&outcome.name);
+            "step_started" => {
+                running.insert(it["case"].as_str().unwrap());
                 let has_suspect = running.iter().any(|name| suspects.contains(*name));
                 assert!(running.len() == 1 || !has_suspect, "{running:?}");
             }
-            Entry::Finished { outcome } => drop(running.remove(outcome.name.as_str())),
+            "finished" => drop(running.remove(it["name"].as_str().unwrap())),
             _ => {}
         }
     }
@@ -192,18 +182,15 @@ fn every_case_is_named_in_the_journal_before_it_starts() {
     fixture.run(&["--config", "suite.toml", "--iterations", "10", "suite::"]);
     let mut announced = BTreeSet::new();
     let mut started = 0;
-    for entry in entries(&fixture.results()) {
-        match entry {
-            Entry::Starting { names } => {
-                for name in names {
-                    assert!(announced.insert(name), "twice");
-                }
+    for (event, it) in events(&fixture.results()) {
+        if event == "starting" {
+            for name in names(&it) {
+                assert!(announced.insert(name), "twice");
             }
-            Entry::Started { outcome } => {
-                started += 1;
-                assert!(announced.contains(&outcome.name), "{}", outcome.name);
-            }
-            _ => {}
+        }
+        if event == "step_started" {
+            started += 1;
+            assert!(announced.contains(it["case"].as_str().unwrap()), "{it}");
         }
     }
     assert_eq!((started, announced.len()), (60, 60));
@@ -270,7 +257,9 @@ fn an_interrupted_run_goes_on_from_anywhere_with_its_own_options() {
         ran.stdout
     );
     let record = fixture.record();
-    assert!(record.finished && record.interrupted_by.is_none() && record.outcomes.len() == 3);
+    assert!(
+        record.finished && record.end()["interrupted_by"].is_null() && record.outcomes.len() == 3
+    );
     assert!(
         record.outcomes.iter().all(|outcome| !outcome.suspect),
         "the runner knows how they ended"
@@ -279,7 +268,12 @@ fn an_interrupted_run_goes_on_from_anywhere_with_its_own_options() {
         fs::read_to_string(fixture.path().join("log")).unwrap(),
         "up\ndown\nup\ndown\n"
     );
-    assert!(fixture.results().join("suite/setup.stdout.1").is_file());
+    assert!(
+        fixture
+            .results()
+            .join("suite/suite_setup.stdout.1")
+            .is_file()
+    );
     let junit = fs::read_to_string(fixture.results().join("junit.xml")).unwrap();
     assert_eq!(lines_with(&junit, "<testcase ").len(), 3, "{junit}");
 
@@ -293,7 +287,8 @@ fn an_interrupted_run_goes_on_from_anywhere_with_its_own_options() {
 fn what_cannot_be_resumed_is_refused_with_a_sentence_and_left_as_it_is() {
     let fixture = six();
     fixture.run(&["--config", "suite.toml", "suite::"]);
-    let journal = fs::read(fixture.results().join("journal.jsonl")).unwrap();
+    let journal = || fs::read(&journals(&fixture.results())[0]).unwrap();
+    let before = journal();
     for (arguments, message) in [
         (&["--resume", "run", "suite::a"][..], "cannot be used with"),
         (
@@ -309,10 +304,7 @@ fn what_cannot_be_resumed_is_refused_with_a_sentence_and_left_as_it_is() {
         assert_eq!(ran.code, Some(2));
         assert!(ran.stderr.contains(message), "{}", ran.stderr);
     }
-    assert_eq!(
-        fs::read(fixture.results().join("journal.jsonl")).unwrap(),
-        journal
-    );
+    assert_eq!(journal(), before);
 }
 
 #[test]
@@ -355,7 +347,7 @@ fn the_next_run_says_once_that_the_last_one_was_killed() {
     child.wait().unwrap();
     let latest = fixture
         .path()
-        .join("root/kvm-tests/latest")
+        .join("kvm-tests-results/latest")
         .canonicalize()
         .unwrap();
 

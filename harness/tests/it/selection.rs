@@ -1,8 +1,8 @@
 //! What is listed and selected: names as the kernel has them, tags, and environments that cannot be.
 
+use crate::support::Status;
 use crate::support::fake_host::FakeHost;
 use crate::support::{Fixture, Ran};
-use harness::model::outcome::Status;
 
 fn fixture() -> Fixture {
     let suite = "tags = \"mine\"\n[[test]]\nname = \"quick\"\nselftest = \"a_test\"\n\
@@ -205,7 +205,7 @@ fn an_environment_that_cannot_be_ends_the_run_where_it_is_named_and_is_skipped_w
     assert!(!fixture.results().exists());
 
     let all = on_arm(&fixture, &["--environment", "*"]);
-    assert_eq!(all.code, Some(0), "{}", all.stderr);
+    assert_eq!(all.code, Some(0), "{}{}", all.stderr, all.stdout);
     let header = format!("  environment  tdp_off: skipped: {reason}\n");
     assert!(all.stderr.contains(&header), "{}", all.stderr);
     for name in ["a_test", "b_test"] {

@@ -1,7 +1,7 @@
 //! What the real program makes of selftests that pass, skip, fail, crash, hang, or are not there.
 
+use crate::support::Status;
 use crate::support::{Fixture, Ran, lines_with, processes};
-use harness::model::outcome::Status;
 
 #[test]
 fn each_ending_has_its_status_and_reason() {
@@ -11,7 +11,7 @@ fn each_ending_has_its_status_and_reason() {
         .selftest("old_skip_test", "echo 'no such feature'; exit 4")
         .selftest(
             "assert_test",
-            "printf '==== Test Assertion Failure ====\\n  lib/a.c:12: x == y\\n  pid=1 tid=1 errno=2 - No\\n  1 0x1: f\\n  x is 3\\n' >&2; exit 254",
+            "printf '==== Test Assertion Failure ====\\n  lib/a.c:12: x == y\\n  pid=1 tid=1 errno=2 - No\\n     1\\t0x1: f\\n  x is 3\\n' >&2; exit 254",
         )
         .selftest("crash_test", "kill -SEGV $$")
         .selftest("code_test", "echo 'something is off' >&2; exit 7")
@@ -30,7 +30,7 @@ fn each_ending_has_its_status_and_reason() {
         ("pass_test", Status::Passed, ""),
         ("skip_test", Status::Skipped, "Requirement not met: moon"),
         ("old_skip_test", Status::Skipped, "no such feature"),
-        ("assert_test", Status::Failed, "lib/a.c:12: x == y"),
+        ("assert_test", Status::Failed, "lib/a.c:12: x is 3"),
         ("crash_test", Status::Failed, "killed by SIGSEGV"),
         (
             "code_test",
@@ -83,6 +83,15 @@ fn what_looks_like_a_pass_or_a_skip_but_is_none_fails() {
         .selftest(
             "not_ok_test",
             "printf 'TAP version 13\\n1..1\\nnot ok 1 a\\n'",
+        )
+        .selftest("not_ok_on_stderr_test", "echo not ok >&2")
+        .selftest(
+            "not_ok_in_what_is_cut_test",
+            "head -c 60M /dev/zero; printf '\\nnot ok 1 a\\n'; head -c 20M /dev/zero",
+        )
+        .selftest(
+            "totals_test",
+            "echo '# Totals: pass:0 fail:3 xfail:0 xpass:0 skip:0 error:1'",
         )
         .file("selftests/kselftest-list.txt", "");
     std::fs::remove_file(fixture.path().join("selftests/kselftest-list.txt")).unwrap();
@@ -158,7 +167,7 @@ fn nothing_of_a_case_is_left_running_and_what_was_killed_is_named() {
     assert_eq!(
         leaks
             .iter()
-            .map(|leak| leak.command.as_str())
+            .map(|leak| leak["command"].as_str().unwrap())
             .collect::<Vec<_>>(),
         ["sleep"]
     );
@@ -245,7 +254,7 @@ fn a_full_disk_fails_the_cases_that_it_hits_and_the_run_goes_on() {
         );
     }
     assert!(
-        ran.stdout.contains("the disk with the results is full"),
+        ran.stdout.contains("No space left on device"),
         "{}",
         ran.stdout
     );

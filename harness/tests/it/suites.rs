@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use crate::support::Status;
 use crate::support::{Fixture, Ran};
-use harness::model::outcome::Status;
 
 /// A selftest that appends its arguments to the file `log` of the fixture.
 fn logging() -> Fixture {
@@ -59,7 +59,12 @@ fn a_suite_is_set_up_once_before_and_torn_down_once_after_its_cases() {
             .join("suite/sweep/x_a/setup.stdout")
             .is_file()
     );
-    assert!(fixture.results().join("suite/teardown.stderr").is_file());
+    assert!(
+        fixture
+            .results()
+            .join("suite/suite_teardown.stderr")
+            .is_file()
+    );
 }
 
 #[test]
@@ -121,6 +126,20 @@ fn a_precheck_that_fails_skips_its_case_with_what_it_printed() {
         (Status::Skipped, "no moon".to_owned())
     );
     assert_eq!(fixture.verdict("suite::two").0, Status::Passed);
+}
+
+#[test]
+fn a_precheck_that_cannot_run_is_no_answer() {
+    let suite = "[[test]]\nname = \"typo\"\nselftest = \"log_test\"\nprecheck = \"tesst -e /\"\n\
+                 [[test]]\nname = \"syntax\"\nselftest = \"log_test\"\nprecheck = \"if\"\n";
+    let fixture = logging().file("suite.toml", suite);
+    let ran = fixture.run(&["--config", "suite.toml", "suite::"]);
+    assert_eq!(ran.code, Some(101));
+    for (case, code) in [("suite::typo", "127"), ("suite::syntax", "2")] {
+        let (status, reason) = fixture.verdict(case);
+        let begins = reason.starts_with(&format!("its precheck: exit code {code}: /bin/sh: "));
+        assert!(status == Status::NoRun && begins, "{reason}");
+    }
 }
 
 #[test]
@@ -193,28 +212,6 @@ fn nothing_runs_beside_an_exclusive_case() {
         Some(0)
     );
     assert_eq!(log(&fixture), ["begin", "end"].repeat(4));
-}
-
-#[test]
-fn a_case_that_does_not_fit_yet_keeps_no_worker_from_another() {
-    let suite = r#"
-        [[test]]
-        name = "waits_for_light"
-        timeout_s = 60
-        command = "until [ -e light ]; do sleep 0.01; done"
-        [[test]]
-        name = "heavy"
-        timeout_s = 20
-        weight = 2
-        command = "[ -e light ]"
-        [[test]]
-        name = "light"
-        timeout_s = 10
-        command = "touch light"
-    "#;
-    let fixture = logging().file("suite.toml", suite);
-    let ran = fixture.run(&["--config", "suite.toml", "suite::", "--test-threads", "2"]);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
 }
 
 #[test]

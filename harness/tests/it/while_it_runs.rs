@@ -40,6 +40,9 @@ fn let_go(fixture: &Fixture) {
 /// What the run says when it is asked, but for numbers of which nothing is known.
 const FAILED_SO_FAR: &str = "FAILED SO FAR\n  FAILED a_fails_test::default: not ok: the moon";
 
+/// The live display's last line, when only one case is left: it is drawn together with that one's.
+const READY: &str = "2 of 3 have ended, 1 failed, 1 skipped, ";
+
 fn assert_it_says_what_runs(said: &str) {
     assert_eq!(
         lines_with(said, "cases have ended after").len(),
@@ -65,8 +68,8 @@ fn enter_says_what_runs_and_leaves_the_terminal_as_it_was() {
     let mut terminal = Terminal::run(&fixture.command(&ARGUMENTS));
     let before = terminal.settings();
     terminal.wait_for(0, "Enter        shows what runs");
-    // The live line.
-    let ready = terminal.wait_for(0, "1 skipped, 1 failed): suite::waits (pid ");
+    // The live display.
+    let ready = terminal.wait_for(0, READY);
     let first_lines_are_there = || fs::read(fixture.results().join("suite/waits/command.stderr"));
     wait_until(|| first_lines_are_there().is_ok_and(|text| !text.is_empty()));
     terminal.write("\n");
@@ -130,7 +133,7 @@ fn in_the_background_the_keyboard_is_the_shells() {
         &fixture,
         "read line; echo \"the shell read $line\"; wait $!",
     );
-    let ready = terminal.wait_for(0, "1 skipped, 1 failed): suite::waits (pid ");
+    let ready = terminal.wait_for(0, READY);
     terminal.write("this\n");
     terminal.wait_for(ready, "the shell read this");
     let_go(&fixture);
@@ -144,7 +147,7 @@ fn in_the_background_the_keyboard_is_the_shells() {
 fn enter_works_as_soon_as_it_comes_to_the_foreground() {
     let fixture = one_that_waits();
     let mut terminal = shell(&fixture, "read line; echo now; fg");
-    let ready = terminal.wait_for(0, "1 skipped, 1 failed): suite::waits (pid ");
+    let ready = terminal.wait_for(0, READY);
     terminal.write("\n");
     let now = terminal.wait_for(ready, "now");
     terminal.write("\n");

@@ -6,10 +6,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Command;
 
-use harness::environment::Environments;
-use harness::environment::root::{PROGRAM_TIME, Root};
+use super::Ran;
+
 use tempfile::TempDir;
 
 pub(crate) struct FakeHost {
@@ -72,7 +72,6 @@ sed -i "/^$name /d" "$root/proc/modules"
 
 const MODINFO: &str = r#"#!/bin/sh
 root=${0%/bin/*}
-echo "$*" >>"$root/asked"
 for name; do :; done
 [ -d "$root/lib/$name" ] || { echo "modinfo: ERROR: Module $name not found." >&2; exit 1; }
 case $1 in
@@ -113,6 +112,13 @@ impl FakeHost {
             ("ept", "bool", "Y", 0o444),
             ("unrestricted_guest", "bool", "Y", 0o444),
             ("enable_apicv", "bool", "Y", 0o444),
+            ("enable_ipiv", "bool", "Y", 0o444),
+            ("allow_smaller_maxphyaddr", "bool", "N", 0o444),
+            ("eptad", "bool", "Y", 0o444),
+            ("pml", "bool", "Y", 0o444),
+            ("enable_shadow_vmcs", "bool", "Y", 0o444),
+            ("preemption_timer", "bool", "Y", 0o444),
+            ("enable_mediated_pmu", "bool", "N", 0o444),
             ("nested", "bool", "Y", 0o444),
             ("vmentry_l1d_flush", "", "not required", 0o644),
         ];
@@ -183,7 +189,6 @@ impl FakeHost {
         host.put("proc/sys/kernel/random/boot_id", "this-boot\n");
         host.put("proc/sys/kernel/numa_balancing", "1\n");
         host.put("dev/kmsg", "");
-        host.put("asked", "");
         host.put(
             "sys/kernel/mm/transparent_hugepage/enabled",
             "always [madvise] never\n",
@@ -207,6 +212,8 @@ impl FakeHost {
         let parameters = [
             ("tdp_mmu", "bool", "Y", 0o444),
             ("enable_pmu", "bool", "Y", 0o444),
+            ("enable_virt_at_load", "bool", "Y", 0o444),
+            ("enable_vmware_backdoor", "bool", "N", 0o444),
             ("halt_poll_ns", "uint", "200000", 0o644),
             ("eager_page_split", "bool", "Y", 0o644),
             ("nx_huge_pages", "bool", "N", 0o644),
@@ -313,13 +320,17 @@ impl FakeHost {
         search
     }
 
-    pub(crate) fn root(&self) -> Root {
-        Root::at(self.directory.path(), self.search())
-            .with_times(PROGRAM_TIME, Duration::from_millis(100))
+    /// The real program on this host.
+    pub(crate) fn program(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
+        command.args(args).env("KVM_TESTS_ROOT", self.path(""));
+        command.env("PATH", self.search());
+        command
     }
 
-    pub(crate) fn environments(&self) -> Environments {
-        Environments::new(self.root())
+    /// Runs the real program on this host.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        Ran::of(self.program(args).output().unwrap())
     }
 
     /// What kmod's programs were asked to change since it was last asked.
@@ -330,13 +341,6 @@ impl FakeHost {
         calls
             .map(|line| line.replace("--first-time ", ""))
             .collect()
-    }
-
-    /// What modinfo was asked, sorted.
-    pub(crate) fn asked(&self) -> Vec<String> {
-        let mut asked: Vec<String> = self.get("asked").lines().map(str::to_owned).collect();
-        asked.sort();
-        asked
     }
 
     /// Everything that counts as the host's state: the text and the mode of every file of sysfs, procfs and /dev/kvm.
@@ -350,6 +354,11 @@ impl FakeHost {
 
     pub(crate) fn has_journal(&self) -> bool {
         self.path("run/kvm-tests/journal.json").exists()
+    }
+
+    /// Whether nothing of the program is left on it.
+    pub(crate) fn is_left_alone(&self) -> bool {
+        !self.path("run/kvm-tests").exists()
     }
 }
 

@@ -11,11 +11,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use harness::log::record::Record;
-use harness::model::outcome::{Outcome, Status};
 use tempfile::TempDir;
 
+pub(crate) use record::{Outcome, Record, Status, events, journals, report};
+
 pub(crate) mod fake_host;
+pub(crate) mod made;
+mod record;
 pub(crate) mod terminal;
 
 /// A temporary directory with `selftests`, in which a run keeps its results in `run`.
@@ -86,6 +88,19 @@ impl Fixture {
         self.path().join("run")
     }
 
+    /// The program, where it lies in no target directory of Cargo's: so results go to the working directory by default.
+    fn binary(&self) -> PathBuf {
+        let path = self.path().join("bin/kvm-tests");
+        if !path.exists() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let built = env!("CARGO_BIN_EXE_kvm-tests-runner");
+            fs::hard_link(built, &path)
+                .or_else(|_| fs::copy(built, &path).map(drop))
+                .unwrap();
+        }
+        path
+    }
+
     /// A run with `arguments`, in a clean environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         self.program(&[&["run"], arguments].concat())
@@ -93,7 +108,7 @@ impl Fixture {
 
     /// The program with `arguments`, in a clean environment.
     pub(crate) fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kvm-tests-runner"));
+        let mut command = Command::new(self.binary());
         command
             .env_clear()
             .envs(std::env::vars().filter(|(name, _)| name == "PATH"));
@@ -115,7 +130,7 @@ impl Fixture {
 
     /// What run.json tells of the last run.
     pub(crate) fn record(&self) -> Record {
-        Record::read(&self.results()).unwrap().0
+        Record::read(&self.results()).unwrap()
     }
 
     /// What became of the case `name` in the last run.
@@ -161,7 +176,7 @@ pub(crate) fn processes(mark: &str) -> Vec<i32> {
     let has_mark = |pid: &i32| {
         let command_line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         memchr::memmem::find(&command_line, mark.as_bytes()).is_some()
-            && *pid != std::process::id().cast_signed()
+            && *pid != i32::try_from(std::process::id()).unwrap()
     };
     pids.filter(has_mark).collect()
 }

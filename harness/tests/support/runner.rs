@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use harness::plan::Embedded;
+use harness::Embedded;
 
 static EMBEDDED: Embedded = Embedded {
     selftests: &[

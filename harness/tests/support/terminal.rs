@@ -98,7 +98,7 @@ impl Terminal {
 
     /// The ID of the session's first process.
     pub(crate) fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
+        i32::try_from(self.child.id()).unwrap()
     }
 
     /// Types `text`.

@@ -1,26 +1,30 @@
 //! The queue for the host: a directory in which each hold is a numbered file, locked by flock(2) for as long as it lasts.
 //! So that of a dead process is free at once. The last one to leave removes the directory.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, FlockOperation, Mode, OFlags, access, flock, openat};
+use rustix::fs::{Access, FlockOperation, Mode, OFlags, access, flock, open, openat};
 use rustix::process::geteuid;
 
-use super::{Hold, POLL};
+use super::hold::Hold;
 use crate::environment::journal;
 use crate::environment::root::Root;
+use crate::model::file;
 
 /// Where root's queue is, in the directory of the journal. It is a directory of its own, since others write to it.
 const HOLDS: &str = "holds";
 
 /// The most that is read of a file, in bytes: other users write some of them.
 const LONGEST: u64 = 64 << 10;
+
+/// How often it is looked whether somebody else still hands out a number.
+const BRIEF: Duration = Duration::from_millis(1);
 
 /// How long somebody may hand out a number before that is worth a word.
 const MOMENT: Duration = Duration::from_secs(1);
@@ -31,7 +35,7 @@ const ATTEMPTS: usize = 100;
 /// A queue, open.
 #[derive(Debug)]
 pub(super) struct Queue {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     directory: File,
     /// What is removed by the last one who leaves.
     made: Vec<PathBuf>,
@@ -79,17 +83,14 @@ impl Queued {
     pub(super) fn is_held(&self) -> bool {
         held(&self.path).is_some()
     }
-
-    /// Whether it is in the file of `number`.
-    pub(super) fn is(&self, number: &Number) -> bool {
-        self.path == number.path
-    }
 }
 
 impl Number {
-    /// Everybody in its queue.
-    pub(super) fn queued(&self) -> Vec<Queued> {
-        self.path.parent().map(queued).unwrap_or_default()
+    /// Everybody else in its queue.
+    pub(super) fn others(&self) -> Vec<Queued> {
+        let mut queued = self.path.parent().map_or(Vec::new(), queued);
+        queued.retain(|one| one.path != self.path);
+        queued
     }
 }
 
@@ -123,10 +124,7 @@ pub(super) fn queued(path: &Path) -> Vec<Queued> {
 
 /// The file of a hold, if somebody holds it; that of a dead one is removed.
 fn held(path: &Path) -> Option<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(flags.bits().cast_signed());
-    let file = options.open(path).ok()?;
+    let file = file::open(path).ok()?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => {
             // Another user's stays; it is in nobody's way.
@@ -150,25 +148,21 @@ impl Queue {
     /// # Errors
     /// There is none, and none can be made.
     pub(super) fn open_all(root: &Root) -> io::Result<Vec<Self>> {
-        if root.may_change()
-            && let Ok(queue) = Self::open(of_root(root), Some(root))
-        {
-            return Ok(vec![queue]);
-        }
+        let of_root = of_root(root);
         let mut queues = Vec::new();
-        if !root.may_change() {
-            queues.extend(Self::join(of_root(root)));
+        if root.may_change() {
+            queues.extend(Self::open(of_root, Some(root)));
+            if !queues.is_empty() {
+                return Ok(queues);
+            }
+        } else {
+            queues.extend(Self::join(of_root));
         }
         match Self::open(of_user(root), None) {
             Err(error) if queues.is_empty() => return Err(error),
             own => queues.extend(own),
         }
         Ok(queues)
-    }
-
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Opens root's queue, or that of this user, and makes it where it is not there.
@@ -220,7 +214,7 @@ impl Queue {
         // Locked for a moment, until this queue is closed when it is dropped.
         let start = Instant::now();
         while flock(&self.directory, FlockOperation::NonBlockingLockExclusive).is_err() {
-            thread::sleep(POLL / 50);
+            thread::sleep(BRIEF);
             let message = || format!("waiting for whoever has locked {}", self.path.display());
             if start.elapsed() > MOMENT && wait(&message()).is_break() {
                 return Ok(None);
@@ -253,10 +247,8 @@ impl Queue {
 /// Opens a directory that is root's or this user's: in a directory that everybody may write to, somebody else may have
 /// been there first, also with a link.
 fn open_directory(path: &Path) -> io::Result<File> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(flags.bits().cast_signed());
-    let directory = options.open(path)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = File::from(open(path, flags, Mode::empty())?);
     let owner = directory.metadata()?.uid();
     if owner != 0 && owner != geteuid().as_raw() {
         return Err(io::Error::other("it is another user's"));

@@ -1,14 +1,13 @@
 //! What ran beside what: a lane for each worker, along the run's time, and one for the host's environments.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::STATUSES;
-use super::page::{Page, worst};
-use super::stays;
-use super::text::{class, duration, plural, text};
-use crate::model::outcome::{Outcome, Status};
+use super::{Page, class, duration, plural, text};
+use crate::model::event::Span;
+use crate::model::outcome::Outcome;
 
 /// The run's time in so many columns: what lies within one, about two pixels, would not be seen apart.
 const COLUMNS: f64 = 700.0;
@@ -19,178 +18,124 @@ const SHORTEST: f64 = 0.001;
 /// A bar that spans so much of the run has room for a name.
 const LABELLED: f64 = 0.03;
 
-/// How many marks the time scale has at most.
-const MARKS: f64 = 12.0;
-
-/// How far apart the marks may be, in seconds.
-const STEPS: [f64; 17] = [
-    0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0,
-    7200.0, 21600.0,
-];
-
-/// The time line.
-pub(super) fn section(page: &Page<'_>) -> Markup {
-    let lanes = lanes(page);
-    let end = lanes
-        .values()
-        .flatten()
-        .map(|span| span.end)
-        .chain(stays::last_change(page))
-        .fold(
-            page.record.duration_s.unwrap_or(0.0).max(SHORTEST),
-            f64::max,
-        );
-    // Beyond some days in whole days, and never more marks than that, whatever the durations in a run.json that was damaged.
-    let step = STEPS.into_iter().find(|step| end / step <= MARKS);
-    let step = step.unwrap_or_else(|| (end / MARKS / 86400.0).ceil() * 86400.0);
-    let marks = (0..=MARKS as u32)
-        .map(|mark| f64::from(mark) * step)
-        .take_while(|mark| *mark < end);
-    html! {
-        section #timeline {
-            h2 { "Time line " span.soft { (plural(lanes.len(), "worker")) ", " (duration(end)) } }
-            @if lanes.is_empty() { p { "No case was started." } }
-            @else {
-                p.legend {
-                    @for status in STATUSES { span.(class(status)) { (status.as_str()) } }
-                }
-                table.timeline style=(format!("--step:{:.4}%", step / end * 100.0)) {
-                    thead {
-                        tr {
-                            th scope="col" { "worker" }
-                            th.number scope="col" { "cases" }
-                            th.number scope="col" { "busy" }
-                            th scope="col" {
-                                div.scale {
-                                    @for mark in marks {
-                                        span style=(format!("left:{:.3}%", mark / end * 100.0)) { (scale(mark)) }
-                                    }
-                                }
-                            }
-                        }
-                    }
-                    tbody {
-                        (stays::lane(page, end))
-                        @for (worker, spans) in &lanes { (lane(page, *worker, spans, end)) }
-                    }
-                }
-                (stays::list(page))
-            }
-        }
-    }
-}
-
-/// A case in the run's time, in seconds from its start.
-struct Span<'a> {
+/// What lasted, in seconds from the run's start.
+struct Bar<'a> {
     start: f64,
     end: f64,
-    outcome: &'a Outcome,
+    class: String,
+    name: &'a str,
+    anchor: Option<&'a str>,
 }
 
-/// What each worker ran, in order.
-fn lanes<'a>(page: &Page<'a>) -> BTreeMap<usize, Vec<Span<'a>>> {
-    let mut lanes: BTreeMap<usize, Vec<Span<'_>>> = BTreeMap::new();
-    for outcome in page
-        .record
-        .outcomes
-        .iter()
-        .filter(|outcome| outcome.pid.is_some())
-    {
-        let start = page.seconds(outcome.started_ms);
-        lanes.entry(outcome.worker).or_default().push(Span {
-            start,
-            end: start + outcome.duration_s,
-            outcome,
-        });
-    }
-    for lane in lanes.values_mut() {
-        lane.sort_by(|a, b| a.start.total_cmp(&b.start));
-    }
-    lanes
-}
-
-fn lane(page: &Page<'_>, worker: usize, spans: &[Span<'_>], end: f64) -> Markup {
-    let busy: f64 = spans.iter().map(|span| span.end - span.start).sum();
-    html! {
-        tr {
-            th scope="row" { (worker) }
-            td.number { (spans.len()) }
-            td.number { (format!("{:.0} %", busy / end * 100.0)) }
-            td.lane {
-                div.lane aria-hidden="true" {
-                    @for bar in bars(spans, end) { (draw(page, bar, end)) }
+impl Page<'_> {
+    /// The time line.
+    pub(super) fn timeline(&self) -> Markup {
+        let spans = &self.run.state.environments;
+        let mut lanes: BTreeMap<usize, Vec<&Outcome>> = BTreeMap::new();
+        for outcome in &self.run.state.outcomes {
+            if outcome.pid.is_some() {
+                lanes.entry(outcome.worker).or_default().push(outcome);
+            }
+        }
+        let outcomes = lanes.values().flatten();
+        let ends = outcomes.map(|one| self.seconds(one.started_ms) + one.duration_s);
+        let left = spans
+            .iter()
+            .map(|span| span.left_ms.unwrap_or(span.entered_ms));
+        let took = self.run.state.duration_s().unwrap_or(0.0);
+        let ends = ends.chain(left.map(|ms| self.seconds(ms)));
+        let whole = ends.fold(took.max(SHORTEST), f64::max);
+        html! {
+            h2 #timeline { "Time line " span.soft { (plural(lanes.len(), "worker")) ", " (duration(whole)) } }
+            @if !spans.is_empty() {
+                (lane("host", &spans.iter().map(|span| self.in_environment(span, whole)).collect::<Vec<_>>(), whole))
+            }
+            @for (worker, outcomes) in &mut lanes { (self.worker(*worker, outcomes, whole)) }
+            @if !spans.is_empty() {
+                details {
+                    summary { "Environments" }
+                    dl.facts { @for span in spans { (self.environment(span)) } }
                 }
+            }
+        }
+    }
+
+    /// How long after the run's start `ms` was: a clock that was set back meanwhile puts nothing before it.
+    fn seconds(&self, ms: u64) -> f64 {
+        Duration::from_millis(ms.saturating_sub(self.run.part.started_ms)).as_secs_f64()
+    }
+
+    /// What a worker ran. Cases within one column are drawn together.
+    fn worker(&self, worker: usize, outcomes: &mut [&Outcome], whole: f64) -> Markup {
+        outcomes.sort_by_key(|outcome| outcome.started_ms);
+        let start = |outcome: &Outcome| self.seconds(outcome.started_ms);
+        let end = |outcome: &Outcome| start(outcome) + outcome.duration_s;
+        let column = |seconds: f64| (seconds / whole * COLUMNS).floor();
+        let together = outcomes.chunk_by(|a, b| column(start(a)) == column(end(b)));
+        let bars = together.filter_map(|outcomes| {
+            let worst = outcomes.iter().max_by_key(|outcome| outcome.status)?;
+            Some(Bar {
+                start: start(outcomes[0]),
+                end: end(outcomes.last()?),
+                class: class(worst.status),
+                name: &worst.name,
+                anchor: self.anchors.get(worst.name.as_str()).map(String::as_str),
+            })
+        });
+        let busy: f64 = outcomes.iter().map(|outcome| outcome.duration_s).sum();
+        let cases = plural(outcomes.len(), "case");
+        let label = format!(
+            "worker {worker}: {cases}, busy {:.0} %",
+            busy / whole * 100.0
+        );
+        lane(&label, &bars.collect::<Vec<_>>(), whole)
+    }
+
+    /// The host in an environment. What nobody has left lasts to the end.
+    fn in_environment<'s>(&self, span: &'s Span, whole: f64) -> Bar<'s> {
+        Bar {
+            start: self.seconds(span.entering_ms),
+            end: span.left_ms.map_or(whole, |ms| self.seconds(ms)),
+            class: "environment".to_owned(),
+            name: &span.environment,
+            anchor: None,
+        }
+    }
+
+    /// What an environment was: its settings, and the parameters that it changed.
+    fn environment(&self, span: &Span) -> Markup {
+        let took = |from: u64, to: u64| duration(self.seconds(to) - self.seconds(from));
+        let before = &self.run.part.host.modules;
+        html! {
+            dt { (text(&span.environment)) }
+            dd {
+                (text(&span.settings.join(", ")))
+                " " span.soft { "(entered in " (took(span.entering_ms, span.entered_ms)) ")" }
+                @for (module, parameters) in &span.modules { @for (name, value) in parameters {
+                    @let before = before.get(module).and_then(|before| before.get(name));
+                    @if before != Some(value) { br; code { (text(module)) "." (text(name)) "=" (text(value)) } }
+                } }
+                @for line in span.notes.iter().chain(&span.problem) { br; (text(line)) }
             }
         }
     }
 }
 
-/// The spans, of which those that lie within one column are drawn together.
-fn bars<'s, 'a>(spans: &'s [Span<'a>], end: f64) -> impl Iterator<Item = &'s [Span<'a>]> {
-    let column = move |time: f64| (time / end * COLUMNS).floor();
-    spans.chunk_by(move |a, b| column(a.start) == column(b.end))
-}
-
-fn draw(page: &Page<'_>, bar: &[Span<'_>], end: f64) -> Markup {
-    let [first, .., last] = bar else {
-        return html! { @for span in bar { (draw_one(page, span, end)) } };
-    };
-    let word = worst(bar.iter().map(|span| span.outcome.status)).unwrap_or(Status::Passed);
-    let title = format!(
-        "{}, from {} on",
-        plural(bar.len(), "case"),
-        duration(first.start)
-    );
-    html! { span.(class(word)) style=(position(first.start, last.end, end)) title=(title) {} }
-}
-
-fn draw_one(page: &Page<'_>, span: &Span<'_>, end: f64) -> Markup {
-    let Outcome {
-        name,
-        status,
-        duration_s,
-        ..
-    } = span.outcome;
-    let (status, style) = ((*status), position(span.start, span.end, end));
-    let title = format!(
-        "{} {} after {}, from {} on",
-        text(name),
-        status.as_str(),
-        duration(*duration_s),
-        duration(span.start)
-    );
-    let label = if span.end - span.start >= end * LABELLED {
-        text(name)
-    } else {
-        String::new()
-    };
+fn lane(label: &str, bars: &[Bar<'_>], whole: f64) -> Markup {
     html! {
-        @match page.anchor(span.outcome).filter(|_| status.is_failure()) {
-            Some(anchor) => a.(class(status)) href={ "#" (anchor) } tabindex="-1" style=(style) title=(title) { (label) },
-            None => span.(class(status)) style=(style) title=(title) { (label) },
+        div.row {
+            span { (label) }
+            div.lane aria-hidden="true" {
+                @for Bar { start, end, class, name, anchor } in bars {
+                    @let length = end - start;
+                    @let (left, width) = (start / whole * 100.0, length / whole * 100.0);
+                    a.(class) href=[anchor.map(|anchor| format!("#{anchor}"))] tabindex="-1"
+                        style=(format!("left:{left:.3}%;width:{width:.3}%"))
+                        title=(format!("{}: {}, from {} on", text(name), duration(length), duration(*start))) {
+                        @if length >= whole * LABELLED { (text(name)) }
+                    }
+                }
+            }
         }
     }
-}
-
-/// Where something stands in a lane that spans `whole` seconds.
-pub(super) fn position(start: f64, end: f64, whole: f64) -> String {
-    format!(
-        "left:{:.3}%;width:{:.3}%",
-        start / whole * 100.0,
-        (end - start) / whole * 100.0
-    )
-}
-
-/// A mark of the time scale; those of whole seconds as minutes and seconds.
-fn scale(seconds: f64) -> String {
-    if seconds.fract() > 0.0 {
-        return format!("{seconds:.2} s");
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "as saturates"
-    )]
-    let whole = seconds as u64;
-    format!("{}:{:02}", whole / 60, whole % 60)
 }

@@ -1,293 +1,216 @@
 //! What happened to a case, when a failure is the same, and what is worse.
 
-use harness::compare::Comparison;
-use harness::compare::change::Kind;
-use harness::compare::signature::Signature;
-use harness::evidence::Evidence;
-use harness::exec::verdict;
-use harness::model::case::Command;
-use harness::model::outcome::Status::{Failed, NoRun, Passed, Skipped, TimedOut};
-use harness::model::outcome::{Exit, Outcome, Status, Subtest, SubtestResult};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::made::{asserting, iterations, json, lasting, outcome, passed, run};
+use super::{iterations, json_of, lasting, passed, printed};
+use crate::support::made::{asserting, inside, outcome, run, with};
 
 /// What happened to the only case, and whether that is worse.
-fn change(old: Vec<Outcome>, new: Vec<Outcome>) -> (Kind, bool) {
+fn change(old: &[Value], new: &[Value]) -> (String, bool) {
     // The other case keeps either run from being empty, which is refused.
-    let with_another = |mut outcomes: Vec<Outcome>| {
-        outcomes.push(passed("zzz::default"));
-        outcomes
-    };
-    let (old, new) = (run("old", with_another(old)), run("new", with_another(new)));
-    let comparison = Comparison::of(&old, &new, None);
-    assert_eq!(comparison.changes.len(), 2);
-    assert_eq!(comparison.changes[0].is_worse(), comparison.is_worse());
-    (comparison.changes[0].kind, comparison.is_worse())
+    let with_another = |outcomes: &[Value]| run(&[outcomes, &[passed("zzz::default")]].concat());
+    let json = json_of(&with_another(old), &with_another(new), &[]);
+    let kind = json["changes"].get(0).map_or("unchanged", |change| {
+        assert_eq!(change["worse"], json["worse"]);
+        change["kind"].as_str().unwrap()
+    });
+    (kind.to_owned(), json["worse"] == true)
 }
 
 #[test]
 fn each_transition_has_its_name_and_is_worse_or_not() {
-    let of = |status| vec![outcome("a::default", status, "why")];
-    let none = Vec::new;
+    let of = |status: &str| match status {
+        "" => Vec::new(),
+        status => vec![outcome("a::default", status, "why")],
+    };
     for (old, new, kind, is_worse) in [
-        (of(Passed), of(Passed), Kind::Unchanged, false),
-        (of(Passed), of(Skipped), Kind::NewlySkipped, true),
-        (of(Passed), of(Failed), Kind::NewFailure, true),
-        (of(Passed), of(TimedOut), Kind::NewFailure, true),
-        (of(Passed), of(NoRun), Kind::NewFailure, true),
-        (of(Passed), none(), Kind::Vanished, true),
-        (of(Skipped), of(Passed), Kind::NewlyRun, false),
-        (of(Skipped), of(Skipped), Kind::Unchanged, false),
-        (of(Skipped), of(Failed), Kind::NewFailure, true),
-        (of(Skipped), of(NoRun), Kind::NewFailure, true),
-        (of(Skipped), none(), Kind::Vanished, false),
-        (of(Failed), of(Passed), Kind::Fixed, false),
-        (of(Failed), of(Skipped), Kind::NewlySkipped, true),
-        (of(Failed), of(Failed), Kind::SameFailure, false),
-        (of(Failed), of(TimedOut), Kind::DifferentFailure, true),
-        (of(Failed), of(NoRun), Kind::DifferentFailure, true),
-        (of(Failed), none(), Kind::Vanished, true),
-        (of(TimedOut), of(Passed), Kind::Fixed, false),
-        (of(TimedOut), of(TimedOut), Kind::SameFailure, false),
-        (of(TimedOut), of(Failed), Kind::DifferentFailure, true),
-        (of(NoRun), of(Passed), Kind::NewlyRun, false),
-        (of(NoRun), of(Skipped), Kind::NewlySkipped, false),
-        (of(NoRun), of(Failed), Kind::NewFailure, true),
-        (of(NoRun), of(NoRun), Kind::SameFailure, false),
-        (of(NoRun), none(), Kind::Vanished, false),
-        (none(), of(Passed), Kind::Appeared, false),
-        (none(), of(Skipped), Kind::Appeared, false),
-        (none(), of(Failed), Kind::NewFailure, true),
+        ("PASSED", "PASSED", "unchanged", false),
+        ("PASSED", "SKIPPED", "newly_skipped", true),
+        ("PASSED", "FAILED", "new_failure", true),
+        ("PASSED", "TIMED_OUT", "new_failure", true),
+        ("PASSED", "NO_RUN", "new_failure", true),
+        ("PASSED", "", "vanished", true),
+        ("SKIPPED", "PASSED", "newly_run", false),
+        ("SKIPPED", "SKIPPED", "unchanged", false),
+        ("SKIPPED", "FAILED", "new_failure", true),
+        ("SKIPPED", "NO_RUN", "new_failure", true),
+        ("SKIPPED", "", "vanished", false),
+        ("FAILED", "PASSED", "fixed", false),
+        ("FAILED", "SKIPPED", "newly_skipped", true),
+        ("FAILED", "FAILED", "same_failure", false),
+        ("FAILED", "TIMED_OUT", "different_failure", true),
+        ("FAILED", "NO_RUN", "different_failure", true),
+        ("FAILED", "", "vanished", true),
+        ("TIMED_OUT", "PASSED", "fixed", false),
+        ("TIMED_OUT", "TIMED_OUT", "same_failure", false),
+        ("TIMED_OUT", "FAILED", "different_failure", true),
+        ("NO_RUN", "PASSED", "newly_run", false),
+        ("NO_RUN", "SKIPPED", "newly_skipped", false),
+        ("NO_RUN", "FAILED", "new_failure", true),
+        ("NO_RUN", "NO_RUN", "same_failure", false),
+        ("NO_RUN", "", "vanished", false),
+        ("", "PASSED", "appeared", false),
+        ("", "SKIPPED", "appeared", false),
+        ("", "FAILED", "new_failure", true),
     ] {
-        let told = format!("{old:?} {new:?}");
-        assert_eq!(change(old, new), (kind, is_worse), "{told}");
+        let expected = (kind.to_owned(), is_worse);
+        assert_eq!(change(&of(old), &of(new)), expected, "{old} {new}");
     }
 }
 
 #[test]
 fn failing_more_often_than_chance_explains_is_worse() {
-    let of = |failing: &[usize]| iterations("a::default", 10, failing);
-    let all: Vec<usize> = (1..=10).collect();
-    assert_eq!(change(of(&[1]), of(&[1, 2, 3])), (Kind::SameFailure, false));
-    assert_eq!(change(of(&[1]), of(&all)), (Kind::FailsMoreOften, true));
-    assert_eq!(change(of(&all), of(&[1])), (Kind::SameFailure, false));
-    assert_eq!(change(of(&[1]), of(&[])), (Kind::Fixed, false));
-    let skipping = |count| {
-        (1..=count).map(|i| {
-            outcome(
-                &format!("a::default::iteration_{i}"),
-                Status::Skipped,
-                "why",
-            )
-        })
+    let of = |failing: &[u32]| iterations("a::default", failing);
+    let all: Vec<u32> = (1..=10).collect();
+    let skipped = |count: usize| {
+        let mut outcomes = of(&[]);
+        for outcome in &mut outcomes[..count] {
+            *outcome = with(outcome, json!({"status": "SKIPPED"}));
+        }
+        outcomes
     };
-    let partly = |skipped| {
-        skipping(skipped)
-            .chain(of(&[]).into_iter().skip(skipped))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(change(of(&[]), partly(3)), (Kind::NewlySkipped, true));
-    assert_eq!(change(partly(3), partly(5)), (Kind::Unchanged, false));
-    assert_eq!(change(partly(3), partly(10)), (Kind::NewlySkipped, true));
-    // A run without iterations has the same case.
-    assert_eq!(
-        change(vec![passed("a::default")], of(&[5])),
-        (Kind::NewFailure, true)
-    );
-}
-
-#[test]
-fn being_slower_is_told_from_one_second_on_and_worse_where_asked() {
-    let outcomes = |slow, quick| {
-        vec![
-            lasting("slow::default", slow),
-            lasting("quick::default", quick),
-        ]
-    };
-    let (old, new) = (
-        run("old", outcomes(10.0, 0.1)),
-        run("new", outcomes(25.0, 0.9)),
-    );
-    for (slower, told, is_worse) in [
-        (None, 1, false),
-        (Some(2.5), 1, true),
-        (Some(3.0), 0, false),
+    for (old, new, kind, is_worse) in [
+        (of(&[1]), of(&[1, 2, 3]), "same_failure", false),
+        (of(&[1]), of(&all), "fails_more_often", true),
+        (of(&all), of(&[1]), "same_failure", false),
+        (of(&[1]), of(&[]), "fixed", false),
+        (of(&[]), skipped(3), "newly_skipped", true),
+        (skipped(3), skipped(5), "unchanged", false),
+        (skipped(3), skipped(10), "newly_skipped", true),
+        // A run without iterations has the same case.
+        (vec![passed("a::default")], of(&[5]), "new_failure", true),
     ] {
-        let json = json(&old, &new, slower);
-        assert_eq!(json["slower"].as_array().unwrap().len(), told);
-        assert_eq!(json["worse"], is_worse);
+        assert_eq!(change(&old, &new), (kind.to_owned(), is_worse));
     }
-}
-
-#[test]
-fn five_thousand_cases_are_all_compared() {
-    let outcomes = |offset: u32| -> Vec<Outcome> {
-        (0..5000)
-            .map(|i| {
-                asserting(
-                    &format!("t{i}::default"),
-                    "a.c",
-                    i + offset,
-                    "x",
-                    &format!("page {}", i * offset),
-                )
-            })
-            .collect()
-    };
-    let json = json(&run("old", outcomes(1)), &run("new", outcomes(7)), None);
-    let same = json["changes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|change| change["kind"] == "same_failure");
-    assert_eq!((same.count(), &json["worse"]), (5000, &json!(false)));
 }
 
 #[test]
 fn a_failure_is_the_same_whatever_its_lines_and_numbers() {
-    let a = asserting(
-        "a::default",
+    let failing = |file: &str, line, expression: &str, message: &str| {
+        asserting("a::default", file, line, expression, message)
+    };
+    let old = failing(
         "x86_64/cpuid_test.c",
         94,
-        "a == b",
-        "CPUID 0x1.0 differ: 0xa00f11 vs 17",
+        "a == (2)",
+        "CPUID 0x1.0 differ: 0xa00f11",
     );
-    let b = asserting(
-        "a::default",
+    let kind = |new: Value| change(std::slice::from_ref(&old), &[new]).0;
+    let same = failing(
         "x86/cpuid_test.c",
         107,
-        "a == b",
-        "CPUID 0xd.1 differ: 0x0 vs -3",
+        "a == (2)",
+        "CPUID 0xd.1 differ: -3",
     );
-    assert_eq!(change(vec![a.clone()], vec![b]), (Kind::SameFailure, false));
+    assert_eq!(kind(same), "same_failure");
     for other in [
-        asserting(
-            "a::default",
+        failing(
             "x86_64/other.c",
             94,
-            "a == b",
-            "CPUID 0x1.0 differ: 0xa00f11 vs 17",
+            "a == (2)",
+            "CPUID 0x1.0 differ: 0xa00f11",
         ),
-        asserting(
-            "a::default",
+        // Numbers in an expression stand in the source.
+        failing(
             "x86_64/cpuid_test.c",
             94,
-            "a == c",
-            "CPUID 0x1.0 differ: 0xa00f11 vs 17",
+            "a == (8)",
+            "CPUID 0x1.0 differ: 0xa00f11",
         ),
-        asserting(
-            "a::default",
+        failing(
             "x86_64/cpuid_test.c",
             94,
-            "a == b",
-            "MSR 0x1.0 differ: 0xa00f11 vs 17",
+            "a == (2)",
+            "MSR 0x1.0 differ: 0xa00f11",
         ),
-        Outcome {
-            exit: Some(Exit::Signal {
-                signal: 11,
-                core_dumped: false,
-            }),
-            ..a.clone()
-        },
+        with(
+            &old,
+            json!({"exit": {"signal": {"signal": 11, "core_dumped": false}}}),
+        ),
+        with(
+            &old,
+            json!({"subtests": [{"name": "one", "result": "not_ok", "reason": null}]}),
+        ),
     ] {
-        assert_eq!(
-            change(vec![a.clone()], vec![other]),
-            (Kind::DifferentFailure, true)
-        );
+        assert_eq!(kind(other), "different_failure");
     }
 }
 
 #[test]
-fn numbers_in_an_expression_stand_in_the_source_and_count() {
-    let a = asserting("a::default", "a.c", 9, "exit_reason == (2)", "");
-    let b = asserting("a::default", "a.c", 9, "exit_reason == (8)", "");
-    assert_eq!(change(vec![a], vec![b]), (Kind::DifferentFailure, true));
-}
-
-#[test]
-fn a_crash_is_known_by_its_signal_and_not_by_its_core() {
-    let crash = |signal, core_dumped| {
-        let exit = Exit::Signal {
-            signal,
-            core_dumped,
-        };
-        let reason =
-            verdict::derive(exit, &Evidence::default(), &Command::Shell(String::new())).reason;
-        // What the kernel did about the core is in the reason, too.
-        Outcome {
-            exit: Some(exit),
-            ..outcome("a::default", Status::Failed, &reason.unwrap())
-        }
+fn neither_a_core_nor_how_far_a_test_got_makes_another_failure() {
+    let crash = |core_dumped, reason| {
+        let exit = json!({"signal": {"signal": 11, "core_dumped": core_dumped}});
+        with(
+            &outcome("a::default", "FAILED", reason),
+            json!({"exit": exit}),
+        )
+    };
+    let with_core = "killed by SIGSEGV (core dumped)\ncore dump: coredumpctl info 7";
+    let both = [crash(true, with_core), crash(false, "killed by SIGSEGV")];
+    assert_eq!(change(&both[..1], &both[1..]).0, "same_failure");
+    let hung = |last| {
+        outcome(
+            "a::default",
+            "TIMED_OUT",
+            &format!("too long; last output: {last}"),
+        )
     };
     assert_eq!(
-        change(vec![crash(11, true)], vec![crash(11, false)]).0,
-        Kind::SameFailure
-    );
-    assert_eq!(
-        change(vec![crash(11, true)], vec![crash(6, true)]).0,
-        Kind::DifferentFailure
+        change(&[hung("step one")], &[hung("step two")]).0,
+        "same_failure"
     );
 }
 
 #[test]
-fn failed_sub_tests_are_known_by_their_names_and_what_they_said() {
-    let failing = |names: &[&str], diagnostic: &str| {
-        let subtest = |name: &&str| Subtest {
-            name: (*name).to_owned(),
-            result: SubtestResult::NotOk,
-            reason: None,
-        };
-        let mut subtests: Vec<_> = names.iter().map(subtest).collect();
-        let reason = format!("not ok: {}\n{diagnostic}", names.join(", "));
-        subtests.push(Subtest {
-            name: "good".to_owned(),
-            result: SubtestResult::Ok,
-            reason: None,
-        });
-        vec![Outcome {
-            subtests,
-            ..outcome("a::default", Status::Failed, &reason)
-        }]
+fn being_slower_is_told_and_worse_where_asked() {
+    let of = |slow, quick| {
+        run(&[
+            lasting("slow::default", slow),
+            lasting("quick::default", quick),
+        ])
     };
-    let old = || failing(&["x.one"], "x.c:12:one:Expected 1 (1) == 2 (2)");
+    for (arguments, told, is_worse) in [
+        (&[][..], 1, false),
+        (&["--slower", "2.5"], 1, true),
+        (&["--slower", "4"], 0, false),
+    ] {
+        let json = json_of(&of(10.0, 0.1), &of(35.0, 0.9), arguments);
+        assert_eq!(json["slower"].as_array().unwrap().len(), told);
+        assert_eq!(json["worse"], is_worse);
+    }
+    let json = json_of(&of(10.0, 0.1), &of(3.0, 0.1), &[]);
     assert_eq!(
-        change(
-            old(),
-            failing(&["x.one"], "x.c:99:one:Expected 7 (7) == 2 (2)")
-        )
-        .0,
-        Kind::SameFailure
-    );
-    assert_eq!(
-        change(
-            old(),
-            failing(&["x.two"], "x.c:12:two:Expected 1 (1) == 2 (2)")
-        )
-        .0,
-        Kind::DifferentFailure
-    );
-    assert_eq!(
-        change(
-            old(),
-            failing(&["x.one"], "one: Test terminated by timeout")
-        )
-        .0,
-        Kind::DifferentFailure
+        json["faster"],
+        json!([{"name": "slow::default", "old_s": 10.0, "new_s": 3.0}])
     );
 }
 
 #[test]
-fn how_far_a_test_got_before_its_time_was_up_does_not_matter() {
-    let signature = |words: &str| {
-        let evidence = Evidence {
-            last_stdout: Some(words.to_owned()),
-            ..Evidence::default()
-        };
-        let verdict = verdict::derive(Exit::Timeout, &evidence, &Command::Shell(String::new()));
-        let reason = verdict.reason.unwrap();
-        assert!(reason.contains(words));
-        Signature::of(&outcome("a::default", verdict.status, &reason))
+fn what_was_not_selected_in_one_of_the_runs_is_counted() {
+    let selecting = |options: &[&str], outcomes: &[Value]| {
+        let mut run = run(outcomes);
+        run["parts"][0]["part"]["options"] = json!(options);
+        run
     };
-    assert_eq!(signature("step one"), signature("step two"));
+    let [a, b] = ["a::default", "b::default"].map(passed);
+    let inside = inside("shadow", &a);
+    let all = selecting(&["--output", "old", "--timeout=7"], &[a.clone(), b.clone()]);
+    let some = selecting(
+        &["--overwrite", "--output=new", "a"],
+        std::slice::from_ref(&a),
+    );
+    let less = selecting(&[], std::slice::from_ref(&a));
+    let more = selecting(&["--environment=shadow"], &[a, inside]);
+    let text = |old: &Value, new: &Value| printed(old, new, "text");
+    let left_out =
+        |count: &str| format!("\n\nNOT COMPARED\n  {count} run only\n\nNothing changed.\n");
+    assert!(text(&all, &some).ends_with(&left_out("1 selected in the old")));
+    assert!(
+        text(&all, &less)
+            .ends_with("\n\nVANISHED\n  b::default: was PASSED\n\nIt got WORSE: vanished.\n")
+    );
+    assert!(
+        text(&less, &all).ends_with("\n\nAPPEARED\n  b::default: PASSED\n\nNothing got worse.\n")
+    );
+    assert!(text(&less, &more).ends_with(&left_out("1 selected in the new")));
 }

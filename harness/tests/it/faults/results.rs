@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use harness::model::outcome::Status;
+use crate::support::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{check_that_nothing_is_lost, wait_until};
@@ -148,9 +148,9 @@ fn a_run_that_goes_on_is_not_overwritten() {
 #[test]
 fn garbage_where_a_run_should_be_is_refused_with_a_sentence_and_left_as_it_is() {
     let fixture = Fixture::new().selftest("a_test", "exit 0");
-    fs::create_dir(fixture.results()).unwrap();
+    fs::create_dir_all(fixture.results().join("journal")).unwrap();
     let garbage = b"\xff\0{\"event\":7}\n[[[[\n";
-    for file in ["run.json", "journal.jsonl"] {
+    for file in ["run.json", "journal/1.jsonl"] {
         fs::write(fixture.results().join(file), garbage).unwrap();
     }
     for arguments in [
@@ -166,7 +166,7 @@ fn garbage_where_a_run_should_be_is_refused_with_a_sentence_and_left_as_it_is() 
         );
     }
     assert_eq!(
-        fs::read(fixture.results().join("journal.jsonl")).unwrap(),
+        fs::read(fixture.results().join("journal/1.jsonl")).unwrap(),
         garbage
     );
 }
@@ -175,7 +175,7 @@ fn garbage_where_a_run_should_be_is_refused_with_a_sentence_and_left_as_it_is() 
 fn durations_that_cannot_be_kept_or_read_cost_nothing_else() {
     let fixture = Fixture::new()
         .selftest("a_test", "exit 0")
-        .file("root/kvm-tests/durations.jsonl/file", "");
+        .file("kvm-tests-results/durations.jsonl/file", "");
     let ran = fixture.run(&[]);
     check_that_nothing_is_lost(&fixture, &ran);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);

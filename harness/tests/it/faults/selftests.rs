@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::symlink;
 
-use harness::model::outcome::Status;
+use crate::support::Status;
 
 use super::check_that_nothing_is_lost;
 use crate::support::{Fixture, processes};
@@ -38,7 +38,7 @@ fn who_turns_on_its_runner_harms_nobody_but_itself() {
         (
             "kills_its_keeper",
             Status::NoRun,
-            "broke (signal: 9 (SIGKILL))",
+            "failed (signal: 9 (SIGKILL))",
         ),
         ("stops_itself", Status::TimedOut, "timeout of 2 s"),
         ("stops_its_keeper", Status::TimedOut, "timeout of 2 s"),

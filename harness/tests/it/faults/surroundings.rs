@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-use harness::model::outcome::Status;
+use crate::support::Status;
 
 use super::check_that_nothing_is_lost;
 use crate::support::{Fixture, Ran, lines_with};

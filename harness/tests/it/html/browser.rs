@@ -12,6 +12,24 @@ pub(crate) struct Browser {
     scratch: tempfile::TempDir,
 }
 
+/// How wide a window is that one should look at a page in, in pixels.
+pub(crate) const WIDTHS: [u32; 2] = [1400, 400];
+
+/// Tells, as the title of its page, of the page in its frame: how wide that is, and which cells have more than two lines.
+const MEASURE: &str = "
+onload = () => {
+  const page = document.querySelector('iframe').contentDocument;
+  const lines = (cell) => {
+    const style = page.defaultView.getComputedStyle(cell);
+    const padding = parseFloat(style.paddingTop) + parseFloat(style.paddingBottom) + 1;
+    return Math.round((cell.getBoundingClientRect().height - padding) / parseFloat(style.lineHeight));
+  };
+  const cells = [...page.querySelectorAll('td, th[scope=row]')];
+  const tall = cells.filter((cell) => lines(cell) > 2).map((cell) => cell.textContent);
+  const width = page.documentElement.clientWidth;
+  document.title = JSON.stringify({width, page: page.documentElement.scrollWidth, cells: cells.length, tall});
+};";
+
 /// Whether pages may run scripts.
 #[derive(Clone, Copy)]
 pub(crate) enum Scripts {
@@ -51,11 +69,17 @@ impl Browser {
 
     /// Opens `page`.
     pub(crate) fn open(&self, page: &str, scripts: Scripts) -> Shown {
+        self.open_at(page, scripts, "")
+    }
+
+    /// Opens `page` at a fragment (`#…`).
+    pub(crate) fn open_at(&self, page: &str, scripts: Scripts, fragment: &str) -> Shown {
         let log = self.scratch.path().join("net-log.json");
         let log_option = format!("--log-net-log={}", log.display());
         let output = self.run(
             page,
             scripts,
+            fragment,
             &["--dump-dom", "--enable-logging=stderr", &log_option],
         );
         let dom = String::from_utf8(output.stdout).unwrap();
@@ -76,29 +100,45 @@ impl Browser {
         }
     }
 
+    /// What there is to know of how `page` is laid out in so many pixels.
+    pub(crate) fn measure(&self, page: &str, width: u32) -> serde_json::Value {
+        // A window is never as narrow as a frame can be.
+        let escaped = page.replace('&', "&amp;").replace('"', "&quot;");
+        let escaped = escaped.replace("Content-Security-Policy", "x");
+        let frame = format!(
+            "<iframe style=\"border:0;height:3000px;width:{width}px\" srcdoc=\"{escaped}\"></iframe>"
+        );
+        let outer = format!(
+            "<!DOCTYPE html><html><head><script>{MEASURE}</script></head><body>{frame}</body></html>"
+        );
+        let dom = self.open(&outer, Scripts::On).dom;
+        let title = dom
+            .split("<title>")
+            .nth(1)
+            .and_then(|rest| rest.split("</title>").next());
+        serde_json::from_str(&title.unwrap().replace("&amp;", "&")).unwrap()
+    }
+
     /// Takes a picture of the top of `page`, as PNG.
-    pub(crate) fn picture(&self, page: &str, scheme: Scheme) {
+    pub(crate) fn picture(&self, page: &str, scheme: Scheme, width: u32) {
         let (name, number) = match scheme {
-            Scheme::Light => ("light.png", 1),
-            Scheme::Dark => ("dark.png", 0),
+            Scheme::Light => ("light", 1),
+            Scheme::Dark => ("dark", 0),
         };
-        let file = self.directory.join(name);
+        let file = self.directory.join(format!("{name}-{width}.png"));
         let file_option = format!("--screenshot={}", file.display());
         let colours = format!("--blink-settings=preferredColorScheme={number}");
+        let size = format!("--window-size={width},2400");
         self.run(
             page,
             Scripts::Off,
-            &[
-                &file_option,
-                &colours,
-                "--window-size=1400,2400",
-                "--hide-scrollbars",
-            ],
+            "",
+            &[&file_option, &colours, &size, "--hide-scrollbars"],
         );
         assert!(file.metadata().unwrap().len() > 10_000);
     }
 
-    fn run(&self, page: &str, scripts: Scripts, options: &[&str]) -> Output {
+    fn run(&self, page: &str, scripts: Scripts, fragment: &str, options: &[&str]) -> Output {
         let path = self.directory.join("report.html");
         std::fs::write(&path, page).unwrap();
         let profile = self.profile(scripts);
@@ -125,7 +165,7 @@ impl Browser {
             .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
             .arg(format!("--user-data-dir={}", profile.display()))
             .args(options)
-            .arg(format!("file://{}", path.display()))
+            .arg(format!("file://{}{fragment}", path.display()))
             .output()
             .expect("run chromium");
         assert!(

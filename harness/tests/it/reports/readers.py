@@ -1,57 +1,41 @@
 #!/usr/bin/env python3
 """Reads the reports of a run with the tools that others have, and compares their counts with run.json's.
 
-usage: KERNEL_SRC=DIR readers.py RUN        (packages junitparser, xmlschema, jsonschema)
+usage: KERNEL_SRC=DIR readers.py KVM-TESTS RUN        (packages junitparser, xmlschema, jsonschema, kcidb-io, tmt)
 """
 import contextlib
 import io
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import xml.etree.ElementTree
 from collections import Counter
 
 import jsonschema
 import junitparser
+import kcidb_io
+import tmt.utils
 import xmlschema
 
 sys.path.insert(0, os.environ["KERNEL_SRC"] + "/tools/testing/kunit")
 import kunit_parser
 
 here = pathlib.Path(__file__).parent
-run = pathlib.Path(sys.argv[1])
+program, run = sys.argv[1], pathlib.Path(sys.argv[2])
 WORDS = {"PASSED": "SUCCESS", "SKIPPED": "SKIPPED", "FAILED": "FAILURE", "TIMED_OUT": "FAILURE", "NO_RUN": "FAILURE"}
+KCIDB = {"PASSED": "PASS", "SKIPPED": "SKIP", "FAILED": "FAIL", "TIMED_OUT": "FAIL", "NO_RUN": "MISS"}
+TMT = {"PASSED": "pass", "SKIPPED": "skip", "FAILED": "fail", "TIMED_OUT": "fail", "NO_RUN": "error"}
 
 
-def outcomes():
-    """Those of run.json, or of the journal where the run did not come to its end."""
-    record = json.loads((run / "run.json").read_text())
-    check("run.schema.json", [record])
-    lines = (run / "journal.jsonl").read_text().splitlines() if (run / "journal.jsonl").exists() else []
-    whole = [json.loads(line) for line in lines if line.endswith("}")]
-    check("journal.schema.json", whole)
-    if record["finished"]:
-        return record["outcomes"]
-    known = {}
-    for entry in whole:
-        if entry["event"] == "started":
-            known.setdefault(entry["outcome"]["name"], entry["outcome"] | {"status": "NO_RUN"})
-        elif entry["event"] == "finished":
-            known[entry["outcome"]["name"]] = entry["outcome"]
-    return list(known.values())
-
-
-def check(name, documents):
-    schema = json.loads((here / "../../../kvm-tests" / name).read_text())
-    validator = jsonschema.Draft202012Validator(schema)
-    for document in documents:
-        validator.validate(document)
+def printed(*form):
+    return subprocess.run([program, "report", run, *form], check=True, capture_output=True, text=True).stdout
 
 
 def leaves(outcome):
-    """The words that a case counts by in KTAP: as FORMATS.md has it."""
-    words = {"ok": "SUCCESS", "not_ok": "FAILURE", "skip": "SKIPPED", "todo": "SUCCESS"}
+    """The words that a case counts by in KTAP: as docs/formats.md has it."""
+    words = {"ok": "SUCCESS", "not_ok": "FAILURE", "skip": "SKIPPED", "todo": "SUCCESS", "xpass": "SUCCESS"}
 
     def add_up(found):
         return next((word for word in ("FAILURE", "SUCCESS") if word in found), "SKIPPED")
@@ -75,8 +59,16 @@ def leaves(outcome):
     return level([(s["name"], words[s["result"]]) for s in outcome["subtests"]], WORDS[outcome["status"]])
 
 
-expected = outcomes()
+expected = json.loads((run / "run.json").read_text())["outcomes"]
 statuses = Counter(outcome["status"] for outcome in expected)
+document = json.loads(printed("--format", "kcidb", "--origin", "ci", "--build-id", "b"))
+kcidb_io.schema.LATEST.validate(document)
+assert [test["status"] for test in document["tests"]] == [KCIDB[outcome["status"]] for outcome in expected]
+
+results = tmt.utils.yaml_to_list(printed("--format", "tmt"))
+schema = tmt.utils.load_schema(tmt.utils.Path("results.yaml"))
+jsonschema.Draft4Validator(schema, resolver=jsonschema.RefResolver("", schema, tmt.utils.load_schema_store())).validate(results)
+assert [result["result"] for result in results] == [TMT[outcome["status"]] for outcome in expected]
 
 junit = run / "junit.xml"
 xml.etree.ElementTree.parse(junit)
@@ -87,7 +79,8 @@ assert suites.tests == len(cases) == len(expected)
 assert suites.skipped == sum(case.is_skipped for case in cases) == statuses["SKIPPED"]
 assert suites.failures == sum(case.is_failure for case in cases)
 assert suites.failures == sum(statuses[status] for status in ("FAILED", "TIMED_OUT", "NO_RUN"))
-assert Counter(f"{case.classname}::{case.name}" for case in cases) == Counter(o["name"] for o in expected)
+junit_names = Counter(f"{case.classname.removeprefix('kvm.').replace('.', '::')}::{case.name}" for case in cases)
+assert junit_names == Counter(outcome["name"] for outcome in expected)
 
 said = io.StringIO()
 with contextlib.redirect_stdout(said), open(run / "results.ktap", encoding="utf-8") as ktap:

@@ -1,0 +1,32 @@
+//! `kvm-tests schema`: the JSON schemas of what a run leaves.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use schemars::schema_for;
+
+use super::print::print;
+use crate::model::event::Event;
+use crate::model::state::State;
+
+/// A file whose form is asked for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum SchemaOf {
+    /// run.json
+    Run,
+    /// A line of a journal
+    Journal,
+}
+
+/// Prints a JSON schema.
+///
+/// # Errors
+/// It cannot be printed.
+pub fn schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
+    let schema = match of {
+        SchemaOf::Run => schema_for!(State),
+        SchemaOf::Journal => schema_for!(Event),
+    };
+    print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
+    Ok(ExitCode::SUCCESS)
+}

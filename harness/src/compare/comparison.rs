@@ -1,0 +1,208 @@
+//! Two runs, compared: what happened to each case.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::case::{CaseChange, ChangeKind, Tally};
+use super::difference::{RunDifference, between};
+use crate::model::event::Part;
+use crate::model::outcome::{Counts, Outcome};
+use crate::model::state::State;
+use crate::model::time::{SLOWER_FACTOR, is_slower_by};
+
+/// The version of the JSON; raised with every change that an older reader would get wrong.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The options that select no cases, with a value and without: where results are kept, what is shown, how fast it goes.
+const WITH_VALUE: &str = "--output --selftests --test-threads --timeout --report --format --color --logfile --baseline \
+                          --shuffle-seed -Z";
+const WITHOUT_VALUE: &str = "--overwrite --nocapture --no-capture --show-output --quiet -q --shuffle --fail-fast \
+                             -Zunstable-options";
+
+/// A run to compare.
+#[derive(Debug, Clone)]
+pub struct Side {
+    /// What the user calls it.
+    pub place: PathBuf,
+    /// What it came to.
+    pub state: State,
+    /// The cases that exist and were not selected, by their names without iterations, where that is known. Of a run that
+    /// was read back it is not: its options tell.
+    pub left_out: Option<HashSet<String>>,
+}
+
+/// Two runs, compared. Its JSON is what docs/compare.md describes.
+#[derive(Debug, Serialize)]
+pub struct Comparison<'a> {
+    schema_version: u32,
+    /// Whether anything got worse.
+    worse: bool,
+    pub(super) old: Head<'a>,
+    pub(super) new: Head<'a>,
+    /// In what they differ before any case.
+    pub(super) differences: Vec<RunDifference>,
+    /// Every case that fails, or that is not as it was, by name.
+    pub(super) changes: Vec<CaseChange<'a>>,
+    /// The names of all others: they pass, or are skipped, as before.
+    unchanged: Vec<&'a str>,
+    /// How many cases were not selected in one of the runs.
+    pub(super) not_compared: NotCompared,
+    /// How many times as long (and 2 s longer) a case takes that is slower.
+    pub(super) slower_factor: f64,
+    pub(super) slower_is_worse: bool,
+    pub(super) slower: Vec<Pace<'a>>,
+    faster: Vec<Pace<'a>>,
+}
+
+/// What is said of a run: the part that began first, and what it came to.
+#[derive(Debug, Serialize)]
+pub(super) struct Head<'a> {
+    pub(super) path: Cow<'a, str>,
+    #[serde(flatten)]
+    pub(super) part: Option<&'a Part>,
+    pub(super) finished: bool,
+    pub(super) interrupted_by: Option<i32>,
+    pub(super) counts: Counts,
+    #[serde(skip)]
+    pub(super) state: &'a State,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct NotCompared {
+    pub(super) old_only: usize,
+    pub(super) new_only: usize,
+}
+
+/// A case that passes in both runs, and takes longer or less.
+#[derive(Debug, Serialize)]
+pub(super) struct Pace<'a> {
+    pub(super) name: &'a str,
+    /// How long it took to pass, in seconds; of iterations the median.
+    pub(super) old_s: f64,
+    pub(super) new_s: f64,
+}
+
+impl<'a> Comparison<'a> {
+    /// Compares `new` with `old`; cases that take `slower` times as long are worse.
+    pub fn of(old: &'a Side, new: &'a Side, slower: Option<f64>) -> Self {
+        let (mut was, mut is) = (old.cases(), new.cases());
+        let alike = selection(&old.state) == selection(&new.state);
+        let mut comparison = Self {
+            schema_version: SCHEMA_VERSION,
+            worse: false,
+            old: old.head(),
+            new: new.head(),
+            differences: between(&old.state, &new.state),
+            changes: Vec::new(),
+            unchanged: Vec::new(),
+            not_compared: NotCompared::default(),
+            slower_factor: slower.unwrap_or(SLOWER_FACTOR),
+            slower_is_worse: slower.is_some(),
+            slower: Vec::new(),
+            faster: Vec::new(),
+        };
+        let names: BTreeSet<&str> = was.keys().chain(is.keys()).copied().collect();
+        for name in names {
+            match (was.remove(name), is.remove(name)) {
+                (Some(old), None) if new.has_left_out(old[0], alike) => {
+                    comparison.not_compared.old_only += 1;
+                }
+                (None, Some(new)) if old.has_left_out(new[0], alike) => {
+                    comparison.not_compared.new_only += 1;
+                }
+                (old, new) => {
+                    let [old, new] = [old, new].map(|case| case.as_deref().map(Tally::of));
+                    comparison.add(CaseChange::of(name, old, new));
+                }
+            }
+        }
+        comparison.worse = comparison.changes.iter().any(|change| change.worse)
+            || (slower.is_some() && !comparison.slower.is_empty());
+        comparison
+    }
+
+    fn add(&mut self, change: CaseChange<'a>) {
+        let name = change.name;
+        if let Some([old_s, new_s]) = change.durations_s() {
+            let seconds = |s| Duration::try_from_secs_f64(s).unwrap_or_default();
+            let (old, new) = (seconds(old_s), seconds(new_s));
+            let pace = Pace { name, old_s, new_s };
+            if is_slower_by(old, new, self.slower_factor) {
+                self.slower.push(pace);
+            } else if is_slower_by(new, old, self.slower_factor) {
+                self.faster.push(pace);
+            }
+        }
+        match change.kind {
+            ChangeKind::Unchanged => self.unchanged.push(name),
+            _ => self.changes.push(change),
+        }
+    }
+
+    /// Whether anything got worse.
+    pub fn is_worse(&self) -> bool {
+        self.worse
+    }
+
+    pub(super) fn of_kind(&self, kind: ChangeKind) -> impl Iterator<Item = &CaseChange<'a>> {
+        let changes = self.changes.iter();
+        changes.filter(move |change| change.kind == kind)
+    }
+}
+
+impl Side {
+    fn head(&self) -> Head<'_> {
+        Head {
+            path: self.place.to_string_lossy(),
+            part: self.state.first(),
+            finished: self.state.finished,
+            interrupted_by: self.state.interrupted_by(),
+            counts: self.state.counts(),
+            state: &self.state,
+        }
+    }
+
+    /// The outcomes of each case, by its name without iterations.
+    fn cases(&self) -> BTreeMap<&str, Vec<&Outcome>> {
+        let mut cases: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
+        for outcome in &self.state.outcomes {
+            cases.entry(outcome.listed()).or_default().push(outcome);
+        }
+        cases
+    }
+
+    /// Whether this run has not a case of the other because it was not selected; `alike` says whether both had the same
+    /// selection. A run that selected nothing in particular had all on the host as it was.
+    fn has_left_out(&self, case: &Outcome, alike: bool) -> bool {
+        match &self.left_out {
+            Some(names) => names.contains(case.listed()),
+            None if selection(&self.state).is_empty() => case.environment.is_some() && !alike,
+            None => !alike,
+        }
+    }
+}
+
+/// The options of a run that say which cases it is to have, sorted.
+fn selection(state: &State) -> Vec<String> {
+    let options = state.first().into_iter().flat_map(|part| &part.options);
+    let mut options = options.map(|option| option.to_string_lossy().into_owned());
+    let mut selection = Vec::new();
+    while let Some(option) = options.next() {
+        let name = option.split('=').next().unwrap_or_default();
+        let is_in = |names: &str| names.split(' ').any(|one| one == name);
+        if is_in(WITH_VALUE) {
+            // The value may be a word of its own.
+            if name == option {
+                options.next();
+            }
+        } else if !is_in(WITHOUT_VALUE) {
+            selection.push(option);
+        }
+    }
+    selection.sort();
+    selection
+}

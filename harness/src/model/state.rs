@@ -1,0 +1,443 @@
+//! What a journal adds up to: the fold of its events. The live display, the summary, the reports, `--resume` and `compare`
+//! all read a state.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::event::{Event, Part, PartEnd, SCHEMA_VERSION, Span};
+use super::name::CaseName;
+use super::outcome::{Counts, Outcome, Splat, Status, Step};
+
+/// A run, as far as it has come. run.json holds one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct State {
+    /// [`SCHEMA_VERSION`] of what wrote it.
+    pub schema_version: u32,
+    /// The processes that had a share in it, in the order in which they began.
+    pub parts: Vec<Share>,
+    /// How many cases all parts together are to run.
+    pub selected: usize,
+    /// What became of each case: one outcome a case, in the order of their ends; in the end also of those that have not run.
+    pub outcomes: Vec<Outcome>,
+    /// The times in environments, in the order in which they began.
+    pub environments: Vec<Span>,
+    /// The splats of the kernel that could not be shown to be a case's own.
+    pub splats: Vec<Splat>,
+    /// Whether all parts came to their end, however that was.
+    pub finished: bool,
+    #[serde(skip)]
+    progress: Progress,
+}
+
+/// A part of a run, and its end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Share {
+    /// What was known when it began.
+    pub part: Part,
+    /// How it ended; `None` where it has not, or was killed.
+    pub end: Option<PartEnd>,
+}
+
+/// A step that is running.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Running {
+    /// The step.
+    pub step: Step,
+    /// Its process ID.
+    pub pid: i32,
+    /// The worker that runs it.
+    pub worker: usize,
+    /// When it was started, in milliseconds since the epoch.
+    pub since_ms: u64,
+}
+
+/// What is known of a run while it goes on.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Progress {
+    /// The cases that are to run, in their order.
+    planned: Vec<CaseName>,
+    /// Where each case's outcome stands.
+    places: HashMap<String, usize>,
+    counts: Counts,
+    /// The cases that may have started and have not ended.
+    starting: BTreeSet<String>,
+    /// The steps that run at this moment, by their cases.
+    running: BTreeMap<String, Running>,
+    /// The cases of which a step has run, and which have not ended.
+    begun: BTreeMap<String, Running>,
+    /// The cases that may have run when an earlier part died.
+    suspects: BTreeSet<String>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            parts: Vec::new(),
+            selected: 0,
+            outcomes: Vec::new(),
+            environments: Vec::new(),
+            splats: Vec::new(),
+            finished: false,
+            progress: Progress::default(),
+        }
+    }
+}
+
+impl State {
+    /// The state after these events.
+    #[cfg(test)]
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut state = Self::default();
+        events.into_iter().for_each(|event| state.apply(event));
+        state
+    }
+
+    /// Takes note of what has happened.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::PartStarted { part, cases } => self.begin(part, cases),
+            Event::EnvironmentEntered(span) => self.environments.push((**span).clone()),
+            Event::EnvironmentLeft(span) => {
+                self.environments.retain(|entered| !entered.is(span));
+                self.environments.push((**span).clone());
+            }
+            Event::Starting { cases } => self.progress.starting.extend(cases.iter().cloned()),
+            Event::StepStarted {
+                case,
+                step,
+                pid,
+                worker,
+                at_ms,
+            } => {
+                let running = Running {
+                    step: *step,
+                    pid: *pid,
+                    worker: *worker,
+                    since_ms: *at_ms,
+                };
+                self.progress.begun.insert(case.clone(), running.clone());
+                self.progress.running.insert(case.clone(), running);
+            }
+            Event::StepEnded { case, .. } => drop(self.progress.running.remove(case)),
+            Event::Finished(outcome) => self.finish((**outcome).clone()),
+            Event::Splat(splat) => self.splats.push((**splat).clone()),
+            Event::PartEnded(end) => {
+                if let Some(share) = self.parts.iter_mut().rfind(|share| share.end.is_none()) {
+                    share.end = Some((**end).clone());
+                }
+                self.finished = self.is_finished();
+            }
+        }
+    }
+
+    fn begin(&mut self, part: &Part, cases: &[CaseName]) {
+        self.parts.push(Share {
+            part: part.clone(),
+            end: None,
+        });
+        self.finished = false;
+        if part.resumes {
+            self.run_again(cases);
+        }
+        self.progress.planned.extend(cases.iter().cloned());
+        self.selected = self.progress.planned.len();
+    }
+
+    /// What is known of `cases` is void: they run again.
+    fn run_again(&mut self, cases: &[CaseName]) {
+        let again: BTreeSet<String> = cases.iter().map(ToString::to_string).collect();
+        let Progress {
+            starting, begun, ..
+        } = &mut self.progress;
+        let may_have_run = |name: &&String| starting.contains(*name) || begun.contains_key(*name);
+        let suspects: Vec<_> = again.iter().filter(may_have_run).cloned().collect();
+        again.iter().for_each(|name| {
+            starting.remove(name);
+            begun.remove(name);
+        });
+        self.progress.running.clear();
+        let is_again = |case: &CaseName| again.contains(&case.to_string());
+        self.progress.planned.retain(|case| !is_again(case));
+        let suspected = self.outcomes.iter().filter(|outcome| outcome.suspect);
+        let suspected: Vec<_> = suspected.map(|outcome| outcome.name.clone()).collect();
+        self.progress.suspects.extend(suspects);
+        self.progress.suspects.extend(suspected);
+        self.outcomes
+            .retain(|outcome| !again.contains(&outcome.name));
+        self.index();
+    }
+
+    /// Whether all parts have ended but those that a later one goes on after.
+    fn is_finished(&self) -> bool {
+        let last = self.parts.iter().rposition(|share| share.part.resumes);
+        let living = &self.parts[last.unwrap_or(0)..];
+        living.iter().all(|share| share.end.is_some())
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        self.progress.starting.remove(&outcome.name);
+        self.progress.running.remove(&outcome.name);
+        self.progress.begun.remove(&outcome.name);
+        self.progress.counts.add(outcome.status);
+        match self.progress.places.get(&outcome.name) {
+            // It has run again, in a later part.
+            Some(&place) => {
+                let before = std::mem::replace(&mut self.outcomes[place], outcome);
+                self.progress.counts.remove(before.status);
+            }
+            None => {
+                let place = self.outcomes.len();
+                self.progress.places.insert(outcome.name.clone(), place);
+                self.outcomes.push(outcome);
+            }
+        }
+    }
+
+    /// Gives every case that should have run, and of which nothing else is known, the outcome `NO_RUN`: for a run that is
+    /// over, or was killed.
+    pub fn close(&mut self) {
+        let planned = std::mem::take(&mut self.progress.planned);
+        let mut seen = BTreeSet::new();
+        for case in planned.iter().filter(|case| seen.insert(*case)) {
+            let name = case.to_string();
+            let (reason, suspect) = if self.progress.begun.contains_key(&name) {
+                ("the run ended while this was running", true)
+            } else if self.progress.starting.contains(&name) {
+                ("the run ended when this was about to run, or ran", true)
+            } else if self.progress.places.contains_key(&name) {
+                continue;
+            } else if self.finished {
+                ("no outcome of it was kept", false)
+            } else {
+                ("the run ended before this was started", false)
+            };
+            let suspect = suspect || self.progress.suspects.contains(&name);
+            let running = self.progress.begun.get(&name);
+            let started_ms = running.map_or(self.started_ms(), |running| running.since_ms);
+            let outcome = Outcome {
+                pid: running.map(|running| running.pid),
+                suspect,
+                ..Outcome::no_run(case, started_ms, reason)
+            };
+            self.finish(outcome);
+        }
+        self.selected = seen.len();
+        self.environments.sort_by_key(|span| span.entering_ms);
+        drop(seen);
+        self.progress.planned = planned;
+    }
+
+    /// The state of a run.json, once it has been read.
+    #[must_use]
+    pub fn indexed(mut self) -> Self {
+        self.index();
+        self
+    }
+
+    fn index(&mut self) {
+        let names = self.outcomes.iter().map(|outcome| outcome.name.clone());
+        self.progress.places = names.zip(0..).collect();
+        self.progress.counts = Counts::of_all(self.outcomes.iter().map(|outcome| outcome.status));
+    }
+
+    /// The part that began first. A state that was made from a run has one.
+    pub fn first(&self) -> Option<&Part> {
+        self.parts.first().map(|share| &share.part)
+    }
+
+    /// The part that began last.
+    pub fn last(&self) -> Option<&Share> {
+        self.parts.last()
+    }
+
+    /// When the run began, in milliseconds since the epoch; 0 where that is not known.
+    pub fn started_ms(&self) -> u64 {
+        self.first().map_or(0, |part| part.started_ms)
+    }
+
+    /// How long it took, in seconds; of a run that was resumed, its last part. `None` where it did not come to its end.
+    pub fn duration_s(&self) -> Option<f64> {
+        let ends = self.parts.iter().map(|share| share.end.as_ref());
+        let ends: Vec<_> = ends.collect::<Option<_>>()?;
+        let last = ends.iter().max_by_key(|end| end.at_ms)?;
+        let is_nextest = self.first()?.nextest_run_id.is_some();
+        if is_nextest {
+            let all_ms = last.at_ms.saturating_sub(self.started_ms());
+            return Some(std::time::Duration::from_millis(all_ms).as_secs_f64());
+        }
+        Some(last.duration_s)
+    }
+
+    /// The signal that interrupted its last part, where one did.
+    pub fn interrupted_by(&self) -> Option<i32> {
+        self.last()?.end.as_ref()?.interrupted_by
+    }
+
+    /// How many cases have ended, by status.
+    pub fn counts(&self) -> Counts {
+        self.progress.counts
+    }
+
+    /// The outcome of a case, by its whole name.
+    pub fn outcome(&self, name: &str) -> Option<&Outcome> {
+        Some(&self.outcomes[*self.progress.places.get(name)?])
+    }
+
+    /// The outcomes of this status.
+    pub fn of_status(&self, status: Status) -> impl Iterator<Item = &Outcome> {
+        let outcomes = self.outcomes.iter();
+        outcomes.filter(move |outcome| outcome.status == status)
+    }
+
+    /// The steps that run at this moment, by their cases, those that began first in front.
+    pub fn running(&self) -> Vec<(&str, &Running)> {
+        let running = self.progress.running.iter();
+        let mut running: Vec<_> = running.map(|(name, one)| (name.as_str(), one)).collect();
+        running.sort_by_key(|(_, one)| one.since_ms);
+        running
+    }
+
+    /// The last time in the environment of this name.
+    pub fn last_span(&self, environment: &str) -> Option<&Span> {
+        let mut spans = self.environments.iter();
+        spans.rfind(|span| span.environment == environment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::Exit;
+
+    fn name(variant: &str) -> CaseName {
+        CaseName::new("s", variant)
+    }
+
+    fn begins(variants: &[&str], resumes: bool) -> Event {
+        let part = Part {
+            resumes,
+            ..Part::default()
+        };
+        Event::PartStarted {
+            part: Box::new(part),
+            cases: variants.iter().map(|variant| name(variant)).collect(),
+        }
+    }
+
+    fn starting(variants: &[&str]) -> Event {
+        let cases = variants.iter().map(|variant| name(variant).to_string());
+        Event::Starting {
+            cases: cases.collect(),
+        }
+    }
+
+    fn starts(variant: &str, step: Step) -> Event {
+        Event::StepStarted {
+            case: name(variant).to_string(),
+            step,
+            pid: 7,
+            worker: 0,
+            at_ms: 5,
+        }
+    }
+
+    fn ends(variant: &str, step: Step) -> Event {
+        Event::StepEnded {
+            case: name(variant).to_string(),
+            step,
+            exit: Exit::Code(0),
+            at_ms: 6,
+        }
+    }
+
+    fn finishes(variant: &str, status: Status) -> Event {
+        Event::Finished(Box::new(Outcome {
+            status,
+            reason: None,
+            ..Outcome::no_run(&name(variant), 0, "")
+        }))
+    }
+
+    fn closed(events: &[Event]) -> Vec<(String, Status, Option<String>, bool)> {
+        let mut state = State::of(events);
+        state.close();
+        let row = |one: &Outcome| {
+            let variant = one.variant.clone();
+            (variant, one.status, one.reason.clone(), one.suspect)
+        };
+        state.outcomes.iter().map(row).collect()
+    }
+
+    #[test]
+    fn whatever_became_of_the_runner_each_case_has_one_outcome() {
+        let events = [
+            begins(&["a", "b", "c", "d", "e"], false),
+            starting(&["a", "b", "c", "d"]),
+            starts("a", Step::Selftest),
+            ends("a", Step::Selftest),
+            finishes("a", Status::Passed),
+            // Between two steps no process runs, and the case has begun all the same.
+            starts("b", Step::Setup),
+            ends("b", Step::Setup),
+            starts("c", Step::Selftest),
+        ];
+        let no_run = |variant: &str, reason: &str, suspect| {
+            let reason = Some(reason.to_owned());
+            (variant.to_owned(), Status::NoRun, reason, suspect)
+        };
+        let running = "the run ended while this was running";
+        assert_eq!(
+            closed(&events),
+            [
+                ("a".to_owned(), Status::Passed, None, false),
+                no_run("b", running, true),
+                no_run("c", running, true),
+                no_run(
+                    "d",
+                    "the run ended when this was about to run, or ran",
+                    true
+                ),
+                no_run("e", "the run ended before this was started", false),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_part_that_goes_on_voids_what_was_known_of_its_cases_and_remembers_suspects() {
+        let events = [
+            begins(&["a", "b", "c"], false),
+            starting(&["a", "b"]),
+            finishes("a", Status::Passed),
+            starts("b", Step::Selftest),
+            begins(&["b", "c"], true),
+        ];
+        let state = State::of(&events);
+        assert!(state.running().is_empty() && !state.finished);
+        assert_eq!(state.counts(), Counts::of_all([Status::Passed]));
+        let rows = closed(&events);
+        let suspects: Vec<_> = rows.iter().map(|row| (row.0.as_str(), row.3)).collect();
+        assert_eq!(suspects, [("a", false), ("b", true), ("c", false)]);
+    }
+
+    #[test]
+    fn the_running_step_and_its_pid_are_known() {
+        let mut state = State::of(&[begins(&["a"], false), starts("a", Step::Teardown)]);
+        let running = state.running();
+        assert_eq!((running[0].0, running[0].1.step), ("s::a", Step::Teardown));
+        state.apply(&ends("a", Step::Teardown));
+        assert!(state.running().is_empty());
+    }
+
+    #[test]
+    fn a_state_that_was_written_and_read_is_the_same() {
+        let mut state = State::of(&[begins(&["a"], false), finishes("a", Status::Failed)]);
+        state.close();
+        let text = serde_json::to_vec(&state).unwrap();
+        let read = serde_json::from_slice::<State>(&text).unwrap().indexed();
+        assert_eq!(read.outcome("s::a"), state.outcome("s::a"));
+        assert_eq!(read.counts(), state.counts());
+    }
+}

@@ -1,0 +1,222 @@
+//! Text that may go to a terminal: whatever a test printed, made harmless.
+
+use std::fmt::Write;
+
+/// Where [`printable`] cuts, in bytes of text.
+const LIMIT: usize = 4096;
+
+/// The text of untrusted `bytes`, of at most 4 KiB; see [`printable_within`].
+pub fn printable(bytes: &[u8]) -> String {
+    printable_within(bytes, LIMIT)
+}
+
+/// Untrusted `text` as one line of at most 4 KiB: its newlines are spelled out, too.
+pub fn one_line(text: &str) -> String {
+    printable(text.as_bytes()).replace('\n', "\\n")
+}
+
+/// The last `limit` bytes of the text of `bytes`, which are the end of something longer if `is_cut`; with `…` before it where
+/// something was left out.
+pub fn printable_end(bytes: &[u8], is_cut: bool, limit: usize) -> String {
+    // The rest of a character that was cut through is no character.
+    let is_rest = |byte: &&u8| is_cut && **byte & 0xc0 == 0x80;
+    let rest = bytes.iter().take(3).take_while(is_rest).count();
+    let text = printable_within(&bytes[rest..], usize::MAX);
+    let surplus = text.len().saturating_sub(limit);
+    let start = (surplus..=text.len()).find(|&at| text.is_char_boundary(at));
+    match start.unwrap_or_default() {
+        0 if !is_cut => text,
+        start => format!("…{}", &text[start..]),
+    }
+}
+
+/// The text of untrusted `bytes`: of at most `limit` bytes, plus a `…` where it had to be cut.
+///
+/// Escape sequences of terminals are left out. Newlines and tabs stay. Other control characters, what is not UTF-8, and
+/// the characters that turn or hide the text around them are spelled out (`\x07`, `\xff`, `\u{202e}`).
+pub fn printable_within(bytes: &[u8], limit: usize) -> String {
+    // Nothing beyond this can matter, unless escape sequences take up all of it: such text is as good as empty.
+    let seen = &bytes[..bytes.len().min(limit.saturating_mul(4).saturating_add(4))];
+    let mut text = String::new();
+    let mut cut = seen.len() < bytes.len();
+    let mut rest = seen;
+    'chunks: while !rest.is_empty() {
+        if rest[0] == ESC {
+            rest = &rest[escape_sequence(rest)..];
+            continue;
+        }
+        let plain = memchr::memchr(ESC, rest).unwrap_or(rest.len());
+        for chunk in rest[..plain].utf8_chunks() {
+            let mut valid = chunk.valid();
+            while !valid.is_empty() {
+                let plain = valid
+                    .as_bytes()
+                    .iter()
+                    .position(|&byte| !is_plain(byte))
+                    .unwrap_or(valid.len());
+                let fitting = plain.min(limit - text.len());
+                text.push_str(&valid[..fitting]);
+                if fitting < plain {
+                    cut = true;
+                    break 'chunks;
+                }
+                let mut characters = valid[plain..].chars();
+                let character = characters.next();
+                valid = characters.as_str();
+                let ends_line = valid.is_empty() || valid.starts_with('\n');
+                let Some(character) =
+                    character.filter(|&character| character != '\r' || !ends_line)
+                else {
+                    continue;
+                };
+                if !push(&mut text, limit, |text| write_character(text, character)) {
+                    cut = true;
+                    break 'chunks;
+                }
+            }
+            for byte in chunk.invalid() {
+                if !push(&mut text, limit, |text| write!(text, "\\x{byte:02x}")) {
+                    cut = true;
+                    break 'chunks;
+                }
+            }
+        }
+        rest = &rest[plain..];
+    }
+    if cut {
+        text.push('…');
+    }
+    text
+}
+
+const ESC: u8 = 0x1b;
+
+/// Whether this is a character that stays as it is; most are.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\n' | b'\t')
+}
+
+/// Lets `write` add to `text`; where it would grow beyond `limit`, undoes that and returns false.
+fn push(
+    text: &mut String,
+    limit: usize,
+    write: impl FnOnce(&mut String) -> std::fmt::Result,
+) -> bool {
+    let before = text.len();
+    let fits = write(text).is_ok() && text.len() <= limit;
+    if !fits {
+        text.truncate(before);
+    }
+    fits
+}
+
+fn write_character(text: &mut String, character: char) -> std::fmt::Result {
+    match character {
+        '\n' | '\t' => text.write_char(character),
+        '\0'..='\x1f' | '\x7f' => write!(text, "\\x{:02x}", u32::from(character)),
+        // C1 controls; zero-width and bidirectional marks, embeddings, overrides and isolates; line separators; tags; and what
+        // is no character, which XML and HTML cannot have.
+        '\u{80}'..='\u{9f}'
+        | '\u{61c}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}'
+        | '\u{fdd0}'..='\u{fdef}'
+        | '\u{e0000}'..='\u{e007f}' => write!(text, "{}", character.escape_unicode()),
+        _ if u32::from(character) & 0xfffe == 0xfffe => {
+            write!(text, "{}", character.escape_unicode())
+        }
+        _ => text.write_char(character),
+    }
+}
+
+/// The length of the escape sequence (ECMA-48) that `bytes` begin with, 1 where the ESC stands alone.
+pub fn escape_sequence(bytes: &[u8]) -> usize {
+    let end_of = |from: usize, is_last: fn(&u8) -> bool| {
+        bytes[from..]
+            .iter()
+            .position(is_last)
+            .map_or(bytes.len(), |last| from + last + 1)
+    };
+    match bytes.get(1) {
+        // CSI: parameters, then a final byte. A byte that can be neither is no part of it.
+        Some(b'[') => match bytes[2..]
+            .iter()
+            .position(|byte| !(0x20..=0x3f).contains(byte))
+        {
+            Some(last) if (0x40..=0x7e).contains(&bytes[2 + last]) => 2 + last + 1,
+            Some(last) => 2 + last,
+            None => bytes.len(),
+        },
+        // OSC, DCS, SOS, PM and APC: up to BEL or `ESC \`, and never beyond the line.
+        Some(b']' | b'P' | b'X' | b'^' | b'_') => {
+            let end = end_of(2, |&byte| matches!(byte, 0x07 | ESC | b'\n'));
+            match bytes.get(end - 1) {
+                Some(&ESC) if bytes.get(end) == Some(&b'\\') => end + 1,
+                Some(&(ESC | b'\n')) if end > 2 => end - 1,
+                _ => end,
+            }
+        }
+        Some(0x20..=0x2f) => end_of(2, |byte| !(0x20..=0x2f).contains(byte)),
+        Some(0x30..=0x7e) => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_drive_a_terminal_is_removed_or_spelled_out() {
+        for (bytes, text) in [
+            (&b"plain \xc3\xa9"[..], "plain é"),
+            (b"\x1b[1;31mred\x1b[0m", "red"),
+            (b"\x1b]0;title\x07after", "after"),
+            (b"\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+            (b"\x1b]never ended\nnext", "\nnext"),
+            (b"\x1b(Bx\x1bcy\x1b", "xy"),
+            (b"\x1b[3\nx", "\nx"),
+            (b"a\0b\x07\x08\x7f", "a\\x00b\\x07\\x08\\x7f"),
+            (b"10%\r20%\r\nend\r", "10%\\x0d20%\nend"),
+            (b"\xff\xfe ok", "\\xff\\xfe ok"),
+            (b"\xc2\x9b31m", "\\u{9b}31m"),
+            ("\u{202e}evil\u{2066}".as_bytes(), "\\u{202e}evil\\u{2066}"),
+            (b"tab\tnew\nline", "tab\tnew\nline"),
+            ("\u{ffff}".as_bytes(), "\\u{ffff}"),
+            ("\u{1fffe}\u{fdd0}".as_bytes(), "\\u{1fffe}\\u{fdd0}"),
+        ] {
+            assert_eq!(printable(bytes), text);
+        }
+    }
+
+    #[test]
+    fn a_newline_makes_no_second_line() {
+        assert_eq!(
+            one_line("sleep\nFAILED a::b\t\x1b[31m"),
+            "sleep\\nFAILED a::b\t"
+        );
+    }
+
+    #[test]
+    fn an_end_begins_with_a_character_too() {
+        let end = |text: &[u8], is_cut| printable_end(text, is_cut, 4);
+        assert_eq!([end(b"", false), end(b"abcd", false)], ["", "abcd"]);
+        assert_eq!(
+            [end(b"abcde", false), end(b"bcde", true)],
+            ["…bcde", "…bcde"]
+        );
+        assert_eq!(printable_end("éé".as_bytes(), false, 3), "…é");
+        assert_eq!(end(b"\xa9x", true), "…x");
+        assert_eq!(printable_end(&b"\0".repeat(50), false, 8), "…\\x00\\x00");
+    }
+
+    #[test]
+    fn text_is_cut_at_a_character() {
+        assert_eq!(printable_within("éééé".as_bytes(), 5), "éé…");
+        assert_eq!(printable_within(b"ab\0cd", 5), "ab…");
+        assert_eq!(printable_within(b"abcde", 5), "abcde");
+        assert_eq!(printable_within(&b"\x1b[0m".repeat(10_000), 5), "…");
+    }
+}

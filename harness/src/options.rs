@@ -1,0 +1,195 @@
+//! The options of a run: which cases, how, and what to print.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::environment::MadeUp;
+use crate::show::{Color, Format, Levels, Rule};
+
+/// What a case may take by default, in seconds, where neither its suite nor the command line says otherwise.
+///
+/// The same as upstream's `settings` file for these selftests.
+pub const DEFAULT_TIMEOUT_S: u64 = 120;
+
+/// Which cases to run, how, and what to print. The test target `kvm` and `kvm-tests run` take the same.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Run the cases whose names contain one of these (`/` may stand for `::`)
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+
+    /// A FILTER or --skip must be the whole name
+    #[arg(long)]
+    pub exact: bool,
+
+    /// Leave out the cases whose names contain this; repeatable
+    #[arg(long, value_name = "FILTER")]
+    pub skip: Vec<String>,
+
+    /// Run the cases that have one of these tags; repeatable
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+
+    /// Leave out the cases that have this tag; repeatable
+    #[arg(long, value_name = "TAG")]
+    pub skip_tag: Vec<String>,
+
+    /// Leave out what takes long: the same as --skip-tag perf --skip-tag slow
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Run only the ignored cases
+    #[arg(long)]
+    pub ignored: bool,
+
+    /// Run the ignored cases too
+    #[arg(long)]
+    pub include_ignored: bool,
+
+    /// List the cases and touch nothing
+    #[arg(long)]
+    pub list: bool,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+
+    /// One character a case: the same as --format terse
+    #[arg(short, long, conflicts_with = "format")]
+    pub quiet: bool,
+
+    /// How many cases run side by side; the CPUs where not given (also RUST_TEST_THREADS)
+    #[arg(long, value_name = "N")]
+    pub test_threads: Option<NonZeroUsize>,
+
+    /// Print each case's output when it has ended: the same as --report all=full
+    #[arg(long = "nocapture", visible_alias = "no-capture")]
+    pub no_capture: bool,
+
+    /// Print the output of the cases that passed, too: the same as --report pass=full
+    #[arg(long)]
+    pub show_output: bool,
+
+    /// What to show of a case when it has ended, by its status: pass, skip, fail, or of failures only failed, timed_out or
+    /// no_run; all. LEVEL is off, status (its line), stdout, stderr or full. Repeatable; later ones hold. The end of the
+    /// run names every failure in any case
+    #[arg(long, value_name = "STATUS=LEVEL", value_delimiter = ',')]
+    pub report: Vec<Rule>,
+
+    /// Whether to colour
+    #[arg(long, value_enum, default_value_t)]
+    pub color: Color,
+
+    /// Write libtest's lines to this file instead of the standard output
+    #[arg(long, value_name = "PATH")]
+    pub logfile: Option<PathBuf>,
+
+    /// Accepted as libtest has it (`-Z unstable-options`); what it unlocks there needs no key here
+    #[arg(short = 'Z', value_name = "FLAG", value_parser = ["unstable-options"])]
+    pub unstable: Vec<String>,
+
+    /// Run in a random order
+    #[arg(long)]
+    pub shuffle: bool,
+
+    /// Run in the random order of this seed
+    #[arg(long, value_name = "SEED")]
+    pub shuffle_seed: Option<u64>,
+
+    /// Accepted as libtest has it: durations are always reported
+    #[arg(long, hide = true)]
+    pub report_time: bool,
+
+    /// Accepted as libtest has it: these are all tests
+    #[arg(long, hide = true)]
+    pub test: bool,
+
+    /// As libtest has it: run the benchmarks instead of the tests; there are none
+    #[arg(long, hide = true)]
+    pub bench: bool,
+
+    /// Where the selftest binaries are: an in-tree build, an OUTPUT= build or an installed tree; repeatable
+    /// (also KVM_SELFTESTS)
+    #[arg(long, value_name = "DIR")]
+    pub selftests: Vec<PathBuf>,
+
+    /// A suite or environment file, or a directory searched for them; repeatable
+    #[arg(long, value_name = "PATH")]
+    pub config: Vec<PathBuf>,
+
+    /// Apply this environment and run in it; repeatable, globs; `host` is the host as it is
+    #[arg(long, value_name = "NAME")]
+    pub environment: Vec<String>,
+
+    #[command(flatten)]
+    pub made_up: MadeUp,
+
+    /// Say what would be done to this host for the environments, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Go on with a run that was interrupted or killed, or whose host died, in its directory and as its command line had
+    /// it: runs what is NO_RUN, and what ran when it died last and alone
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
+        "filters", "exact", "skip", "tag", "skip_tag", "quick", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests",
+        "config", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations",
+    ])]
+    pub resume: Option<PathBuf>,
+
+    /// Keep the results here; refused where it exists
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Replace the --output directory of an earlier run
+    #[arg(long, requires = "output")]
+    pub overwrite: bool,
+
+    /// Say at the end what changed since this earlier run (its directory, or its run.json), as `kvm-tests compare` does,
+    /// for the cases selected; where something got worse the exit status is 101, even where nothing failed
+    #[arg(long, value_name = "RUN")]
+    pub baseline: Option<PathBuf>,
+
+    /// Kill a case that sets no timeout of its own after this time
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_S, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub timeout: u64,
+
+    /// Run every selected case this often, as one queue
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub iterations: u32,
+
+    /// These options as they were given.
+    #[arg(skip)]
+    pub given: Vec<OsString>,
+}
+
+impl Options {
+    /// How to print, `--quiet` considered.
+    pub fn format(&self) -> Format {
+        if self.quiet {
+            Format::Terse
+        } else {
+            self.format
+        }
+    }
+
+    /// What to show of cases; libtest's shorthands come before what `--report` says.
+    pub fn shown(&self) -> Levels {
+        let show_output = self.show_output.then_some(&Rule::SHOW_OUTPUT);
+        let no_capture = self.no_capture.then_some(&Rule::NO_CAPTURE);
+        Levels::new(
+            show_output
+                .into_iter()
+                .chain(no_capture)
+                .chain(&self.report),
+        )
+    }
+
+    /// The timeout of cases that set none.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}

@@ -1,3 +1,0 @@
-//! What is wrong with the configuration.
-
-pub use crate::model::problem::Problem;

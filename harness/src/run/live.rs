@@ -1,0 +1,158 @@
+//! What runs beside the cases of a run: the display, and those who ask or interrupt.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::begin::Begun;
+use super::ready::Ready;
+use crate::environment::{self, HostLock};
+use crate::exec::{self, Signals, Watch};
+use crate::kernel_log::KernelLog;
+use crate::log::Recorder;
+use crate::show::{Display, Expected, Keyboard, Setup, header_of};
+use crate::supervise::Supervisors;
+
+/// How often the display is drawn anew.
+const REDRAW: Duration = Duration::from_millis(500);
+
+/// The display of a run, which interrupts it where nobody reads any more.
+pub(super) fn display(
+    run: &Ready<'_>,
+    begun: &Begun,
+    supervisors: &Arc<Supervisors>,
+) -> anyhow::Result<Display> {
+    let options = run.options;
+    let supervisors = Arc::clone(supervisors);
+    let expected = run.cases.iter().map(|case| {
+        let listed = case.name.listed();
+        let expected = Expected {
+            weight: if case.exclusive {
+                u32::MAX
+            } else {
+                case.weight
+            },
+            expected: run.history.expected(&listed),
+            last: run.history.last(&listed),
+            timeout: case.timeout.unwrap_or(options.timeout()),
+        };
+        (case.name.to_string(), expected)
+    });
+    let setup = Setup {
+        format: options.format(),
+        levels: options.shown(),
+        color: options.color,
+        logfile: options.logfile.clone(),
+        results: begun.directory.clone(),
+        total: begun.owed,
+        filtered_out: run.filtered_out,
+        shuffle_seed: begun.part.shuffle_seed,
+        begun: run.started,
+        expected: expected.collect::<HashMap<_, _>>(),
+        workers: begun.part.workers,
+        closed: Box::new(move |error: &io::Error| {
+            supervisors.interrupt(exec::signal_for(error));
+        }),
+    };
+    Display::new(setup).context("create the logfile")
+}
+
+/// What is said before anything runs.
+pub(super) fn header(
+    run: &Ready<'_>,
+    begun: &Begun,
+    kernel_log: &KernelLog,
+    host: &HostLock,
+) -> Vec<String> {
+    let mut lines = header_of(&begun.part);
+    let mut add = |name: &str, described: Vec<String>| {
+        let described = described.into_iter();
+        lines.extend(described.map(|line| format!("  {name:<12} {line}")));
+    };
+    add("selftests", run.discovered.describe_sources());
+    add("left out", run.discovered.describe_left_out());
+    add("environment", run.discovered.describe_environments());
+    add("stand-in", run.root.announcement().into_iter().collect());
+    add("lock", host.limit().into_iter().collect());
+    let problem = match kernel_log.problem() {
+        Some(why) => Some(format!("not followed, its splats fail no case: {why}")),
+        None => environment::clear_warn_once(&run.root)
+            .map(|why| format!("what warned once in this boot may not warn again: {why}")),
+    };
+    add("kernel log", problem.into_iter().collect());
+    let results = begun.directory.display().to_string();
+    add("results", vec![results]);
+    lines.extend(begun.notes.iter().cloned());
+    lines
+}
+
+/// The threads beside the cases.
+pub(super) struct Live {
+    stop: Sender<()>,
+    ticking: JoinHandle<()>,
+    watch: Watch,
+    keyboard: Option<Keyboard>,
+}
+
+impl Live {
+    pub(super) fn start(
+        recorder: &Arc<Recorder>,
+        display: &Arc<Display>,
+        supervisors: &Arc<Supervisors>,
+        signals: Signals,
+    ) -> anyhow::Result<Self> {
+        // Weak: what they hold must not keep the recorder from being taken apart in the end.
+        let answer = |recorder: Weak<Recorder>, display: Arc<Display>| {
+            move || {
+                if let Some(recorder) = recorder.upgrade() {
+                    recorder.with_state(|state| display.answer(state));
+                }
+            }
+        };
+        let (weak, ours) = (Arc::downgrade(recorder), Arc::clone(display));
+        let (stop, stopped) = mpsc::channel::<()>();
+        let ticking = thread::Builder::new().spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(REDRAW) {
+                if let Some(recorder) = weak.upgrade() {
+                    recorder.with_state(|state| ours.tick(state));
+                }
+            }
+        });
+        let ticking = ticking.context("start the thread that keeps the user informed")?;
+        let says = Arc::clone(display);
+        let watch = signals.watch(
+            Arc::clone(supervisors),
+            move |line| says.say(line),
+            answer(Arc::downgrade(recorder), Arc::clone(display)),
+        )?;
+        let answer = answer(Arc::downgrade(recorder), Arc::clone(display));
+        let typed = Arc::clone(display);
+        let on_line = move |line: &str| {
+            typed.typed(line);
+            answer();
+        };
+        let keyboard = Keyboard::watch(on_line).context("watch the terminal")?;
+        Ok(Self {
+            stop,
+            ticking,
+            watch,
+            keyboard,
+        })
+    }
+
+    /// Ends them all.
+    pub(super) fn stop(self) {
+        drop(self.stop);
+        // Had one panicked, its message is on the terminal.
+        drop(self.ticking.join());
+        if let Some(keyboard) = self.keyboard {
+            keyboard.stop();
+        }
+        self.watch.stop();
+    }
+}

@@ -1,0 +1,138 @@
+//! The failures of a run for people: grouped, with what there is to say of each.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use crate::model::outcome::{Exit, Outcome, Status};
+use crate::model::state::State;
+use crate::model::text::{one_line, printable, printable_within};
+use crate::show::output::named;
+
+/// How many cases that did not run for the same reason have a line each.
+const FEW: usize = 3;
+
+/// How many names a line has.
+const NAMED: usize = 4;
+
+/// The most of a failure's reason that is shown, in bytes.
+const REASON: usize = 8 * 1024;
+
+/// What the reasons of cases begin with that did not run, or not to their end, because the run was interrupted.
+const INTERRUPTED: &str = "interrupted";
+
+/// A failure in one line.
+pub(super) fn failure(outcome: &Outcome) -> String {
+    let (name, reason) = (one_line(&outcome.name), one_line(outcome.first_line()));
+    format!("{} {name}: {reason}", outcome.status.as_str())
+}
+
+/// What there is to say of a failure beside the first line of its reason.
+pub(super) fn details(outcome: &Outcome, results: &Path) -> Vec<String> {
+    let reason = outcome.reason.as_deref().unwrap_or_default();
+    let reason = printable_within(reason.as_bytes(), REASON);
+    let mut lines: Vec<_> = reason.lines().skip(1).map(str::to_owned).collect();
+    for splat in &outcome.splats {
+        let is_place = |line: &&String| line.contains("RIP: ") || line.contains("pc : ");
+        let place = splat.lines.iter().find(is_place);
+        let told = [Some(&splat.title), place].into_iter().flatten();
+        let told = told.filter(|line| !reason.contains(line.as_str()));
+        lines.extend(told.map(|line| format!("kernel: {}", one_line(line.trim()))));
+    }
+    let log = outcome.splats.first().map(|_| Path::new("kernel.log"));
+    for (label, place) in [
+        ("kernel:   ", log),
+        ("output:   ", outcome.output.as_deref()),
+    ] {
+        let path = place.map(|place| one_line(&results.join(place).to_string_lossy()));
+        lines.extend(path.map(|path| format!("{label} {path}")));
+    }
+    // A shell command may have several lines, and is to be copied.
+    let reproduce = format!("reproduce: {}", printable(outcome.reproduce.as_bytes()));
+    lines.extend(reproduce.lines().map(str::to_owned));
+    lines
+}
+
+/// What ended with `status`, a failure: one entry for each case and reason, or, where it did not run, for each reason. Of an
+/// entry's lines the first one stands alone.
+pub(super) fn entries(state: &State, status: Status, results: &Path) -> Vec<Vec<String>> {
+    let mut alike = BTreeMap::<_, Vec<&Outcome>>::new();
+    for one in state.of_status(status) {
+        let (reason, case) = match status {
+            Status::NoRun if one.first_line().starts_with(INTERRUPTED) => (INTERRUPTED, None),
+            Status::NoRun => (one.first_line(), None),
+            _ => (one.first_line(), Some((&one.suite, &one.variant))),
+        };
+        alike.entry((case, reason)).or_default().push(one);
+    }
+    if alike.is_empty() {
+        return Vec::new();
+    }
+    let mut by_case = HashMap::<_, Vec<&Outcome>>::new();
+    for one in &state.outcomes {
+        by_case
+            .entry((&one.suite, &one.variant))
+            .or_default()
+            .push(one);
+    }
+    let entry = |one: &Outcome, name: &str| {
+        let line = format!("{}: {}", one_line(name), one_line(one.first_line()));
+        [vec![line], details(one, results)].concat()
+    };
+    let entries = alike
+        .into_iter()
+        .flat_map(|((case, reason), members)| match case {
+            Some(case) if by_case[&case].len() > 1 => {
+                let (suite, variant) = case;
+                let places = places(&members, &by_case[&case]);
+                let name = format!("{suite}::{variant}  {places}");
+                vec![entry(members[0], &name)]
+            }
+            None if members.len() > FEW => vec![vec![many(reason, &members)]],
+            _ => members.iter().map(|one| entry(one, &one.name)).collect(),
+        });
+    entries.collect()
+}
+
+/// Many cases that did not run for the same reason.
+fn many(reason: &str, cases: &[&Outcome]) -> String {
+    let is_interrupted = reason == INTERRUPTED;
+    let (count, reason) = (cases.len(), one_line(reason));
+    let is_told = |one: &&&Outcome| !is_interrupted || one.exit == Some(Exit::Interrupted);
+    let told = cases.iter().filter(is_told);
+    let names = named(&told.map(|one| &one.name).collect::<Vec<_>>(), NAMED);
+    match is_interrupted {
+        true if names.is_empty() => format!("{count} did not run: {reason}"),
+        true => format!("{count} did not run: {reason} (while these ran: {names})"),
+        false => format!("{count} did not run: {reason}: {names}"),
+    }
+}
+
+/// Where a case failed alike, and what became of it elsewhere: `shadow_mmu ✗, 12 others ✓`.
+fn places(members: &[&Outcome], all: &[&Outcome]) -> String {
+    let mut environments = BTreeMap::<_, Vec<&Outcome>>::new();
+    for one in all {
+        environments.entry(&one.environment).or_default().push(one);
+    }
+    let (mut failed, mut others) = (Vec::new(), [(0, "✓"), (0, "skipped"), (0, "otherwise")]);
+    for (environment, cases) in environments {
+        let is_here = |one: &&&Outcome| one.environment == *environment;
+        let label = environment.as_deref().unwrap_or("host");
+        let are_all = |status| cases.iter().all(|one| one.status == status);
+        match (members.iter().filter(is_here).count(), cases.len()) {
+            (0, _) if are_all(Status::Passed) => others[0].0 += 1,
+            (0, _) if are_all(Status::Skipped) => others[1].0 += 1,
+            (0, _) => others[2].0 += 1,
+            (_, 1) => failed.push(label.to_owned()),
+            (count, all) => failed.push(format!("{label} {count} of {all}")),
+        }
+    }
+    let mut text = match failed.len() > NAMED && members.len() == all.len() {
+        true => format!("all {} ✗", failed.len()),
+        false => named(&failed, NAMED) + " ✗",
+    };
+    for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+        let plural = if count == 1 { "" } else { "s" };
+        text += &format!(", {count} other{plural} {what}");
+    }
+    text
+}

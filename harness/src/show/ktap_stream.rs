@@ -1,0 +1,173 @@
+//! `--format ktap`: what the kernel's run_kselftest.sh prints (kselftest/runner.sh), each case when it has ended.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::model::outcome::{Counts, Exit, Outcome, Status};
+use crate::model::text::one_line;
+use crate::show::output::{STREAMS, copy_lines};
+
+/// What up to this size is printed of a case goes into one write(2).
+const BLOCK: usize = 256 * 1024;
+
+/// Before the first case, of so many.
+pub(super) fn begin(total: usize) -> String {
+    format!("TAP version 13\n1..{total}\n")
+}
+
+/// After the last case.
+pub(super) fn end(counts: Counts) -> String {
+    let [pass, skip, error] =
+        [Status::Passed, Status::Skipped, Status::NoRun].map(|status| counts.of(status));
+    let fail = counts.failures() - error;
+    format!("# Totals: pass:{pass} fail:{fail} xfail:0 xpass:0 skip:{skip} error:{error}\n")
+}
+
+/// All that there is to say of a case that has ended.
+pub(super) struct Block<'a> {
+    /// It is the `number`th to end.
+    pub(super) number: usize,
+    pub(super) outcome: &'a Outcome,
+    pub(super) timeout: Duration,
+    pub(super) results: &'a Path,
+}
+
+impl Block<'_> {
+    /// Writes it. Only its last line does not begin with `# `.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self {
+            number,
+            outcome,
+            timeout,
+            results,
+        } = self;
+        let mut out = BufWriter::with_capacity(BLOCK, out);
+        // A selftest's own case is called as the kernel calls it.
+        let (name, seconds) = (one_line(&outcome.name), timeout.as_secs());
+        let name = name.strip_suffix("::default").unwrap_or(&name);
+        writeln!(out, "# timeout set to {seconds}\n# selftests: kvm: {name}")?;
+        for stream in STREAMS {
+            copy_lines(outcome, results, stream, ("", "# "), &mut out)?;
+        }
+        let reason = one_line(outcome.first_line());
+        if outcome.status != Status::Passed {
+            writeln!(out, "# {}: {reason}", outcome.status.as_str())?;
+        }
+        // What stands behind the `#` must not begin another directive.
+        let why = reason.replace('#', "\\x23");
+        let (result, directive) = match (outcome.status, outcome.exit) {
+            (Status::Passed, _) => ("ok", String::new()),
+            (Status::Skipped, _) => ("ok", " # SKIP".to_owned()),
+            (Status::TimedOut, _) => ("not ok", format!(" # TIMEOUT {seconds} seconds")),
+            (Status::NoRun, _) => ("not ok", format!(" # ERROR {why}")),
+            // As a shell says it.
+            (Status::Failed, Some(Exit::Code(code @ 1..))) => ("not ok", format!(" # exit={code}")),
+            (Status::Failed, Some(Exit::Signal { signal, .. })) => {
+                ("not ok", format!(" # exit={}", 128 + signal))
+            }
+            (Status::Failed, _) => ("not ok", format!(" # {why}")),
+        };
+        writeln!(out, "{result} {number} selftests: kvm: {name}{directive}")?;
+        out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::stage::outcome;
+
+    #[test]
+    fn the_stream_is_the_kernels_and_what_a_test_prints_is_no_result() {
+        let results = tempfile::tempdir().unwrap();
+        let place = results.path().join("a_test/default");
+        std::fs::create_dir_all(&place).unwrap();
+        let printed = b"TAP version 13\n1..1\nok 1 sub\nnot ok 9 selftests: kvm: b\n\x1b[1mbold\0\xff\n\nno end";
+        std::fs::write(place.join("command.stdout"), printed).unwrap();
+        std::fs::write(place.join("command.stderr"), "to stderr\n").unwrap();
+        let outcome = |name: &str, status, reason: &str, exit| Outcome {
+            exit,
+            ..outcome(name, status, reason)
+        };
+        let signal = Exit::Signal {
+            signal: 11,
+            core_dumped: true,
+        };
+        let outcomes = [
+            outcome("a_test::default", Status::Passed, "", Some(Exit::Code(0))),
+            outcome("s::skips", Status::Skipped, "no moon", Some(Exit::Code(4))),
+            outcome(
+                "e::s::fails",
+                Status::Failed,
+                "a.c:7: no",
+                Some(Exit::Code(254)),
+            ),
+            outcome("s::crashes", Status::Failed, "SIGSEGV", Some(signal)),
+            outcome("s::lies", Status::Failed, "not ok: #1", Some(Exit::Code(0))),
+            outcome(
+                "s::hangs",
+                Status::TimedOut,
+                "too long",
+                Some(Exit::Timeout),
+            ),
+            outcome("s::never", Status::NoRun, "interrupted # SKIP\nnow", None),
+        ];
+        let mut stream = begin(outcomes.len()).into_bytes();
+        for (outcome, number) in outcomes.iter().zip(1..) {
+            let block = Block {
+                number,
+                outcome,
+                timeout: Duration::from_secs(120),
+                results: results.path(),
+            };
+            block.write(&mut stream).unwrap();
+        }
+        stream.extend_from_slice(
+            end(Counts::of_all(outcomes.iter().map(|one| one.status))).as_bytes(),
+        );
+        let expected = r"TAP version 13
+1..7
+# timeout set to 120
+# selftests: kvm: a_test
+# TAP version 13
+# 1..1
+# ok 1 sub
+# not ok 9 selftests: kvm: b
+# bold\x00\xff
+# 
+# no end
+# to stderr
+ok 1 selftests: kvm: a_test
+# timeout set to 120
+# selftests: kvm: s::skips
+# SKIPPED: no moon
+ok 2 selftests: kvm: s::skips # SKIP
+# timeout set to 120
+# selftests: kvm: e::s::fails
+# FAILED: a.c:7: no
+not ok 3 selftests: kvm: e::s::fails # exit=254
+# timeout set to 120
+# selftests: kvm: s::crashes
+# FAILED: SIGSEGV
+not ok 4 selftests: kvm: s::crashes # exit=139
+# timeout set to 120
+# selftests: kvm: s::lies
+# FAILED: not ok: #1
+not ok 5 selftests: kvm: s::lies # not ok: \x231
+# timeout set to 120
+# selftests: kvm: s::hangs
+# TIMED_OUT: too long
+not ok 6 selftests: kvm: s::hangs # TIMEOUT 120 seconds
+# timeout set to 120
+# selftests: kvm: s::never
+# NO_RUN: interrupted # SKIP
+not ok 7 selftests: kvm: s::never # ERROR interrupted \x23 SKIP
+# Totals: pass:1 fail:4 xfail:0 xpass:0 skip:1 error:1
+";
+        assert_eq!(String::from_utf8(stream).unwrap(), expected);
+    }
+}

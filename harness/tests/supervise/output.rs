@@ -1,0 +1,240 @@
+//! What is kept of an output.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::only;
+use super::stage::Stage;
+use crate::model::outcome::{Exit, Printed};
+
+const CAP: u64 = 64 << 20;
+const START: usize = 56 << 20;
+
+/// A command that prints that many numbered lines of 16 bytes each.
+fn lines(count: u64) -> String {
+    format!("seq -f 'line %010.0f' 1 {count}")
+}
+
+/// What is kept of that many such lines where there are too many.
+fn check_cut(kept: &[u8], count: u64, printed: Printed) {
+    let line = |number: usize| format!("line {number:010}\n").into_bytes();
+    assert_eq!(kept.len() as u64, CAP);
+    assert_eq!(printed.bytes, count * 16);
+    let (start, rest) = kept.split_at(START);
+    let mut numbered = start.chunks(16).zip(1..);
+    assert!(numbered.all(|(kept, number)| kept == line(number)));
+    let note = format!("\n[{} bytes of output left out here]\n", printed.cut);
+    let rest = rest
+        .strip_prefix(&b"\n"[..])
+        .filter(|rest| !rest.starts_with(b"["))
+        .unwrap_or(rest);
+    let end = rest
+        .strip_prefix(note.as_bytes())
+        .expect("the note is at its place");
+    assert_eq!(START as u64 + printed.cut + end.len() as u64, printed.bytes);
+    // The first one of the end may be torn.
+    let torn = end.len() % 16;
+    let first = count as usize - end.len() / 16 + 1;
+    assert!(line(first - 1).ends_with(&end[..torn]));
+    let mut numbered = end[torn..].chunks(16).zip(first..);
+    assert!(numbered.all(|(kept, number)| kept == line(number)));
+}
+
+#[test]
+fn of_long_output_the_start_and_the_end_are_kept() {
+    let full = CAP / 16;
+    let mut stage = Stage::new();
+    // Just too much; a little more than that; all of the end, and it is where it began; twice round and some.
+    for count in [full + 1, full + 5_000, full + 524_288, full + 1_400_000] {
+        let ended = stage.run(&stage.script(&lines(count)));
+        assert_eq!((ended.exit, &ended.not_kept), (Exit::Code(0), &None));
+        check_cut(
+            &fs::read(stage.place().join("command.stdout")).unwrap(),
+            count,
+            ended.printed[0],
+        );
+    }
+    let ended = stage.run(&stage.script(&format!("{} >&2", lines(full + 1))));
+    assert_eq!(ended.printed[0], Printed::default());
+    check_cut(
+        &fs::read(stage.place().join("command.stderr")).unwrap(),
+        full + 1,
+        ended.printed[1],
+    );
+}
+
+#[test]
+fn output_as_long_as_the_cap_is_whole() {
+    let mut stage = Stage::new();
+    let ended = stage.run(&stage.script(&lines(CAP / 16)));
+    let whole = Printed { bytes: CAP, cut: 0 };
+    assert_eq!(ended.printed, [whole, Printed::default()]);
+    let kept = fs::read(stage.place().join("command.stdout")).unwrap();
+    assert!(
+        kept.chunks(16)
+            .zip(1..)
+            .all(|(line, n)| line == format!("line {n:010}\n").as_bytes())
+    );
+}
+
+#[test]
+fn a_task_that_opens_its_output_anew_truncates_nothing() {
+    let mut stage = Stage::new();
+    let script =
+        "echo 1; echo 2 > /dev/stdout; echo 3; echo a >&2; echo b > /dev/stderr; echo c >&2";
+    stage.run(&stage.script(script));
+    assert_eq!(
+        (stage.stdout(), stage.stderr()),
+        ("1\n2\n3\n".into(), "a\nb\nc\n".into())
+    );
+}
+
+#[test]
+fn a_task_that_reads_its_own_output_hangs_nobody() {
+    let mut stage = Stage::new();
+    let mut task = stage.script("(cat /proc/$$/fd/1 > /dev/null) & while :; do echo x; done");
+    task.timeout = Duration::from_millis(300);
+    assert_eq!(stage.run(&task).exit, Exit::Timeout);
+}
+
+#[test]
+fn all_that_was_printed_before_the_end_is_there_whoever_has_the_pipe() {
+    let mut stage = Stage::new();
+    // One that is left behind, and one that is not of the task and goes on writing.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn(move || {
+        let pid: i32 = receiver.recv().unwrap();
+        let mut outsider = Command::new("sh");
+        outsider.arg("-c").arg(format!(
+            "exec > /proc/{pid}/fd/1 || exit; echo outside; exec yes"
+        ));
+        outsider.spawn().unwrap()
+    });
+    let script =
+        r#"while ! read line < /proc/$$/fd/1; do :; done; sleep 1000 & head -c 30000 /dev/zero"#;
+    let ended = stage
+        .worker
+        .run(&stage.script(script), |pid| sender.send(pid).unwrap())
+        .unwrap();
+    let mut outsider = writer.join().unwrap();
+    assert_eq!((ended.exit, ended.leaks.len()), (Exit::Code(0), 1));
+    let kept = fs::read(stage.place().join("command.stdout")).unwrap();
+    assert_eq!(kept.iter().filter(|&&byte| byte == 0).count(), 30_000);
+    outsider.kill().ok();
+    outsider.wait().unwrap();
+}
+
+#[test]
+fn what_is_there_of_an_earlier_run_is_put_aside() {
+    let mut stage = Stage::new();
+    for turn in ["1", "2", "3"] {
+        stage.run(&stage.script(&format!("echo {turn}; echo {turn} >&2")));
+    }
+    for stream in ["stdout", "stderr"] {
+        let kept = ["", ".1", ".2"].map(|suffix| {
+            let name = format!("command.{stream}{suffix}");
+            fs::read_to_string(stage.place().join(name)).unwrap()
+        });
+        assert_eq!(kept, ["3\n", "1\n", "2\n"]);
+    }
+}
+
+/// Does one of the tests below with `/tmp` as `script` leaves it, which may mount something without anybody else seeing it.
+fn in_mount_namespace(script: &str, test: &str) {
+    let own = std::env::current_exe().unwrap();
+    let script = format!("{script}; exec \"$0\" \"$@\"");
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "/bin/sh", "-c", &script])
+        .arg(own)
+        .args(only(&format!("output::{test}")))
+        .env("TMPDIR", "/mnt")
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_told_and_stops_nobody() {
+    in_mount_namespace(
+        "mount -t tmpfs -o size=1m none /mnt",
+        "a_task_fills_the_disk",
+    );
+    in_mount_namespace(
+        "mount -t tmpfs -o nr_inodes=5 none /mnt",
+        "a_disk_has_no_room_for_a_file",
+    );
+}
+
+#[test]
+#[ignore = "a role that another test has"]
+fn a_task_fills_the_disk() {
+    let mut stage = Stage::new();
+    let ended = stage.run(&stage.script(&format!("{}; echo end >&2", lines(1 << 20))));
+    assert_eq!(ended.exit, Exit::Code(0));
+    let bytes = 16 << 20;
+    assert_eq!(ended.printed[0], Printed { bytes, cut: 0 });
+    check_not_kept(ended.not_kept, &stage.place(), "No space left on device");
+    assert!(
+        fs::metadata(stage.place().join("command.stdout"))
+            .unwrap()
+            .len()
+            > 500_000
+    );
+}
+
+#[test]
+#[ignore = "a role that another test has"]
+fn a_disk_has_no_room_for_a_file() {
+    let mut stage = Stage::new();
+    let reason = stage
+        .worker
+        .run(&stage.script("exit 0"), |_| panic!("it started"))
+        .unwrap_err();
+    assert!(
+        reason.starts_with("create ") && reason.contains("No space left on device"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_told_and_kills_nobody() {
+    let output = Command::new("prlimit")
+        .args(["--fsize=1000000"])
+        .arg(std::env::current_exe().unwrap())
+        .args(only("output::a_file_may_not_grow"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{told}"
+    );
+}
+
+#[test]
+#[ignore = "a role that another test has"]
+fn a_file_may_not_grow() {
+    crate::supervise::accept_signals().unwrap();
+    let mut stage = Stage::new();
+    let ended = stage.run(&stage.script(&lines(1 << 20)));
+    assert_eq!(ended.exit, Exit::Code(0));
+    check_not_kept(ended.not_kept, &stage.place(), "File too large");
+    // A task that writes to a file itself meets the limit as ever.
+    let ended = stage.run(&stage.script("exec head -c 2000000 /dev/zero > big"));
+    assert!(
+        matches!(ended.exit, Exit::Signal { signal: 25, .. }),
+        "{ended:?}"
+    );
+}
+
+fn check_not_kept(not_kept: Option<String>, place: &Path, error: &str) {
+    let not_kept = not_kept.unwrap();
+    let start = format!("write {}/command.stdout: {error}", place.display());
+    assert!(not_kept.starts_with(&start), "{not_kept}");
+}
