@@ -6,7 +6,7 @@
 //! that the task left nothing behind.
 //!
 //! Runner and supervisor talk over a socket, a line of JSON a message: one [`Task`] is asked for, and answered when it
-//! runs, and when nothing is left of it. What else the runner wishes it tells by signals ([`Control`]).
+//! runs, and when nothing is left of it. What else the runner wishes it tells by signals (`protocol::Control`).
 
 use std::ffi::CString;
 use std::io::{self, BufRead, BufReader};
