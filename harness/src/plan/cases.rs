@@ -112,10 +112,11 @@ impl<'a> Assembly<'a> {
         if test.name == DEFAULT_VARIANT {
             self.has_default.insert(suite.name.clone());
         }
-        if let What::Selftest { name, .. } = &test.what
-            && self.selftests.get(name).is_none()
-        {
-            self.refuse_unknown(owner, name, &test);
+        match &test.what {
+            What::Selftest { name, .. } if self.selftests.get(name).is_none() => {
+                self.refuse_unknown(owner, name, &test);
+            }
+            _ => {}
         }
         let case = self.case(suite, test, owner);
         if owner == SuiteOwner::Program && !case.needs_kvm && case.missing.is_some() {

@@ -1,7 +1,6 @@
 //! `kvm-tests compare` and `--baseline`: real runs of the real program, compared by it.
 
 use std::fs;
-use std::io;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -167,7 +166,7 @@ fn a_reader_that_goes_away_does_not_change_the_exit_status() {
     run(&fixture, &["--output", "one"]);
     let fixture = fixture.selftest("pass_test", "exit 1");
     run(&fixture, &["--output", "two"]);
-    let (reader, writer) = io::pipe().unwrap();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
     drop(reader);
     assert_eq!(
         fixture

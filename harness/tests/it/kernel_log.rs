@@ -402,7 +402,7 @@ fn a_log_that_overruns_is_said_and_the_case_is_none_the_worse() {
     until("it follows the log", || {
         kernel_log(&fixture).contains("the first")
     });
-    let runner = Pid::from_raw(child.id().cast_signed()).unwrap();
+    let runner = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     kill_process(runner, Signal::STOP).unwrap();
     flood(20_000, &"x".repeat(900));
     kill_process(runner, Signal::CONT).unwrap();

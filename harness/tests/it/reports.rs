@@ -102,7 +102,10 @@ fn only_regular_files_of_the_run_are_quoted() {
     fs::write(outside.path().join("command.stdout"), "secret").unwrap();
     std::os::unix::fs::symlink(outside.path(), path.join("link")).unwrap();
     let outside = outside.path().to_str().unwrap();
-    let up = format!("../{}", Path::new(outside).file_name().unwrap().display());
+    let up = format!(
+        "../{}",
+        Path::new(outside).file_name().unwrap().to_str().unwrap()
+    );
     for (place, told) in [("a", 1), ("b", 0), ("link", 0), (&up, 0), (outside, 0)] {
         let run = run(&[with(
             &outcome("a::b", "PASSED", ""),
