@@ -55,6 +55,6 @@ check_nextest() {
         cd "$2"
         cargo nextest run --archive-file kvm.tar.zst --workspace-remap "$2" --run-ignored all --no-tests fail' \
         - "$PWD" "$elsewhere"
-    [ "$(nextest_counts "$elsewhere/target/kvm-tests/latest")" = "$all $all True" ]
+    [ "$(nextest_counts "$elsewhere/kvm-tests-results/latest")" = "$all $all True" ]
     rm -r "$elsewhere"
 }
