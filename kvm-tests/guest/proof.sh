@@ -63,7 +63,7 @@ same 'four environments'
 echo "# the reason for which a selftest is skipped"
 for parameter in tdp_mmu eager_page_split; do
     code=0
-    kvm-tests with ${parameter}_off -- /selftests/dirty_log_page_splitting_test > out.txt 2>&1 || code=$?
+    kvm-tests with ${parameter}_off -- "$(find /selftests -name dirty_log_page_splitting_test)" > out.txt 2>&1 || code=$?
     is "dirty_log_page_splitting_test in ${parameter}_off" 4 $code
     has "it is skipped for $parameter" out.txt "get_kvm_param_bool(\"$parameter\")"
     same "${parameter}_off"
