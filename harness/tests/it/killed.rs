@@ -195,7 +195,7 @@ fn kill_again_and_again(fixture: Fixture, arguments: &[&str]) {
     assert!(killed.fixture.record().finished);
 }
 
-/// The processes whose working directory is `directory`, or in it: the runner, its keepers, and the cases.
+/// The processes whose working directory is `directory`, or in it: the runner, its supervisors, and the cases.
 fn inhabitants(directory: &Path) -> Vec<PathBuf> {
     let directory = directory.canonicalize().unwrap();
     let processes = fs::read_dir("/proc")

@@ -216,10 +216,10 @@ fn run_unprivileged(fixture: &Fixture, arguments: &[&str]) -> Ran {
 
 #[test]
 fn without_root_it_runs_and_says_what_it_cannot_do() {
-    // The keeper comes down as soon as it runs again; where it does not, this ends with the timeout. By cat, since a
+    // The supervisor comes down as soon as it runs again; where it does not, this ends with the timeout. By cat, since a
     // shell's own `read` takes a byte at a time, and so a part of what was there before with a part of what is now.
-    let scores = "own=$(cat /proc/$$/oom_score_adj); keeper=$own\n\
-        while [ $keeper -ge $own ]; do keeper=$(cat /proc/$PPID/oom_score_adj); done; echo $own; echo $keeper";
+    let scores = "own=$(cat /proc/$$/oom_score_adj); supervisor=$own\n\
+        while [ $supervisor -ge $own ]; do supervisor=$(cat /proc/$PPID/oom_score_adj); done; echo $own; echo $supervisor";
     let fixture = Fixture::new()
         .selftest("a_test", scores)
         .selftest("b_test", scores);
@@ -249,7 +249,7 @@ fn without_root_it_runs_and_says_what_it_cannot_do() {
         .trim()
         .parse()
         .unwrap();
-    // The second one shows that the keeper has come down again without being root.
+    // The second one shows that the supervisor has come down again without being root.
     for name in ["a_test", "b_test"] {
         let scores =
             fs::read_to_string(fixture.results().join(name).join("default/command.stdout"))

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::only;
 use super::stage::Stage;
+use super::{check_within, in_namespaces};
 use crate::model::outcome::{Exit, Printed};
 
 const CAP: u64 = 64 << 20;
@@ -141,34 +141,22 @@ fn what_is_there_of_an_earlier_run_is_put_aside() {
     }
 }
 
-/// Does one of the tests below with `/tmp` as `script` leaves it, which may mount something without anybody else seeing it.
-fn in_mount_namespace(script: &str, test: &str) {
-    let own = std::env::current_exe().unwrap();
-    let script = format!("{script}; exec \"$0\" \"$@\"");
-    let output = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "/bin/sh", "-c", &script])
-        .arg(own)
-        .args(only(&format!("output::{test}")))
-        .env("TMPDIR", "/mnt")
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && told.contains("1 passed"),
-        "{told}"
-    );
+/// Has one of the roles below with a small disk, which nobody else sees.
+fn check_on_disk(size: &str, role: &str) {
+    let Some(mut command) = in_namespaces(&["--mount"]) else {
+        return;
+    };
+    let mount = format!("mount -t tmpfs -o {size} none /mnt; exec \"$0\" \"$@\"");
+    command
+        .args(["/bin/sh", "-c", &mount])
+        .env("TMPDIR", "/mnt");
+    check_within(command, &format!("output::{role}"));
 }
 
 #[test]
 fn a_full_disk_is_told_and_stops_nobody() {
-    in_mount_namespace(
-        "mount -t tmpfs -o size=1m none /mnt",
-        "a_task_fills_the_disk",
-    );
-    in_mount_namespace(
-        "mount -t tmpfs -o nr_inodes=5 none /mnt",
-        "a_disk_has_no_room_for_a_file",
-    );
+    check_on_disk("size=1m", "a_task_fills_the_disk");
+    check_on_disk("nr_inodes=5", "a_disk_has_no_room_for_a_file");
 }
 
 #[test]
@@ -204,17 +192,9 @@ fn a_disk_has_no_room_for_a_file() {
 
 #[test]
 fn a_limit_of_file_sizes_is_told_and_kills_nobody() {
-    let output = Command::new("prlimit")
-        .args(["--fsize=1000000"])
-        .arg(std::env::current_exe().unwrap())
-        .args(only("output::a_file_may_not_grow"))
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && told.contains("1 passed"),
-        "{told}"
-    );
+    let mut limit = Command::new("prlimit");
+    limit.arg("--fsize=1000000");
+    check_within(limit, "output::a_file_may_not_grow");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The promises of supervisors, each with real processes that do their worst.
 
+use std::process::Command;
+
 use super::{is_supervisor, serve};
 
 mod broken;
@@ -29,4 +31,32 @@ fn only(name: &str) -> [String; 3] {
         "--exact".to_owned(),
         "--ignored".to_owned(),
     ]
+}
+
+/// A command in namespaces of its own; `None` where none can be made, as in many a container.
+fn in_namespaces(options: &[&str]) -> Option<Command> {
+    let unshare = || {
+        let mut unshare = Command::new("unshare");
+        unshare.arg("--map-root-user").args(options);
+        unshare
+    };
+    let is_possible = unshare()
+        .arg("true")
+        .status()
+        .is_ok_and(|tried| tried.success());
+    if !is_possible {
+        eprintln!("not tested: no namespaces can be made here");
+    }
+    is_possible.then(unshare)
+}
+
+/// Has this test program do what the test of this name does, through `command`.
+fn check_within(mut command: Command, name: &str) {
+    let own = std::env::current_exe().unwrap();
+    let output = command.arg(own).args(only(name)).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{told}"
+    );
 }

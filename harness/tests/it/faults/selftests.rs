@@ -16,12 +16,12 @@ fn who_turns_on_its_runner_harms_nobody_but_itself() {
         .selftest("closes_its_output_test", "exec >&- 2>&-; exit 3")
         .selftest("kills_its_group_test", "kill -KILL 0")
         .selftest(
-            "kills_its_keeper_test",
+            "kills_its_supervisor_test",
             &format!("{hang} & kill -KILL $PPID; wait"),
         )
         .selftest("stops_itself_test", "kill -STOP $$")
         .selftest(
-            "stops_its_keeper_test",
+            "stops_its_supervisor_test",
             &format!("kill -STOP $PPID; {hang}"),
         )
         .selftest(
@@ -36,12 +36,12 @@ fn who_turns_on_its_runner_harms_nobody_but_itself() {
         ("closes_its_output", Status::Failed, "exit code 3"),
         ("kills_its_group", Status::Failed, "killed by SIGKILL"),
         (
-            "kills_its_keeper",
+            "kills_its_supervisor",
             Status::NoRun,
             "failed (signal: 9 (SIGKILL))",
         ),
         ("stops_itself", Status::TimedOut, "timeout of 2 s"),
-        ("stops_its_keeper", Status::TimedOut, "timeout of 2 s"),
+        ("stops_its_supervisor", Status::TimedOut, "timeout of 2 s"),
         ("leaves_its_session", Status::Skipped, ""),
         ("ok", Status::Passed, ""),
     ] {
