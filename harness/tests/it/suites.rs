@@ -143,6 +143,41 @@ fn a_precheck_that_cannot_run_is_no_answer() {
 }
 
 #[test]
+fn environment_variables_reach_every_step() {
+    let say = |step: &str| format!("echo {step} $A $B >> ../log");
+    let suite = format!(
+        "env = {{ A = \"a\", B = \"{{ncpus}}{{{{x}}}}\" }}\nsetup = \"{}\"\nteardown = \"{}\"\n\
+         [[test]]\nname = \"one\"\ncommand = \"{}\"\nsetup = \"{}\"\nteardown = \"{}\"\n\
+         precheck = \"{}\"\nenv = {{ B = \"b\" }}\n",
+        say("up"),
+        say("down"),
+        say("command"),
+        say("before"),
+        say("after"),
+        say("precheck"),
+    );
+    let fixture = logging().file("suite.toml", &suite);
+    assert_eq!(
+        fixture.run(&["--config", "suite.toml", "suite::"]).code,
+        Some(0)
+    );
+    let log = log(&fixture);
+    let [up, own @ .., down] = log.as_slice() else {
+        panic!("{log:?}")
+    };
+    let of_suite = up.strip_prefix("up a ").unwrap();
+    assert!(
+        of_suite.ends_with("{x}") && !of_suite.contains("ncpus"),
+        "{up}"
+    );
+    assert_eq!(down, &format!("down a {of_suite}"));
+    assert_eq!(
+        own,
+        ["precheck a b", "before a b", "command a b", "after a b"]
+    );
+}
+
+#[test]
 fn what_the_host_lacks_is_known_when_listing() {
     let suite = "[[test]]\nname = \"big\"\nselftest = \"log_test\"\nrequires = { cpus = 100000 }\n\
                  [[test]]\nname = \"foreign\"\nselftest = \"log_test\"\narch = \"riscv64\"\n\
