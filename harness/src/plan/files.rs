@@ -1,6 +1,5 @@
 //! Finds the files of the configuration and has them read.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
@@ -12,7 +11,7 @@ use rustix::fs::OFlags;
 use toml::de::DeTable;
 
 use super::foreign;
-use super::keys::KernelLogKeys;
+use super::keys::Keys;
 use super::suite::{SuiteFile, TestEntry};
 use super::suite_toml;
 use crate::model::problem::{Problem, WrittenAt};
@@ -60,14 +59,20 @@ pub struct EnvironmentSource {
 /// Reads files, and directories searched for them: in the order of their names, without the hidden ones, each file once.
 /// `{ncpus}` in them is `ncpus`.
 pub fn read(paths: &[PathBuf], ncpus: u32) -> Configuration {
-    let mut reader = FilesReader::new(ncpus);
+    let mut reader = FilesReader {
+        ncpus,
+        ..FilesReader::default()
+    };
     paths.iter().for_each(|path| reader.given(path));
-    reader.configuration
+    reader.found
 }
 
 /// Reads files that are a part of the program: their paths and their texts.
 pub fn read_embedded(files: &[(&str, &str)], ncpus: u32) -> Configuration {
-    let mut reader = FilesReader::new(ncpus);
+    let mut reader = FilesReader {
+        ncpus,
+        ..FilesReader::default()
+    };
     for (path, text) in files {
         let path = Path::new(path);
         match FileKind::of(path) {
@@ -75,7 +80,7 @@ pub fn read_embedded(files: &[(&str, &str)], ncpus: u32) -> Configuration {
             None => reader.problem(path, NO_FORMAT),
         }
     }
-    reader.configuration
+    reader.found
 }
 
 /// What a file is written in.
@@ -99,28 +104,19 @@ impl FileKind {
     }
 }
 
+#[derive(Default)]
 struct FilesReader {
     ncpus: u32,
-    configuration: Configuration,
+    found: Configuration,
     /// The index of the suite that the `.test` files of a directory make.
     directories: HashMap<PathBuf, usize>,
-    /// Where the names of suites, and those of tests in `.test` files by the index of their suite, are written.
-    places: HashMap<(Option<usize>, String), WrittenAt>,
+    /// Where what may be there only once is written, by what it is.
+    places: HashMap<String, WrittenAt>,
     /// The files and directories that were read, by their canonical paths.
     seen: HashSet<PathBuf>,
 }
 
 impl FilesReader {
-    fn new(ncpus: u32) -> Self {
-        Self {
-            ncpus,
-            configuration: Configuration::default(),
-            directories: HashMap::new(),
-            places: HashMap::new(),
-            seen: HashSet::new(),
-        }
-    }
-
     /// A path from the command line.
     fn given(&mut self, path: &Path) {
         match (fs::metadata(path), FileKind::of(path)) {
@@ -183,7 +179,7 @@ impl FilesReader {
                 let end = error.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(&error.as_bytes()[..end]);
                 let problem = TextFile::new(path, &text).problem(end, "not UTF-8");
-                self.configuration.problems.push(problem);
+                self.found.problems.push(problem);
             }
         }
     }
@@ -192,69 +188,63 @@ impl FilesReader {
         let file = TextFile::new(path, text);
         if text.starts_with('\u{feff}') {
             let message = "it begins with a byte order mark (BOM): save it as UTF-8 without one";
-            self.configuration.problems.push(file.problem(0, message));
+            self.found.problems.push(file.problem(0, message));
             return;
         }
         match format {
             FileKind::Json => {
-                let suites = foreign::read_json(&file, &mut self.configuration.problems);
+                let suites = foreign::read_json(&file, &mut self.found.problems);
                 suites.into_iter().for_each(|suite| self.suite(suite));
             }
             FileKind::Test => match foreign::read_test_file(&file) {
                 Ok(test) => self.test_file(path, test),
-                Err(problem) => self.configuration.problems.push(problem),
+                Err(problem) => self.found.problems.push(problem),
             },
             FileKind::Toml => match file.parse() {
                 Ok(table) if is_environment(&table) => {
                     let (path, text) = (path.to_owned(), text.to_owned());
                     let source = EnvironmentSource { path, text };
-                    self.configuration.environments.push(source);
+                    self.found.environments.push(source);
                 }
                 Ok(table) => self.toml(&file, table),
-                Err(problems) => self.configuration.problems.extend(problems),
+                Err(problems) => self.found.problems.extend(problems),
             },
         }
     }
 
     fn toml<'a>(&mut self, file: &TextFile<'a>, table: DeTable<'a>) {
         if is_for_the_kernel_log(&table) {
-            match file.read_table::<KernelLogKeys>(table) {
-                Ok(keys) => self.configuration.ignored_splats.extend(keys.patterns()),
-                Err(problem) => self.configuration.problems.push(problem),
+            match file.read_table::<Keys>(table) {
+                Ok(keys) => self.found.ignored_splats.extend(keys.patterns().cloned()),
+                Err(problem) => self.found.problems.push(problem),
             }
             return;
         }
         let read = suite_toml::read(file, table, self.ncpus);
-        self.configuration.problems.extend(read.problems);
+        self.found.problems.extend(read.problems);
         if let Some(suite) = read.suite {
             self.suite(suite);
         }
         for (selftest, test) in read.defaults {
-            match self.configuration.defaults.entry(selftest) {
-                Entry::Vacant(vacant) => drop(vacant.insert(test)),
-                Entry::Occupied(first) => {
-                    let (name, first) = (first.key(), &first.get().place);
-                    let message = format!("a second `[default.{name}]`; the first is {first}");
-                    self.configuration
-                        .problems
-                        .push(test.place.problem(message));
-                }
+            if self.is_first(format!("`[default.{selftest}]`"), &test.place) {
+                self.found.defaults.insert(selftest, test);
             }
         }
     }
 
     fn suite(&mut self, suite: SuiteFile) {
-        self.named(None, "suite", &suite.name, &suite.place);
-        self.configuration.suites.push(suite);
+        self.is_first(format!("suite named `{}`", suite.name), &suite.place);
+        self.found.suites.push(suite);
     }
 
     /// Adds the test of a `.test` file to the suite of its directory.
     fn test_file(&mut self, path: &Path, test: TestEntry) {
-        let Some(suite) = self.suite_of(path) else {
+        let Some(index) = self.suite_of(path) else {
             return;
         };
-        if self.named(Some(suite), "test", &test.name, &test.place) {
-            self.configuration.suites[suite].tests.push(test);
+        let name = format!("{}::{}", self.found.suites[index].name, test.name);
+        if self.is_first(format!("test named `{name}`"), &test.place) {
+            self.found.suites[index].tests.push(test);
         }
     }
 
@@ -270,7 +260,7 @@ impl FilesReader {
         match Identifier::foreign(&name) {
             Ok(Identifier(name)) => {
                 self.suite(SuiteFile::new(name, directory.into()));
-                let index = self.configuration.suites.len() - 1;
+                let index = self.found.suites.len() - 1;
                 self.directories.insert(directory.to_owned(), index);
                 Some(index)
             }
@@ -281,23 +271,20 @@ impl FilesReader {
         }
     }
 
-    /// Notes a name that stands at `place`; false, with a problem, where it was given before.
-    fn named(&mut self, suite: Option<usize>, what: &str, name: &str, place: &WrittenAt) -> bool {
-        let first = match self.places.entry((suite, name.to_owned())) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(place.clone());
-                return true;
-            }
-            Entry::Occupied(first) => first.get().clone(),
-        };
-        let message = format!("a second {what} named `{name}`; the first is {first}");
-        self.configuration.problems.push(place.problem(message));
-        false
+    /// Notes `what` may be written only once; false, with a problem, where it was before.
+    fn is_first(&mut self, what: String, place: &WrittenAt) -> bool {
+        if let Some(first) = self.places.get(&what) {
+            let message = format!("a second {what}; the first is {first}");
+            self.found.problems.push(place.problem(message));
+            return false;
+        }
+        self.places.insert(what, place.clone());
+        true
     }
 
     fn problem(&mut self, path: &Path, message: impl Into<String>) {
         let problem = Problem::of_file(path, message);
-        self.configuration.problems.push(problem);
+        self.found.problems.push(problem);
     }
 }
 

@@ -117,6 +117,12 @@ impl Keys {
         Err(file.problem(at, problem))
     }
 
+    /// The patterns of splats that it ignores.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &String> {
+        let patterns = self.kernel_log_ignore.iter();
+        patterns.flat_map(|OneOrMore(patterns)| patterns.iter().map(|Pattern(text)| text))
+    }
+
     /// Everything that may have placeholders, and where it is written.
     fn texts(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = [&self.command, &self.setup, &self.teardown, &self.precheck];
@@ -186,9 +192,8 @@ impl Keys {
         if let Some(Count(iterations)) = self.iterations {
             test.iterations = iterations;
         }
-        if let Some(OneOrMore(patterns)) = &self.kernel_log_ignore {
-            let texts = patterns.iter().map(|Pattern(text)| text.clone());
-            test.ignored_splats = texts.collect();
+        if self.kernel_log_ignore.is_some() {
+            test.ignored_splats = self.patterns().cloned().collect();
         }
         if let Some(OneOrMore(tags)) = &self.tags {
             let own = tags.iter().map(|Identifier(tag)| tag);
@@ -322,20 +327,5 @@ impl<'de> Deserialize<'de> for Weight {
         };
         let must = || format!("a whole number from 1 to {MAX_COUNT}, or \"{{ncpus}}\"");
         weight.ok_or_else(|| value.wrong(&must()))
-    }
-}
-
-/// A file that has nothing but patterns of splats that count for no case.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-pub(super) struct KernelLogKeys {
-    kernel_log_ignore: OneOrMore<Pattern>,
-}
-
-impl KernelLogKeys {
-    /// The patterns.
-    pub(super) fn patterns(self) -> impl Iterator<Item = String> {
-        let OneOrMore(patterns) = self.kernel_log_ignore;
-        patterns.into_iter().map(|Pattern(text)| text)
     }
 }

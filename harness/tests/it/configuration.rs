@@ -258,7 +258,7 @@ fn everything_wrong_with_test_files_is_told_at_once() {
     ]);
     assert_eq!(
         problems(&fixture, &["t", "elsewhere"]).replace(&long, "LONG"),
-        r#"t/a_b.test:1:1: a second test named `a_b`; the first is t/a-b.test:1:1
+        r#"t/a_b.test:1:1: a second test named `t::a_b`; the first is t/a-b.test:1:1
 t/comment.test:1:1: no line for the shell
 t/empty.test:1:1: no line for the shell
 t/nul.test:1:3: a NUL, which no command line can hold
