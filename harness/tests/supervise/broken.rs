@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, getpid, set_child_subreaper};
 
-use super::stage::{Stage, eventually, marked, signal, state, tree_and_wait};
+use super::stage::{Stage, eventually, marked, signal, state, together, tree_and_wait};
 use super::{in_namespaces, only};
 use crate::model::outcome::Exit;
 use crate::supervise::parent_of;
@@ -71,7 +71,7 @@ fn a_runner() {
 #[test]
 fn nothing_survives_a_supervisor_and_another_one_is_started() {
     let mut stage = Stage::new();
-    let mut other = stage.another();
+    let mut other = Stage::unlocked();
     let supervisor = stage.worker.supervisor() as i32;
     let (task, other_task) = (
         stage.script(&tree_and_wait()),
@@ -123,7 +123,8 @@ fn a_supervisor_that_is_stopped_is_made_to_go_on() {
 
 /// Runs a task that takes too long, with a supervisor that `halt` keeps from doing anything; checks what is told.
 fn run_while_halted<T>(halt: impl FnOnce(i32) -> T, why: &str) -> T {
-    let mut stage = Stage::new();
+    let mut lock = Some(together());
+    let mut stage = Stage::unlocked();
     let supervisor = stage.worker.supervisor() as i32;
     let mut task = stage.script(&tree_and_wait());
     task.timeout = Duration::from_secs(2);
@@ -131,7 +132,10 @@ fn run_while_halted<T>(halt: impl FnOnce(i32) -> T, why: &str) -> T {
     let told = stage.worker.run(&task, |_| {
         eventually(is_ready);
         halted = Some(halt(supervisor));
+        // From now on it hears nothing, and others need not wait.
+        drop(lock.take());
     });
+    let _lock = together();
     let told = told.unwrap_err();
     let expected = format!("its supervisor, process {supervisor}, failed (");
     assert!(told.starts_with(&expected) && told.ends_with(why), "{told}");
@@ -141,7 +145,15 @@ fn run_while_halted<T>(halt: impl FnOnce(i32) -> T, why: &str) -> T {
 }
 
 #[test]
-fn a_supervisor_that_does_not_answer_in_time_is_given_up() {
+fn a_supervisor_that_is_traced_or_frozen_is_given_up() {
+    // Both at once: each takes more than half a minute of waiting.
+    thread::scope(|scope| {
+        scope.spawn(trace_a_supervisor);
+        scope.spawn(freeze_a_supervisor);
+    });
+}
+
+fn trace_a_supervisor() {
     if !rustix::process::getuid().is_root() {
         return eprintln!("not tested: it takes root to trace any process");
     }
@@ -171,8 +183,7 @@ fn a_supervisor_that_does_not_answer_in_time_is_given_up() {
     assert!(tracer.wait().unwrap().success());
 }
 
-#[test]
-fn a_supervisor_that_is_frozen_is_given_up() {
+fn freeze_a_supervisor() {
     let (version_1, version_2) = ("/sys/fs/cgroup/freezer", "/sys/fs/cgroup");
     let name = format!("kvm-tests-{}", std::process::id());
     let (group, file, frozen, thawed) = match fs::exists(version_1).unwrap() {

@@ -43,17 +43,22 @@ pub(super) struct Stage {
     _controls: Controls,
 }
 
+/// While it is held, nobody tells a supervisor anything.
+pub(super) fn together() -> RwLockReadGuard<'static, ()> {
+    CONTROLS.read().unwrap()
+}
+
 /// How a test shares [`CONTROLS`].
 #[expect(dead_code, reason = "it is held, not looked at")]
 enum Controls {
     Shared(RwLockReadGuard<'static, ()>),
     Own(RwLockWriteGuard<'static, ()>),
-    OfAnotherStage,
+    Unlocked,
 }
 
 impl Stage {
     pub(super) fn new() -> Self {
-        Self::with(Controls::Shared(CONTROLS.read().unwrap()))
+        Self::with(Controls::Shared(together()))
     }
 
     /// For a test that interrupts, hurries, stops or continues.
@@ -61,9 +66,9 @@ impl Stage {
         Self::with(Controls::Own(CONTROLS.write().unwrap()))
     }
 
-    /// One more for the same test.
-    pub(super) fn another(&self) -> Self {
-        Self::with(Controls::OfAnotherStage)
+    /// For a test that sees to that itself.
+    pub(super) fn unlocked() -> Self {
+        Self::with(Controls::Unlocked)
     }
 
     fn with(controls: Controls) -> Self {
