@@ -18,7 +18,7 @@ use plan::ROOT_ONLY;
 pub use definition::{Definition, HOST};
 pub use definitions::{Definitions, MadeUp};
 pub use feature::markdown as features_in_markdown;
-pub use host::{available_memory, modules, probe};
+pub use host::{available_memory, hugepages_in_use, modules, probe};
 pub use host_lock::{Held, HostLock, Use};
 pub use plan::Plan;
 pub use platform::Platform;

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -12,7 +11,7 @@ use super::difference::{RunDifference, between};
 use crate::model::event::Part;
 use crate::model::outcome::{Counts, Outcome};
 use crate::model::state::State;
-use crate::model::time::{SLOWER_FACTOR, is_slower_by};
+use crate::model::time::{SLOWER_FACTOR, is_slower_by, of_seconds};
 
 /// The version of the JSON; raised with every change that an older reader would get wrong.
 const SCHEMA_VERSION: u32 = 1;
@@ -128,8 +127,7 @@ impl<'a> Comparison<'a> {
     fn add(&mut self, change: CaseChange<'a>) {
         let name = change.name;
         if let Some([old_s, new_s]) = change.durations_s() {
-            let seconds = |s| Duration::try_from_secs_f64(s).unwrap_or_default();
-            let (old, new) = (seconds(old_s), seconds(new_s));
+            let (old, new) = (of_seconds(old_s), of_seconds(new_s));
             let pace = Pace { name, old_s, new_s };
             if is_slower_by(old, new, self.slower_factor) {
                 self.slower.push(pace);

@@ -32,7 +32,7 @@ pub fn probe(root: &Root) -> Host {
             .to_owned(),
         command_line: read("/proc/cmdline").trim().to_owned(),
         memory: field(&read("/proc/meminfo"), &["MemTotal"]).map_or(0, kib),
-        free_hugepages: free_hugepages(),
+        free_hugepages: hugepages(|there| there("free_hugepages")),
         kvm_problem: kvm_problem(root),
         modules: modules(root),
         taint: 0,
@@ -61,25 +61,23 @@ fn kvm_problem(root: &Root) -> Option<String> {
     })
 }
 
-fn free_hugepages() -> BTreeMap<u64, u64> {
-    let entries = fs::read_dir("/sys/kernel/mm/hugepages")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let free = entries.filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        let kib: u64 = name
-            .strip_prefix("hugepages-")?
-            .strip_suffix("kB")?
-            .parse()
-            .ok()?;
-        let free = read(entry.path().join("free_hugepages"))
-            .trim()
-            .parse()
-            .ok()?;
-        Some((kib * 1024, free))
+/// Those in use of each size, in bytes.
+pub fn hugepages_in_use() -> BTreeMap<u64, u64> {
+    hugepages(|there| Some(there("nr_hugepages")?.saturating_sub(there("free_hugepages")?)))
+}
+
+/// For each size of hugepages, in bytes, what `value` makes of the files that tell of it.
+fn hugepages(value: impl Fn(&dyn Fn(&str) -> Option<u64>) -> Option<u64>) -> BTreeMap<u64, u64> {
+    let pools = fs::read_dir("/sys/kernel/mm/hugepages");
+    let pools = pools.into_iter().flatten().flatten();
+    let values = pools.filter_map(|pool| {
+        let name = pool.file_name().into_string().ok()?;
+        let kib = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
+        let kib: u64 = kib.parse().ok()?;
+        let there = |file: &str| read(pool.path().join(file)).trim().parse().ok();
+        Some((kib * 1024, value(&there)?))
     });
-    free.collect()
+    values.collect()
 }
 
 /// The parameters of the loaded `kvm*` modules, as /sys/module shows them; those that cannot be read are left out.

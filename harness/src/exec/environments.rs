@@ -1,7 +1,6 @@
 //! The environments of a run: all cases of one run side by side, then the host is changed, then those of the next.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::environment::{self, Definition, Entered, Environments, HOST, Refusal, Root};
@@ -118,10 +117,7 @@ impl Gate {
         let wait = |message: &str| {
             self.sink.waiting(Some(message));
             entering_ms = now_ms();
-            match self.supervisors.interrupted_by() {
-                Some(_) => ControlFlow::Break(()),
-                None => ControlFlow::Continue(()),
-            }
+            self.supervisors.go_on()
         };
         let entered = self.environments.enter(definition, wait);
         self.sink.waiting(None);

@@ -124,21 +124,14 @@ impl Executor {
         let mut has_waited = false;
         let taken = self.host.take(how, &mut |message| {
             has_waited = true;
-            self.wait(message)
+            self.context.sink.waiting(Some(message));
+            self.supervisors.go_on()
         });
         if has_waited {
             self.context.sink.waiting(None);
         }
         let taken = taken.map_err(|error| Obstacle::Failed(format!("lock this host: {error}")))?;
         taken.ok_or(Obstacle::Interrupted)
-    }
-
-    fn wait(&self, message: &str) -> ControlFlow<()> {
-        self.context.sink.waiting(Some(message));
-        match self.supervisors.interrupted_by() {
-            Some(_) => ControlFlow::Break(()),
-            None => ControlFlow::Continue(()),
-        }
     }
 }
 

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::process::geteuid;
 
+use crate::environment::hugepages_in_use;
 use crate::model::event::LeftBehind;
 use crate::model::host::size;
 use crate::model::outcome::Outcome;
-use crate::model::time::milliseconds;
+use crate::model::time::{milliseconds, of_seconds, whole_ms};
 
 /// The directory of shm_open(3).
 const DEV_SHM: &str = "/dev/shm";
@@ -134,8 +134,7 @@ fn own_id() -> u64 {
 /// The names of the cases whose selftests ran at some time between these two.
 fn ran_in((from, to): (u64, u64), outcomes: &[Outcome]) -> Vec<String> {
     let ran = outcomes.iter().filter(|outcome| {
-        let duration = Duration::try_from_secs_f64(outcome.duration_s).unwrap_or_default();
-        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = whole_ms(of_seconds(outcome.duration_s));
         // One more, for what both times leave out of a millisecond.
         let end_ms = outcome
             .started_ms
@@ -153,21 +152,4 @@ fn mount(line: &str) -> Option<(&str, &str, &str)> {
     let mut fields = mount.split(' ');
     let (id, place) = (fields.next()?, fields.nth(3)?);
     Some((id, place, file_system.split(' ').next()?))
-}
-
-fn hugepages_in_use() -> BTreeMap<u64, u64> {
-    let pools = fs::read_dir("/sys/kernel/mm/hugepages");
-    let pools = pools.into_iter().flatten().flatten();
-    let in_use = pools.filter_map(|pool| {
-        let name = pool.file_name().into_string().ok()?;
-        let kib = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
-        let kib: u64 = kib.parse().ok()?;
-        let read = |name: &str| {
-            let text = fs::read_to_string(pool.path().join(name)).ok()?;
-            text.trim().parse::<u64>().ok()
-        };
-        let in_use = read("nr_hugepages")?.saturating_sub(read("free_hugepages")?);
-        Some((kib * 1024, in_use))
-    });
-    in_use.collect()
 }

@@ -17,14 +17,10 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// That of `case`; an exclusive one takes all the slots that there are.
+    /// That of `case`.
     pub fn of(case: &Case) -> Self {
         Self {
-            slots: if case.exclusive {
-                u32::MAX
-            } else {
-                case.weight
-            },
+            slots: case.slots(),
             memory: case.requires.memory.unwrap_or(0),
             hugepages: case.requires.hugepages.clone(),
         }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::suite::SuiteRun;
+use super::verdict::failure_of;
 use crate::kernel_log::KernelLog;
 use crate::model::case::{Case, Command};
 use crate::model::event::{Event, Sink};
 use crate::model::facts::{Facts, StepEnd};
-use crate::model::outcome::{Exit, Step};
+use crate::model::outcome::Step;
 use crate::model::time::now_ms;
 use crate::supervise::{Task, Urgency, Worker};
 
@@ -58,7 +59,7 @@ impl<'a> Steps<'a> {
     /// Runs them all, as far as they let each other.
     pub(super) fn run(&mut self, suite: &SuiteRun) {
         if let Some(end) = suite.set_up(|command| self.shell(Step::SuiteSetup, command)) {
-            let is_up = is_good(&end);
+            let is_up = failure_of(&end).is_none();
             self.facts.steps.push((Step::SuiteSetup, end));
             if !is_up {
                 return;
@@ -89,7 +90,7 @@ impl<'a> Steps<'a> {
     /// Runs a shell command as a step; returns whether it ended well.
     fn keep(&mut self, step: Step, command: &str) -> bool {
         let end = self.shell(step, command);
-        let is_good = is_good(&end);
+        let is_good = failure_of(&end).is_none();
         self.facts.steps.push((step, end));
         is_good
     }
@@ -174,10 +175,6 @@ impl Drop for Steps<'_> {
         let splats = self.context.kernel_log.end(self.case, worker);
         self.facts.splats.extend(splats);
     }
-}
-
-fn is_good(end: &StepEnd) -> bool {
-    matches!(end, Ok(ended) if ended.exit == Exit::Code(0) && !ended.leaves_unkillable())
 }
 
 fn in_shell(line: &str) -> (PathBuf, Vec<OsString>) {

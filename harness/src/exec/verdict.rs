@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use crate::model::case::{Case, Command};
 use crate::model::facts::{Ended, Evidence, Facts, Obstacle, StepEnd};
 use crate::model::outcome::{Assertion, Exit, Leak, Status, Step, Subtest, SubtestResult};
+use crate::model::signature::{CORE_DUMP, LAST_OUTPUT};
 use crate::model::text::printable;
 
 /// What upstream's kselftest.h calls `KSFT_SKIP`.
@@ -99,7 +100,7 @@ fn of_obstacle(obstacle: &Obstacle) -> Verdict {
 }
 
 /// Why a step that is not the selftest did not end well, if it did not.
-fn failure_of(end: &StepEnd) -> Option<String> {
+pub(super) fn failure_of(end: &StepEnd) -> Option<String> {
     let ended = match end {
         Ok(ended) => ended,
         Err(why) => return Some(why.clone()),
@@ -350,7 +351,7 @@ fn skip(evidence: &Evidence) -> &str {
 
 fn with_last_words(what: String, evidence: &Evidence) -> String {
     match last_words(evidence) {
-        Some(line) => format!("{what}; last output: {line}"),
+        Some(line) => format!("{what}{LAST_OUTPUT}{line}"),
         None => what,
     }
 }
@@ -364,7 +365,7 @@ fn last_words(evidence: &Evidence) -> Option<&str> {
 fn also_wrong(facts: &Facts, case: &Case) -> Vec<String> {
     let ended = || facts.steps.iter().filter_map(|(_, end)| end.as_ref().ok());
     let core_dump = facts.core_dump.iter();
-    let core_dump = core_dump.map(|place| format!("core dump: {place}"));
+    let core_dump = core_dump.map(|place| format!("{CORE_DUMP}{place}"));
     let not_kept = ended().filter_map(|ended| ended.not_kept.clone());
     let leaks = ended().flat_map(|ended| &ended.leaks);
     let leaks = leaks.filter(|leak| leak.unkillable).map(unkillable);

@@ -12,6 +12,7 @@ use super::journal::JOURNALS;
 use super::read::{self, RUN_JSON};
 use crate::model::event::Part;
 use crate::model::file;
+use crate::model::time::timestamp;
 
 /// What else stands beside the cases' directories.
 const FILES: &[&str] = &[
@@ -222,10 +223,7 @@ fn foreign_entry(path: &Path) -> anyhow::Result<Option<OsString>> {
 }
 
 fn name_of_time(ms: u64) -> String {
-    let time = i64::try_from(ms)
-        .ok()
-        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    let time = time.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let time = timestamp(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     time.strftime("%Y-%m-%dT%H-%M-%SZ").to_string()
 }
 

@@ -133,18 +133,20 @@ pub fn before(directory: &Path, state: &State) -> Option<(State, PathBuf)> {
 }
 
 fn read_run_json(path: &Path) -> anyhow::Result<State> {
-    #[derive(Deserialize)]
-    struct VersionOnly {
-        schema_version: u32,
-    }
     let text = file::read(path)?;
-    let VersionOnly { schema_version } =
+    let Version { schema_version } =
         serde_json::from_slice(&text).context("find its schema_version")?;
     check_version(schema_version)?;
     match schema_version {
         1 => version1::read(&text),
         _ => Ok(serde_json::from_slice::<State>(&text)?.indexed()),
     }
+}
+
+/// What every version of a run.json and of a part has.
+#[derive(Deserialize)]
+struct Version {
+    schema_version: u32,
 }
 
 /// A newer version of this program wrote it.
@@ -203,10 +205,6 @@ impl Lines {
         #[derive(Deserialize)]
         struct FirstLine {
             part: Version,
-        }
-        #[derive(Deserialize)]
-        struct Version {
-            schema_version: u32,
         }
         let line = self.next()?.unwrap_or_default();
         if let Ok(begin) = serde_json::from_slice::<Begin>(line) {

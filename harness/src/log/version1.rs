@@ -9,6 +9,7 @@ use crate::model::event::{KernelEnd, LeftBehind, Part, PartEnd, Span};
 use crate::model::host::{Host, Modules};
 use crate::model::outcome::{Outcome, Splat};
 use crate::model::state::{Share, State};
+use crate::model::time::{of_seconds, whole_ms};
 
 #[derive(Deserialize)]
 struct Run {
@@ -72,10 +73,8 @@ pub fn read(text: &[u8]) -> anyhow::Result<State> {
     let started_ms = run.run.started_ms;
     let end = run.finished.then(|| {
         let duration_s = run.duration_s.unwrap_or(0.0);
-        let duration = std::time::Duration::try_from_secs_f64(duration_s).unwrap_or_default();
-        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         PartEnd {
-            at_ms: started_ms.saturating_add(duration_ms),
+            at_ms: started_ms.saturating_add(whole_ms(of_seconds(duration_s))),
             duration_s,
             interrupted_by: run.interrupted_by,
             kernel: KernelEnd {

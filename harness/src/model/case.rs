@@ -57,7 +57,7 @@ pub struct Variant {
     pub timeout: Option<Duration>,
     /// What the host must have.
     pub requires: Requires,
-    /// How many of the run's slots it takes.
+    /// How many of the run's slots it takes, where it is not exclusive.
     pub weight: u32,
     /// Whether it runs a selftest, which needs KVM.
     pub needs_kvm: bool,
@@ -75,6 +75,15 @@ pub struct Variant {
 }
 
 impl Case {
+    /// How many of the run's slots it takes; more than there are is all of them.
+    pub fn slots(&self) -> u32 {
+        if self.exclusive {
+            u32::MAX
+        } else {
+            self.weight
+        }
+    }
+
     /// A shell command that repeats the case's selftest by hand.
     pub fn reproduce(&self) -> String {
         let command = self.command.line();

@@ -89,6 +89,11 @@ pub fn printable_within(bytes: &[u8], limit: usize) -> String {
     text
 }
 
+/// `1 case`, `2 cases`.
+pub fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 const ESC: u8 = 0x1b;
 
 /// Whether this is a character that stays as it is; most are.

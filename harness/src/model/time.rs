@@ -16,10 +16,18 @@ pub fn now_ms() -> u64 {
 
 /// `time` in milliseconds since the epoch; 0 for what lies before it.
 pub fn milliseconds(time: SystemTime) -> u64 {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    whole_ms(since.unwrap_or_default())
+}
+
+/// The whole milliseconds of `time`.
+pub fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A time in seconds, of which others may have written; none is 0.
+pub fn of_seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 /// Whether something that took `before` is called slower where it takes `now`. The one definition for the display, the

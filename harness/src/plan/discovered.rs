@@ -12,6 +12,7 @@ use super::selection::Selection;
 use crate::environment::{Definition, Definitions, HOST};
 use crate::model::case::Case;
 use crate::model::host::Host;
+use crate::model::text::plural;
 use crate::show::Format;
 
 /// What there is to run.
@@ -249,8 +250,7 @@ pub fn list(
     match format {
         Format::Pretty => {
             let blank = if count == 0 { "" } else { "\n" };
-            let plural = if count == 1 { "" } else { "s" };
-            writeln!(out, "{blank}{count} test{plural}, 0 benchmarks")?;
+            writeln!(out, "{blank}{}, 0 benchmarks", plural(count, "test"))?;
         }
         Format::Terse | Format::Ktap => {}
         Format::Json => {

@@ -277,8 +277,3 @@ fn duration(seconds: f64) -> String {
         _ => format!("{seconds:.2} s"),
     }
 }
-
-/// `1 case`, `2 cases`.
-fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}

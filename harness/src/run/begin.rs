@@ -47,19 +47,17 @@ pub(super) struct Begun {
 /// `kvm-tests` in Cargo's target directory, found from where this program lies; else `kvm-tests-results` in the working
 /// directory.
 pub(super) fn default_results() -> anyhow::Result<Results> {
-    let elsewhere = || -> anyhow::Result<PathBuf> {
+    let elsewhere = |note: Option<String>| -> anyhow::Result<Results> {
         let here = std::env::current_dir().context("find the current directory")?;
-        Ok(here.join("kvm-tests-results"))
+        let directory = here.join("kvm-tests-results");
+        Ok(Results { directory, note })
     };
     let exe = std::env::current_exe().unwrap_or_default();
     // Cargo marks its target directory as a cache.
     let mut above = exe.ancestors();
     let target = above.find(|directory| directory.join("CACHEDIR.TAG").is_file());
     let Some(target) = target else {
-        return Ok(Results {
-            directory: elsewhere()?,
-            note: None,
-        });
+        return elsewhere(None);
     };
     let directory = target.join("kvm-tests");
     let parent = if directory.is_dir() {
@@ -73,14 +71,10 @@ pub(super) fn default_results() -> anyhow::Result<Results> {
             note: None,
         });
     }
-    let note = format!(
+    elsewhere(Some(format!(
         "  results      not in {}: it belongs to another user",
         directory.display()
-    );
-    Ok(Results {
-        directory: elsewhere()?,
-        note: Some(note),
-    })
+    )))
 }
 
 /// The whole name of the only case that `options` ask for, as nextest does.

@@ -8,7 +8,7 @@ use super::begin::Begun;
 use super::ready::Ready;
 use crate::compare::{Comparison, ComparisonFormat, Side};
 use crate::log::{Member, fold, write_run_json};
-use crate::model::state::State;
+use crate::model::state::{Share, State};
 use crate::plan::Selection;
 use crate::report;
 use crate::show::Display;
@@ -42,22 +42,19 @@ pub(super) fn conclude(
         interrupted_by,
     } = ended;
     state.close();
-    let mut problems = Vec::new();
     let is_ours_to_report = begun.member.as_ref().is_none_or(Member::is_last);
-    if is_ours_to_report {
-        let written = write(&state, begun);
-        problems.extend(
-            written
-                .err()
-                .map(|error| format!("cannot write the reports: {error:#}")),
-        );
-    }
+    let written = match is_ours_to_report {
+        true => write(&state, begun),
+        false => Ok(()),
+    };
     if let Err(error) = run.history.save(&state.outcomes) {
         display.say(&format!(
             "cannot keep the durations for the next run: {error}"
         ));
     }
-    problems.iter().for_each(|problem| display.say(problem));
+    if let Err(error) = &written {
+        display.say(&format!("cannot write the reports: {error:#}"));
+    }
     display.end(&state);
     let is_worse = match baseline {
         Some(_) if interrupted_by.is_some() => {
@@ -69,20 +66,23 @@ pub(super) fn conclude(
         None => false,
     };
     let has_failed = state.counts().failures() > 0
-        || kernel_has_failed(&state)
-        || has_changed_the_host(&state)
+        || has_ended_badly(&state)
         || is_worse
         || !is_kept
-        || !problems.is_empty();
+        || written.is_err();
     Ok(exit_code(has_failed, interrupted_by))
 }
 
-/// Whether this part's kernel log fails the run, whatever became of its cases.
-fn kernel_has_failed(state: &State) -> bool {
-    let part = state
-        .last()
-        .and_then(|share| share.end.as_ref().zip(Some(&share.part)));
-    part.is_some_and(|(end, part)| end.kernel.has_failed(part.host.taint))
+/// Whether this part fails the run, whatever became of its cases: by its kernel log, or by a host that is not as before.
+fn has_ended_badly(state: &State) -> bool {
+    let Some(Share {
+        part,
+        end: Some(end),
+    }) = state.last()
+    else {
+        return false;
+    };
+    end.kernel.has_failed(part.host.taint) || !end.not_restored.is_empty()
 }
 
 /// Writes run.json and the reports: of a run of nextest for all of its processes.
@@ -99,12 +99,6 @@ fn write(state: &State, begun: &Begun) -> anyhow::Result<()> {
     let state = of_all.as_ref().unwrap_or(state);
     write_run_json(state, directory)?;
     report::write_all(state, directory).map(drop)
-}
-
-fn has_changed_the_host(state: &State) -> bool {
-    let mut ends = state.parts.iter().filter_map(|share| share.end.as_ref());
-    ends.next_back()
-        .is_some_and(|end| !end.not_restored.is_empty())
 }
 
 fn is_worse_than(

@@ -32,11 +32,7 @@ pub(super) fn display(
     let expected = run.cases.iter().map(|case| {
         let listed = case.name.listed();
         let expected = Expected {
-            weight: if case.exclusive {
-                u32::MAX
-            } else {
-                case.weight
-            },
+            weight: case.slots(),
             expected: run.history.expected(&listed),
             last: run.history.last(&listed),
             timeout: case.timeout.unwrap_or(options.timeout()),

@@ -19,7 +19,7 @@ use crate::show::output::copy_lines;
 use crate::show::progress::Snapshot;
 use crate::show::remaining::{Expected, Heartbeat, Remaining};
 use crate::show::screen::Screen;
-use crate::show::summary::{Summary, slower, when};
+use crate::show::summary::{Summary, slower};
 
 /// What a display is made for.
 pub struct Setup {
@@ -132,7 +132,10 @@ impl Display {
             Event::Finished(outcome) => self.ended(screen, seen, outcome),
             Event::Splat(splat) => {
                 let title = one_line(&splat.title);
-                screen.say(&format!("KERNEL SPLAT {}: {title}", when(splat)));
+                screen.say(&format!(
+                    "KERNEL SPLAT {}: {title}",
+                    one_line(&splat.when())
+                ));
             }
             _ => {}
         });

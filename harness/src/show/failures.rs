@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::model::outcome::{Exit, Outcome, Status};
 use crate::model::state::State;
-use crate::model::text::{one_line, printable, printable_within};
+use crate::model::text::{one_line, plural, printable, printable_within};
 use crate::show::output::named;
 
 /// How many cases that did not run for the same reason have a line each.
@@ -131,8 +131,7 @@ fn places(members: &[&Outcome], all: &[&Outcome]) -> String {
         false => named(&failed, NAMED) + " ✗",
     };
     for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-        let plural = if count == 1 { "" } else { "s" };
-        text += &format!(", {count} other{plural} {what}");
+        text += &format!(", {} {what}", plural(count, "other"));
     }
     text
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::model::outcome::{Counts, Outcome, Status};
-use crate::model::text::{one_line, printable, printable_within};
+use crate::model::text::{one_line, plural, printable, printable_within};
 use crate::show::failures::details;
 use crate::show::options::Format;
 use crate::show::output::{STREAMS, end_of};
@@ -34,8 +34,7 @@ impl Libtest {
     /// Before the first case, of so many.
     pub(super) fn title(&self, count: usize, shuffle_seed: Option<u64>) -> String {
         if self.format != Format::Json {
-            let plural = if count == 1 { "" } else { "s" };
-            return format!("\nrunning {count} test{plural}\n");
+            return format!("\nrunning {}\n", plural(count, "test"));
         }
         let mut line = json!({"type": "suite", "event": "started", "test_count": count});
         if let Some(seed) = shuffle_seed {

@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 use crate::model::case::quoted;
 use crate::model::event::{LeftBehind, Part, PartEnd};
 use crate::model::host::size;
-use crate::model::outcome::{Leak, Outcome, Splat, Status};
+use crate::model::outcome::{Leak, Outcome, Status};
 use crate::model::state::State;
 use crate::model::taint;
 use crate::model::text::one_line;
@@ -70,14 +70,6 @@ pub fn header_of(part: &Part) -> Vec<String> {
 pub(super) fn slower(outcome: &Outcome, last: Duration) -> String {
     let (name, now) = (one_line(&outcome.name), outcome.duration_s);
     format!("{name}: {now:.1} s, last time {:.1} s", last.as_secs_f64())
-}
-
-/// What was running when a splat began, in words.
-pub(super) fn when(splat: &Splat) -> String {
-    match splat.while_running.as_slice() {
-        [] => "while no case was running".to_owned(),
-        cases => format!("while this ran: {}", named(cases, SHOWN)),
-    }
 }
 
 /// The end of a run.
@@ -191,7 +183,7 @@ impl Summary<'_> {
         let heading = "KERNEL SPLATS that are no case's own (kernel.log has all of their lines)";
         let splats = stray
             .iter()
-            .flat_map(|one| [one_line(&one.title), format!("  {}", when(one))]);
+            .flat_map(|one| [one_line(&one.title), format!("  {}", one_line(&one.when()))]);
         let more = kernel.stray.saturating_sub(stray.len());
         let more = (more > 0).then(|| format!("and {more} more"));
         section(lines, heading, splats.chain(more).collect());
@@ -283,7 +275,7 @@ fn go_on(part: &Part, results: &Path) -> Option<String> {
 mod tests {
     use super::*;
     use crate::model::event::{Event, KernelEnd};
-    use crate::model::outcome::Exit;
+    use crate::model::outcome::{Exit, Splat};
     use crate::show::stage::{end, finished, outcome, part, state};
 
     /// The summary of a run that came to its end, or was interrupted, with these outcomes.

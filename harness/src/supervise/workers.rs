@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::Shutdown;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -112,6 +113,14 @@ impl Supervisors {
     /// The signal that interrupted the run, if one did.
     pub fn interrupted_by(&self) -> Option<i32> {
         self.lock().interrupted_by
+    }
+
+    /// For those who wait: whether there is still something to wait for.
+    pub fn go_on(&self) -> ControlFlow<()> {
+        match self.interrupted_by() {
+            Some(_) => ControlFlow::Break(()),
+            None => ControlFlow::Continue(()),
+        }
     }
 
     /// Starts a supervisor, and tells it what the others have been told.

@@ -2,14 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::{Page, class, duration, glyph, lines, plural, text};
+use super::{Page, class, duration, glyph, lines, text};
 use crate::model::host::size;
 use crate::model::outcome::{Counts, Outcome, Status, Step, Subtest, SubtestResult};
-use crate::model::time::{is_slower, utc};
+use crate::model::text::plural;
+use crate::model::time::{is_slower, of_seconds, utc};
 
 /// Up to so many failures are open at once; of more, the list is what one wants to see first.
 const OPEN: usize = 3;
@@ -219,8 +219,7 @@ impl Page<'_> {
         let mut slowest: Vec<&Outcome> = self.run.state.outcomes.iter().collect();
         slowest.sort_by(|a, b| b.duration_s.total_cmp(&a.duration_s));
         slowest.truncate(SLOWEST);
-        let seconds =
-            |outcome: &Outcome| Duration::try_from_secs_f64(outcome.duration_s).unwrap_or_default();
+        let seconds = |outcome: &Outcome| of_seconds(outcome.duration_s);
         html! {
             h2 #slowest { "Slowest" }
             @match self.name_of_earlier() {

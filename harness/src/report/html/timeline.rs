@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::{Page, class, duration, plural, text};
+use super::{Page, class, duration, text};
 use crate::model::event::Span;
 use crate::model::outcome::Outcome;
+use crate::model::text::plural;
 
 /// The run's time in so many columns: what lies within one, about two pixels, would not be seen apart.
 const COLUMNS: f64 = 700.0;
