@@ -1,8 +1,6 @@
 //! What can go wrong around a run, done to the real program: no outcome is lost that was reported, no process is left,
 //! and it never panics. The table in docs/reliability.md names these tests, and those of other files.
 
-use std::time::{Duration, Instant};
-
 use crate::support::Status;
 use crate::support::{Fixture, Ran};
 
@@ -25,13 +23,5 @@ fn check_that_nothing_is_lost(fixture: &Fixture, ran: &Ran) {
             Status::Passed,
             "{name}"
         );
-    }
-}
-
-fn wait_until(mut condition: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }

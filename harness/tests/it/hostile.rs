@@ -5,19 +5,10 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Fixture, Ran, Status, journals, lines_with, processes};
-
-fn wait_until(mut condition: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use crate::support::{Fixture, Ran, Status, journals, lines_with, processes, wait_until};
 
 #[test]
 fn a_run_whose_first_line_is_damaged_is_no_run_that_goes_on_with_less() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::Record;
 use crate::support::Status;
-use crate::support::{Fixture, Ran, lines_with, processes, report};
+use crate::support::{Fixture, Ran, lines_with, processes, report, wait_until};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -27,16 +27,7 @@ impl Running {
              [[test]]\nname = \"hangs\"\ncommand = \"setsid sh -c 'sleep 1000; : {mark}'\"\n\
              [[test]]\nname = \"waits\"\ncommand = \"true\"\n"
         );
-        let fixture = Fixture::new()
-            .selftest("a_test", "exit 0")
-            .file("suite.toml", &suite);
-        let mut command = command(&fixture);
-        let child = command
-            .arg("suite::")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let (fixture, child) = started(&suite);
         let running = Self {
             fixture,
             child: Some(child),
@@ -65,6 +56,18 @@ const ARGUMENTS: [&str; 8] = [
     "1",
 ];
 
+/// A run of the cases of `suite`, which has just been started.
+fn started(suite: &str) -> (Fixture, Child) {
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("suite.toml", suite);
+    let mut command = command(&fixture);
+    command.arg("suite::");
+    let streams = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = streams.spawn().unwrap();
+    (fixture, child)
+}
+
 /// The program, which heeds SIGHUP even where whoever started the tests ignores it (nohup): that is inherited, and
 /// respected then.
 fn command(fixture: &Fixture) -> Command {
@@ -81,14 +84,6 @@ fn command(fixture: &Fixture) -> Command {
     );
     command.current_dir(fixture.path());
     command
-}
-
-fn wait_until(mut condition: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]
@@ -153,16 +148,7 @@ fn a_stopped_run_stands_still_with_its_cases_and_their_time() {
         "[[test]]\nname = \"waits\"\ntimeout_s = 3\n\
          command = \"setsid -w sh -c 'until [ -e ../go ]; do sleep 0.05; done; : {mark}'\"\n"
     );
-    let fixture = Fixture::new()
-        .selftest("a_test", "exit 0")
-        .file("suite.toml", &suite);
-    let mut command = command(&fixture);
-    let child = command
-        .arg("suite::")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let (fixture, child) = started(&suite);
     let runner = Pid::from_child(&child);
     wait_until(|| !processes(&mark).is_empty());
 

@@ -7,16 +7,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
 
-use crate::support::{Fixture, Ran, Status, events};
+use crate::support::{Fixture, Ran, Status, events, wait_for};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-/// How long to wait for what happens at once on an idle machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// More than any kernel gives a process (`PID_MAX_LIMIT` in include/linux/threads.h).
 const NOBODY: &str = "99999999";
@@ -120,13 +116,13 @@ fn a_process_below_a_case_is_the_cases_also_as_a_daemon() {
                 .trim()
                 .to_owned()
         };
-        until("it has started", || !pid().is_empty());
+        wait_for("it has started", || !pid().is_empty());
         let line = format!(
             "4,{number},{number},-;WARNING: x.c:7 at f+0x1/0x2, CPU#0: sleep/{}\n",
             pid()
         );
         pipe.write_all(line.as_bytes()).unwrap();
-        until("the record is read", || {
+        wait_for("the record is read", || {
             kernel_log(&fixture).contains(&format!("sleep/{}", pid()))
         });
         pipe.write_all(b"4,9,9,-;---[ end trace 0000000000000000 ]---\n")
@@ -321,11 +317,11 @@ fn records_are_read_as_they_come_and_all_that_run_are_named() {
         .selftest("b_test", WAITS);
     let mut pipe = pipe(&fixture);
     let child = start(&fixture);
-    until("both cases run", || begun(fixture.path()) == 2);
+    wait_for("both cases run", || begun(fixture.path()) == 2);
     let splat = "4,1,1000,-;BUG: unable to handle page fault for address: 0\n4,2,1001,-;CPU: 0 PID: 1 Comm: init Not tainted\n";
     pipe.write_all(splat.as_bytes()).unwrap();
     // Without a mark at its end, it has ended when nothing follows.
-    until("the journal has it", || count(&fixture, "splat") == 1);
+    wait_for("the journal has it", || count(&fixture, "splat") == 1);
     assert_eq!(count(&fixture, "finished"), 0);
     let ran = end(&fixture, child);
     assert_eq!(ran.code, Some(101), "{}", ran.stderr);
@@ -333,6 +329,24 @@ fn records_are_read_as_they_come_and_all_that_run_are_named() {
     let mut names = while_running(&splats[0]);
     names.sort_unstable();
     assert_eq!(names, ["a_test::default", "b_test::default"]);
+}
+
+/// A run of the cases of `suite` on this host itself, whose log is the kernel's.
+fn on_the_real_log(suite: &str) -> (Fixture, Command) {
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("real.toml", suite);
+    let mut command = fixture.command(&[
+        "--selftests",
+        "selftests",
+        "--config",
+        "real.toml",
+        "--output",
+        "run",
+        "real::",
+    ]);
+    command.env_remove("KVM_TESTS_ROOT");
+    (fixture, command)
 }
 
 #[test]
@@ -347,20 +361,8 @@ fn on_the_real_log_what_user_space_writes_is_kept_and_fails_nothing() {
         std::process::id()
     );
     let suite = format!("[[test]]\nname = \"a\"\ncommand = \"echo '<4>{line}' >/dev/kmsg\"\n");
-    let fixture = Fixture::new()
-        .selftest("a_test", "exit 0")
-        .file("real.toml", &suite);
-    let arguments = [
-        "--selftests",
-        "selftests",
-        "--config",
-        "real.toml",
-        "--output",
-        "run",
-        "real::",
-    ];
-    let mut command = fixture.command(&arguments);
-    Ran::of(command.env_remove("KVM_TESTS_ROOT").output().unwrap());
+    let (fixture, mut command) = on_the_real_log(&suite);
+    Ran::of(command.output().unwrap());
     let outcome = fixture.outcome("real::a");
     assert_eq!(
         (outcome.status, outcome.splats),
@@ -378,28 +380,13 @@ fn on_the_real_log_what_user_space_writes_is_kept_and_fails_nothing() {
 #[ignore = "it overwrites all that this host's kernel has logged"]
 fn a_log_that_overruns_is_said_and_the_case_is_none_the_worse() {
     let suite = format!("[[test]]\nname = \"a\"\ncommand = \"{WAITS}\"\n");
-    let fixture = Fixture::new()
-        .selftest("a_test", "exit 0")
-        .file("real.toml", &suite);
-    let arguments = [
-        "--selftests",
-        "selftests",
-        "--config",
-        "real.toml",
-        "--output",
-        "run",
-        "real::",
-    ];
-    let mut command = fixture.command(&arguments);
-    command
-        .env_remove("KVM_TESTS_ROOT")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let (fixture, mut command) = on_the_real_log(&suite);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
-    until("the case runs", || begun(fixture.path()) == 1);
+    wait_for("the case runs", || begun(fixture.path()) == 1);
     // One record that it reads for sure, so that it can count those that it misses.
     flood(1, "the first");
-    until("it follows the log", || {
+    wait_for("it follows the log", || {
         kernel_log(&fixture).contains("the first")
     });
     let runner = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
@@ -483,12 +470,4 @@ fn lines(splat: &Value) -> usize {
 fn while_running(splat: &Value) -> Vec<&str> {
     let cases = splat["while_running"].as_array().unwrap().iter();
     cases.map(|case| case.as_str().unwrap()).collect()
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < PATIENCE, "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Fixture, Record, report};
+use crate::support::{Fixture, Record, report, wait_until};
 use crate::support::{Outcome, Status};
 
 /// How often the runner is killed.
@@ -207,14 +207,6 @@ fn inhabitants(directory: &Path) -> Vec<PathBuf> {
             fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&directory))
         })
         .collect()
-}
-
-fn wait_until(mut condition: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -5,11 +5,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use crate::support::Fixture;
 use crate::support::Record;
 use crate::support::Status;
+use crate::support::{Fixture, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Cases that leave a witness where one runs beside an exclusive one.
@@ -57,17 +56,6 @@ fn start(fixture: &Fixture, output: &str, case: &str, more: &[&str]) -> Child {
 /// A file that a case makes or waits for: where it runs, beside the selftests.
 fn there(fixture: &Fixture, name: &str) -> PathBuf {
     fixture.path().join("selftests").join(name)
-}
-
-fn wait_for(what: &str, condition: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(
-            begin.elapsed() < Duration::from_secs(60),
-            "waited in vain: {what}"
-        );
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Nothing of the lock is left on the host.

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
-use crate::support::{Fixture, Ran, Status, events, journals, lines_with, processes};
+use crate::support::{Fixture, Ran, Status, events, journals, lines_with, processes, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -369,12 +368,4 @@ fn the_next_run_says_once_that_the_last_one_was_killed() {
     );
     let after_that = Ran::of(command("a_test::").output().unwrap());
     assert_eq!(lines_with(&after_that.stderr, "was killed"), [""; 0]);
-}
-
-fn wait_until(mut condition: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }

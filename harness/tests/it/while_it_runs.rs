@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::terminal::Terminal;
-use crate::support::{Fixture, Ran, lines_with};
+use crate::support::{Fixture, Ran, lines_with, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Selftests of which one fails at once, and one goes on until there is a file `go`.
@@ -300,13 +300,5 @@ fn wait_for(lines: &Receiver<String>, text: &str) -> String {
         if line.starts_with(text) {
             return all;
         }
-    }
-}
-
-fn wait_until(condition: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
-        thread::sleep(Duration::from_millis(10));
     }
 }

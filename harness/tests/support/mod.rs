@@ -10,6 +10,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -166,6 +168,23 @@ impl Ran {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+}
+
+/// Waits for what nobody sends word of.
+#[track_caller]
+pub(crate) fn wait_until(condition: impl FnMut() -> bool) {
+    wait_for("it never came to pass", condition);
+}
+
+/// The same, with words for what was waited for in vain.
+#[track_caller]
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        let is_hopeless = begin.elapsed() >= Duration::from_secs(60);
+        assert!(!is_hopeless, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use crate::support::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{check_that_nothing_is_lost, wait_until};
-use crate::support::{Fixture, Ran, lines_with, processes};
+use super::check_that_nothing_is_lost;
+use crate::support::{Fixture, Ran, lines_with, processes, wait_until};
 
 /// Three cases one after another, of which the second does this.
 fn with_second(script: &str) -> Fixture {
