@@ -104,7 +104,7 @@ impl State {
                 self.environments.retain(|entered| !entered.is(span));
                 self.environments.push((**span).clone());
             }
-            Event::Starting { cases } => self.progress.starting.extend(cases.iter().cloned()),
+            Event::Starting { cases } => self.may_start(cases),
             Event::StepStarted {
                 case,
                 step,
@@ -131,6 +131,15 @@ impl State {
                 self.finished = self.is_finished();
             }
         }
+    }
+
+    /// The event names cases ahead of their turn. One that could not be run may have its outcome by then, and keeps it.
+    fn may_start(&mut self, cases: &[String]) {
+        let Progress {
+            starting, places, ..
+        } = &mut self.progress;
+        let still_to_come = cases.iter().filter(|name| !places.contains_key(*name));
+        starting.extend(still_to_come.cloned());
     }
 
     fn begin(&mut self, part: &Part, cases: &[CaseName]) {
@@ -403,6 +412,18 @@ mod tests {
                 no_run("e", "the run ended before this was started", false),
             ]
         );
+    }
+
+    #[test]
+    fn a_case_that_is_named_after_its_end_keeps_its_outcome() {
+        let events = [
+            begins(&["a", "b"], false),
+            finishes("b", Status::Failed),
+            starting(&["a", "b"]),
+            finishes("a", Status::Passed),
+        ];
+        let statuses: Vec<_> = closed(&events).into_iter().map(|row| row.1).collect();
+        assert_eq!(statuses, [Status::Failed, Status::Passed]);
     }
 
     #[test]
