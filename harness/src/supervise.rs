@@ -25,6 +25,7 @@ use self::server::{Server, Wishes};
 pub use self::protocol::{Task, Urgency, is_supervisor, is_supervisor_process};
 pub use self::workers::{Supervisors, Worker};
 
+mod hang;
 mod job;
 mod output;
 mod protocol;

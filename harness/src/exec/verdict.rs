@@ -5,10 +5,10 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::model::case::{Case, Command};
-use crate::model::facts::{Ended, Evidence, Facts, Obstacle, StepEnd};
+use crate::model::facts::{Ended, Evidence, Facts, Obstacle, StepEnd, ThreadState};
 use crate::model::outcome::{Assertion, Exit, Leak, Status, Step, Subtest, SubtestResult};
-use crate::model::signature::{CORE_DUMP, LAST_OUTPUT};
-use crate::model::text::printable;
+use crate::model::signature::{CORE_DUMP, LAST_OUTPUT, THREADS};
+use crate::model::text::{plural, printable};
 
 /// What upstream's kselftest.h calls `KSFT_SKIP`.
 const SKIP: i32 = 4;
@@ -16,7 +16,7 @@ const SKIP: i32 = 4;
 /// What upstream's `test_assert()` exits with (lib/assert.c), except on `EACCES`: then it is [`SKIP`].
 const ASSERTION: i32 = 254;
 
-/// How many failed sub-tests a reason names.
+/// How many failed sub-tests, and kinds of threads, a reason names.
 const NAMED: usize = 10;
 
 /// A case's status and what a developer wants to know first about it.
@@ -302,10 +302,40 @@ fn timeout(ended: &Ended, complaints: &[String]) -> String {
         .collect();
     let seconds = ended.timeout.as_secs();
     let first = format!("timeout of {seconds} s: {}{running}", Exit::Timeout);
-    match complaints {
+    let first = match complaints {
         [] => with_last_words(first, evidence),
-        _ => format!("{first}\n{}", complaints.join("\n")),
+        _ => first,
+    };
+    let lines = [first].into_iter().chain(threads(&ended.threads));
+    let lines: Vec<_> = lines.chain(complaints.iter().cloned()).collect();
+    lines.join("\n")
+}
+
+/// What the threads of a selftest did when its time was up, in a line: `main in pthread_join, 4 threads in KVM_RUN`.
+fn threads(threads: &[ThreadState]) -> Option<String> {
+    let mut alike: Vec<(String, Vec<String>)> = Vec::new();
+    for ThreadState { name, doing, at } in threads {
+        let at = at.as_ref().map(|at| format!(" at {at}"));
+        let doing = printable(format!("{doing}{}", at.unwrap_or_default()).as_bytes());
+        let name = printable(name.as_bytes());
+        match alike.iter_mut().find(|(known, _)| *known == doing) {
+            Some((_, names)) => names.push(name),
+            None => alike.push((doing, vec![name])),
+        }
     }
+    let told = alike
+        .iter()
+        .take(NAMED)
+        .map(|(doing, names)| match &names[..] {
+            [name] => format!("{name} {doing}"),
+            names => format!("{} {doing}", plural(names.len(), "thread")),
+        });
+    let told: Vec<_> = told.collect();
+    let more = match alike.len() > NAMED {
+        true => ", and others elsewhere",
+        false => "",
+    };
+    (!told.is_empty()).then(|| format!("{THREADS}{}{more}", told.join(", ")))
 }
 
 /// Why a test skipped everything although it exited with 0.
@@ -492,6 +522,7 @@ more
             not_kept: None,
             evidence,
             leaks: Vec::new(),
+            threads: Vec::new(),
         }
     }
 

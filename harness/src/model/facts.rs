@@ -79,6 +79,8 @@ pub struct Ended {
     pub evidence: Evidence,
     /// The processes that it left behind when it ended by itself, and those of any that could not be killed.
     pub leaks: Vec<Leak>,
+    /// What its threads did when its time was up.
+    pub threads: Vec<ThreadState>,
 }
 
 impl Ended {
@@ -86,6 +88,17 @@ impl Ended {
     pub fn leaves_unkillable(&self) -> bool {
         self.leaks.iter().any(|leak| leak.unkillable)
     }
+}
+
+/// What a thread did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadState {
+    /// What it is called: `main`, or as the selftest has named it.
+    pub name: String,
+    /// What it did: `in KVM_RUN`, `in pthread_join`, `running`.
+    pub doing: String,
+    /// Where in the selftest's source, as `FILE:LINE`; `None` where that is not known.
+    pub at: Option<String>,
 }
 
 /// The facts in a selftest's output. Every text is printable.

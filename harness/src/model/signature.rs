@@ -9,6 +9,9 @@ use super::outcome::{Exit, Outcome, Status, SubtestResult};
 /// How the line of a reason begins that says where a core is. It tells nothing about the failure.
 pub const CORE_DUMP: &str = "core dump: ";
 
+/// How the line of a reason begins that says what a selftest's threads did when its time was up.
+pub const THREADS: &str = "threads: ";
+
 /// What stands in a reason before the last line that was printed.
 pub const LAST_OUTPUT: &str = "; last output: ";
 
@@ -75,11 +78,13 @@ impl Signature {
     }
 }
 
-/// The reason without the core that was dumped. How far a test got before its time was up is left to chance, and left out.
+/// The reason without the core that was dumped. How far a test got before its time was up is left to chance, and left out,
+/// and so is where its threads were.
 fn reason(outcome: &Outcome) -> String {
     let reason = outcome.reason.as_deref().unwrap_or_default();
     let reason = reason.replace(" (core dumped)", "");
-    let lines = reason.lines().filter(|line| !line.starts_with(CORE_DUMP));
+    let lines = reason.lines();
+    let lines = lines.filter(|line| !line.starts_with(CORE_DUMP) && !line.starts_with(THREADS));
     let mut reason = lines.collect::<Vec<_>>().join("\n");
     if outcome.status == Status::TimedOut {
         reason.truncate(reason.find(LAST_OUTPUT).unwrap_or(reason.len()));

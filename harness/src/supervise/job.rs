@@ -11,13 +11,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, waitid};
 
+use super::hang::{self, Threads};
 use super::output::Output;
-use super::protocol::{Clock, GRACE, INTERRUPTED, Reply, Task, UNKILLABLE, Urgency};
+use super::protocol::{Clock, GRACE, HANG, INTERRUPTED, Reply, Task, UNKILLABLE, Urgency};
 use super::server::Server;
 use super::system::{duration, ended_child};
 use super::tree::{self, Process};
 use crate::evidence::OutputReader;
-use crate::model::facts::Ended;
+use crate::model::facts::{Ended, ThreadState};
 use crate::model::outcome::{Exit, Leak};
 use crate::model::{file, time};
 
@@ -30,6 +31,9 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 /// After how many such looks that find nothing there are processes that cannot be seen.
 const LOOKS: u32 = 50;
+
+/// How much of what gdb says is searched for what the threads do, in bytes.
+const SEARCHED: usize = 1 << 20;
 
 /// How many times a pipe is read once nothing of the task is left: as much as it holds, whoever else goes on writing.
 const LAST_READS: usize = 17;
@@ -78,6 +82,8 @@ struct Job<'a> {
     limit: (Duration, Exit),
     /// It is being ended, for this reason, and killed at this time.
     ending: Option<(Exit, Duration)>,
+    /// What its threads did when its time was up.
+    threads: Vec<ThreadState>,
     /// What is stopped while the clock is.
     frozen: Vec<Process>,
     /// The runner is gone.
@@ -126,6 +132,7 @@ impl<'a> Job<'a> {
             evidence: OutputReader::new(task.program.file_name().unwrap_or_default()),
             limit: (task.timeout, Exit::Timeout),
             ending: None,
+            threads: Vec::new(),
             frozen: Vec::new(),
             is_alone: false,
         })
@@ -143,6 +150,9 @@ impl<'a> Job<'a> {
                 (Some((_, kill_at)), _) => kill_at,
                 (None, _) if self.main.is_some() => return self.clear(),
                 (None, (limit, exit)) if now >= limit => {
+                    if exit == Exit::Timeout {
+                        self.examine();
+                    }
                     self.end_as(exit);
                     continue;
                 }
@@ -183,6 +193,58 @@ impl<'a> Job<'a> {
         // Only these: a process that a test has stopped stays so.
         for process in self.frozen.drain(..) {
             process.signal(Signal::CONT).ok();
+        }
+    }
+
+    /// Keeps what each thread of what hangs does, in a file beside its outputs.
+    fn examine(&mut self) {
+        let deadline = Instant::now() + HANG;
+        let base = self.task.root.join(&self.task.place);
+        let Ok((mut kept, pipe)) =
+            Output::create(&base.join(self.task.step.file_stem()), "threads")
+        else {
+            return;
+        };
+        let processes = self.living(|_| ());
+        // 1. As they run: of those that are stopped, /proc tells only that.
+        let mut threads = Threads::look(&processes, deadline);
+        kept.keep(threads.text.as_bytes());
+        // 2. Stopped, none can make anything of what gdb does to it: an interrupted KVM_RUN is a failed assertion to many.
+        tree::freeze(|_| true);
+        let gdb = hang::gdb(&processes).stderr_to_stdout().stdout_file(pipe);
+        match self
+            .server
+            .likelier_to_be_killed(|| gdb.unchecked().start())
+        {
+            Ok(gdb) => threads.refine(&self.listen(&gdb, &mut kept, deadline)),
+            Err(error) => kept.keep(format!("no backtraces: gdb: {error}\n").as_bytes()),
+        }
+        // It is a help: where it cannot be kept, no more is wrong than before.
+        kept.end();
+        self.threads = threads.states();
+    }
+
+    /// Keeps what gdb says, and returns the start of it. gdb is killed when the time is up, or nobody wants to wait.
+    fn listen(&mut self, gdb: &duct::Handle, kept: &mut Output, deadline: Instant) -> String {
+        let mut said = Vec::new();
+        let mut killed_at = None;
+        loop {
+            let has_ended = !matches!(gdb.try_wait(), Ok(None));
+            while let bytes @ [_, ..] = kept.read(&mut self.server.chunk) {
+                said.extend(&bytes[..bytes.len().min(SEARCHED - said.len())]);
+            }
+            let is_unwanted = self.is_alone || self.server.wishes.is_interrupted();
+            match killed_at {
+                None if is_unwanted || Instant::now() >= deadline => {
+                    gdb.kill().ok();
+                    killed_at = Some(Instant::now());
+                }
+                _ => {}
+            }
+            let is_hopeless = killed_at.is_some_and(|at| at.elapsed() > GRACE);
+            if has_ended || is_hopeless || self.wait(Some(AGAIN)).is_err() {
+                return String::from_utf8_lossy(&said).into_owned();
+            }
         }
     }
 
@@ -357,6 +419,7 @@ impl<'a> Job<'a> {
             not_kept: stdout_lost.or(stderr_lost),
             evidence: self.evidence.finish(),
             leaks,
+            threads: self.threads,
         }
     }
 }

@@ -79,7 +79,7 @@ impl Output {
     }
 
     /// Adds to the file. After an error only counts.
-    fn keep(&mut self, mut bytes: &[u8]) {
+    pub(super) fn keep(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (at, room) = place_of(self.printed);
             let (now, rest) = bytes.split_at(bytes.len().min(room as usize));

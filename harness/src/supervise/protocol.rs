@@ -19,6 +19,9 @@ pub const GRACE: Duration = Duration::from_secs(2);
 /// For how long a process may go on after SIGKILL before it is called unkillable. Tearing down a big guest takes time.
 pub(super) const UNKILLABLE: Duration = Duration::from_secs(10);
 
+/// How long it may take to look at what hangs, before it is ended.
+pub(super) const HANG: Duration = Duration::from_secs(5);
+
 /// The hidden first argument that makes this program a supervisor.
 pub(super) const ARGUMENT: &str = "--supervisor";
 

@@ -68,7 +68,7 @@ impl Process {
     }
 
     /// All processes in `/proc`, or threads in `/proc/PID/task`.
-    fn all_in(directory: &str) -> impl Iterator<Item = Self> + use<> {
+    pub(super) fn all_in(directory: &str) -> impl Iterator<Item = Self> + use<> {
         // What cannot be read has ended meanwhile, or is no process.
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         entries.filter_map(|entry| Self::parse(&fs::read(entry.path().join("stat")).ok()?))

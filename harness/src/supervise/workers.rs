@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
 
-use super::protocol::{ARGUMENT, Clock, Control, GRACE, NAME, Reply, Task, UNKILLABLE};
+use super::protocol::{ARGUMENT, Clock, Control, GRACE, HANG, NAME, Reply, Task, UNKILLABLE};
 use super::system;
 use super::tree::{self, HIDDEN, Process};
 use crate::model::facts::{Ended, StepEnd};
@@ -245,7 +245,9 @@ impl Supervisor {
         let mut line = serde_json::to_vec(task)?;
         line.push(b'\n');
         self.socket.get_ref().write_all(&line).context("ask it")?;
-        let patience = task.timeout.saturating_add(GRACE + UNKILLABLE + SLACK);
+        let patience = task
+            .timeout
+            .saturating_add(HANG + GRACE + UNKILLABLE + SLACK);
         let deadline = all.elapsed().saturating_add(patience);
         match self.receive(all, deadline)? {
             Reply::Started(pid) => on_start(pid),

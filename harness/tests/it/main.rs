@@ -12,6 +12,7 @@ mod environment;
 mod environment_spans;
 mod environments_doc;
 mod faults;
+mod hang;
 mod hostile;
 mod house;
 mod html;

@@ -115,7 +115,7 @@ impl Page<'_> {
         let limit = (QUOTED / 2 / self.failures.len().max(1)).clamp(LEAST, MOST);
         html! {
             @for step in [Step::Selftest, Step::Precheck, Step::Setup, Step::Teardown] {
-                @for stream in ["stderr", "stdout"] {
+                @for stream in ["stderr", "stdout", "threads"] {
                     @if let Some(end) = self.run.output(outcome, step, stream, limit) {
                         h3 { (stream) " of the " (step.as_str()) }
                         // It can be scrolled, so it must be reachable with the keyboard.
