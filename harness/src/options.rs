@@ -42,6 +42,15 @@ pub struct Options {
     #[arg(long)]
     pub quick: bool,
 
+    /// Run the selftests that a patch series concerns, by the paths that git says it changed: `REV..`, `A..B`, or `REV` with
+    /// what is not committed
+    #[arg(long, value_name = "REV..")]
+    pub changed: Option<String>,
+
+    /// The git checkout of the kernel that --changed looks at (also KERNEL_SRC)
+    #[arg(long, value_name = "DIR", requires = "changed")]
+    pub kernel_tree: Option<PathBuf>,
+
     /// Run only the ignored cases
     #[arg(long)]
     pub ignored: bool,
@@ -135,7 +144,7 @@ pub struct Options {
     /// Go on with a run that was interrupted or killed, or whose host died, in its directory and as its command line had
     /// it: runs what is NO_RUN, and what ran when it died last and alone
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "filters", "exact", "skip", "tag", "skip_tag", "quick", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests",
+        "filters", "exact", "skip", "tag", "skip_tag", "quick", "changed", "kernel_tree", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests",
         "config", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations",
     ])]
     pub resume: Option<PathBuf>,

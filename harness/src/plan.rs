@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use cases::{Assembly, KERNELS_OWN, SuiteOwner};
+use changed::Changed;
 use discovered::Chosen;
 use files::Configuration;
 use selection::NOT_QUICK;
@@ -24,6 +25,7 @@ pub use files::{read as read_files, read_embedded};
 pub use selection::{Selection, seed, sort};
 
 mod cases;
+mod changed;
 mod discovered;
 mod embedded;
 mod files;
@@ -44,7 +46,7 @@ const KVM_SELFTESTS: &str = "KVM_SELFTESTS";
 ///
 /// # Errors
 /// Everything that is wrong with the configuration, a line each; an unknown tag; an environment that is asked for by
-/// name and cannot be.
+/// name and cannot be; a patch series that git does not know, or that concerns nothing here.
 pub fn discover(
     options: &Options,
     embedded: &Embedded<'_>,
@@ -55,6 +57,7 @@ pub fn discover(
     let selftests = find_selftests(&options.selftests, embedded, target);
     let mut discovered = assemble(selftests, target, &options.config, embedded, host)?;
     check_tags(options, &discovered)?;
+    keep_concerned(options, &mut discovered, target)?;
     discovered.asked_for = choose(options, &discovered.definitions, environments)?;
     Ok(discovered)
 }
@@ -157,6 +160,8 @@ fn assemble(
         definitions,
         asked_for: Vec::new(),
         ignored_splats: users.ignored_splats,
+        concerns: [users.concerns, shipped.concerns].concat(),
+        changed: Vec::new(),
         host: host.clone(),
     })
 }
@@ -200,6 +205,28 @@ fn refuse<'p>(problems: impl IntoIterator<Item = &'p Problem>) -> anyhow::Result
         return Ok(());
     }
     bail!("{}", lines.join("\n"))
+}
+
+/// Where `--changed` says so, keeps only the cases of the selftests that a patch series concerns.
+fn keep_concerned(
+    options: &Options,
+    discovered: &mut Discovered,
+    target: Option<Arch>,
+) -> anyhow::Result<()> {
+    let Some(changed) = Changed::of(options, &discovered.concerns, target)? else {
+        return Ok(());
+    };
+    let all = discovered.cases.len();
+    discovered.cases.retain(|case| changed.concerns(case));
+    discovered.left_out.retain(|case| changed.concerns(case));
+    discovered.changed = changed.describe(discovered.cases.len(), all);
+    if discovered.cases.is_empty() {
+        bail!(
+            "--changed concerns no case here\n{}",
+            discovered.changed.join("\n")
+        );
+    }
+    Ok(())
 }
 
 /// Fails where an option names a tag that no test has.

@@ -119,6 +119,9 @@ fn list(
     selection: &Selection,
     options: &Options,
 ) -> anyhow::Result<ExitCode> {
+    for line in discovered.describe_changed() {
+        eprintln!("changed: {line}");
+    }
     let out = show::destination(options.logfile.as_deref()).context("create the logfile")?;
     let out = io::BufWriter::new(out);
     match plan::list(discovered, selection, options.format(), out) {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::changed::Concern;
 use super::selection::Selection;
 use crate::environment::{Definition, Definitions, HOST};
 use crate::model::case::Case;
@@ -32,6 +33,10 @@ pub struct Discovered {
     /// The environments that the command line asks for; none means the host as it is.
     pub(super) asked_for: Vec<Chosen>,
     pub(super) ignored_splats: Vec<String>,
+    /// Which paths in a kernel tree concern which selftests.
+    pub(super) concerns: Vec<Concern>,
+    /// What `--changed` chose, and why.
+    pub(super) changed: Vec<String>,
     pub(super) host: Host,
 }
 
@@ -179,6 +184,11 @@ impl Discovered {
     /// Where the selftests come from and how many they are, a line for each place.
     pub fn describe_sources(&self) -> Vec<String> {
         self.sources.clone()
+    }
+
+    /// What `--changed` chose and why, in words.
+    pub fn describe_changed(&self) -> Vec<String> {
+        self.changed.clone()
     }
 
     /// What of the shipped suites is left out, in words.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use toml::de::DeTable;
 
+use super::changed::{ChangedFile, Concern};
 use super::foreign;
 use super::keys::Keys;
 use super::suite::{SuiteFile, TestEntry};
@@ -43,6 +44,8 @@ pub struct Configuration {
     pub environments: Vec<EnvironmentSource>,
     /// The patterns of the kernel's splats that count for no case.
     pub(super) ignored_splats: Vec<String>,
+    /// Which paths in a kernel tree concern which selftests.
+    pub(super) concerns: Vec<Concern>,
     /// What is wrong. If there is anything, the rest is incomplete.
     pub problems: Vec<Problem>,
 }
@@ -216,6 +219,13 @@ impl FilesReader {
         if is_for_the_kernel_log(&table) {
             match file.read_table::<Keys>(table) {
                 Ok(keys) => self.found.ignored_splats.extend(keys.patterns().cloned()),
+                Err(problem) => self.found.problems.push(problem),
+            }
+            return;
+        }
+        if table.contains_key("changed") {
+            match file.read_table::<ChangedFile>(table) {
+                Ok(read) => self.found.concerns.extend(read.changed),
                 Err(problem) => self.found.problems.push(problem),
             }
             return;

@@ -142,7 +142,7 @@ pub(super) fn other_names(name: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The name of the selftest whose file has this name.
-fn identifier(file_name: &str) -> String {
+pub(super) fn identifier(file_name: &str) -> String {
     let stem = file_name.strip_suffix(".sh").unwrap_or(file_name);
     if is_identifier(stem) {
         stem.to_owned()

@@ -71,6 +71,7 @@ pub(super) fn header(
         lines.extend(described.map(|line| format!("  {name:<12} {line}")));
     };
     add("selftests", run.discovered.describe_sources());
+    add("changed", run.discovered.describe_changed());
     add("left out", run.discovered.describe_left_out());
     add("environment", run.discovered.describe_environments());
     add("stand-in", run.root.announcement().into_iter().collect());
