@@ -1,6 +1,7 @@
 //! A run, from the command line to the exit status: plan, host, schedule, conclude.
 
 mod begin;
+mod cases;
 mod conclude;
 mod live;
 mod ready;
@@ -15,8 +16,8 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::commands;
-use crate::environment::{self, Environments, HostLock, Root};
-use crate::exec::{Signals, Traces, run_trials};
+use crate::environment::{self, Environments, Root};
+use crate::exec::{Signals, Traces};
 use crate::kernel_log::{self, KernelLog};
 use crate::log::{History, Nextest, Resumed, read};
 use crate::model::case::Case;
@@ -27,6 +28,7 @@ use crate::plan::{self, Discovered, Embedded, Selection};
 use crate::show;
 use crate::supervise::Supervisors;
 use begin::Begun;
+use cases::RunningCases;
 use conclude::RunEnd;
 use live::Live;
 use ready::Ready;
@@ -139,9 +141,8 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
     let supervisors = Arc::new(Supervisors::new());
     let ignored_splats = run.discovered.ignored_splats();
     let kernel_log = Arc::new(KernelLog::open(&run.root, &begun.directory, ignored_splats));
-    let host = HostLock::new(&run.root);
     let display = Arc::new(live::display(run, &begun, &supervisors)?);
-    for line in live::header(run, &begun, &kernel_log, &host) {
+    for line in live::header(run, &begun, &kernel_log) {
         display.say(&line);
     }
     display.begin();
@@ -153,15 +154,14 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
         .follow(move |splat| strays.record(Event::Splat(Box::new(splat))))
         .context("start to follow the kernel's log")?;
 
-    for outcome in begun.gone().into_iter().chain(run.not_executed()) {
-        recorder.record(Event::Finished(Box::new(outcome)));
+    let ran = RunningCases {
+        run,
+        begun: &begun,
+        recorder: &recorder,
+        supervisors: &supervisors,
+        kernel_log: &kernel_log,
     }
-    let executor = Arc::new(run.executor(&begun, &recorder, &supervisors, &kernel_log, host));
-    let places = 0..run.cases.len();
-    let executed = places.filter(|&place| run.is_executed(&run.cases[place]));
-    let ran = run_trials(&executor, executed, begun.part.workers);
-
-    let not_restored = executor.gate.close();
+    .all();
     // Putting the host back may have upset the kernel, too.
     let kernel = kernel_log.close();
     live.stop();
@@ -174,10 +174,9 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
         interrupted_by,
         kernel,
         left_behind,
-        not_restored,
+        ran.not_restored,
     ));
-    drop(executor);
-    ran?;
+    ran.trials?;
     let recorder = Arc::into_inner(recorder).context("a thread still records events")?;
     let (state, journal, is_complete) = recorder.into_parts();
     let kept = journal.make_again_if_removed(&begun.directory);

@@ -40,6 +40,15 @@ pub struct Executor {
 impl Executor {
     /// Runs the case at this place to its end, whatever happens, and records what became of it.
     pub fn execute(&self, place: usize) -> Outcome {
+        let outcome = self.run_to_end(place);
+        self.context
+            .sink
+            .record(Event::Finished(Box::new(outcome.clone())));
+        outcome
+    }
+
+    /// Runs the case at this place to its end, whatever happens.
+    pub(super) fn run_to_end(&self, place: usize) -> Outcome {
         let case = &self.cases[place];
         let ticket = self.gate.ticket(case);
         let suite = self.suites.of_case(case);
@@ -51,11 +60,7 @@ impl Executor {
         if let Some(command) = suite.leave() {
             guarded(&mut facts, |facts| self.tear_down(case, command, facts));
         }
-        let outcome = outcome(case, &facts, started_ms);
-        self.context
-            .sink
-            .record(Event::Finished(Box::new(outcome.clone())));
-        outcome
+        outcome(case, &facts, started_ms)
     }
 
     /// Waits until the case may run, and runs it.
@@ -73,7 +78,9 @@ impl Executor {
         let _host = self.take_host(case)?;
         // It may have waited long.
         self.check_interruption()?;
-        self.context.sink.starting(place);
+        if case.name.retry.is_none() {
+            self.context.sink.starting(place);
+        }
         let worker = self.supervisors.take();
         let worker = worker.map_err(|error| Obstacle::Failed(format!("{error:#}")))?;
         Steps::new(&self.context, case, worker, facts).run(self.suites.of_case(case));

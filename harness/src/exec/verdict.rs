@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use crate::model::case::{Case, Command};
 use crate::model::facts::{Ended, Evidence, Facts, Obstacle, StepEnd, ThreadState};
-use crate::model::outcome::{Assertion, Exit, Leak, Status, Step, Subtest, SubtestResult};
+use crate::model::outcome::{Assertion, Exit, Leak, Outcome, Status, Step, Subtest, SubtestResult};
 use crate::model::signature::{CORE_DUMP, LAST_OUTPUT, THREADS};
 use crate::model::text::{plural, printable};
 
@@ -44,6 +44,16 @@ pub fn judge(facts: &Facts, case: &Case) -> Verdict {
         verdict = Verdict::new(Status::Failed, reasons.join("\n"));
     }
     verdict
+}
+
+/// What is known of a case that failed and was run again: it stays what it was, and tells how often it failed.
+pub fn repeated(first: &Outcome) -> Outcome {
+    let reason = first.reason.as_deref().unwrap_or_default();
+    let rate = first.rate().map(|rate| format!("{rate}: {reason}"));
+    Outcome {
+        reason: rate.or(first.reason.clone()),
+        ..first.clone()
+    }
 }
 
 impl Verdict {

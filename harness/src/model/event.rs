@@ -61,6 +61,8 @@ pub enum Event {
     },
     /// A case has ended, one way or another.
     Finished(Box<Outcome>),
+    /// A case that failed has been run once more: what is known of it now, with all of its repetitions.
+    Repeated(Box<Outcome>),
     /// The kernel has complained, and it could not be shown that a case made it do so.
     Splat(Box<Splat>),
     /// A process has ended its share of the run.

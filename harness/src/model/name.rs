@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 /// What the last segment of an iteration's name begins with, before its number.
 const ITERATION: &str = "iteration_";
 
+/// The same of a repetition's.
+const RETRY: &str = "retry_";
+
 /// The name of a case: `suite::variant`, with `environment::` before it for any environment but the host as it is.
 ///
 /// A variant of a matrix has one more segment in `variant` (`sweep::vcpus_4`).
@@ -28,6 +31,9 @@ pub struct CaseName {
     /// Which of several iterations it is, from 1; `None` where it runs once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iteration: Option<u32>,
+    /// Which repetition of a case it is that has failed, from 1; `None` is the case itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<u32>,
 }
 
 impl CaseName {
@@ -38,6 +44,7 @@ impl CaseName {
             suite: suite.to_owned(),
             variant: variant.into(),
             iteration: None,
+            retry: None,
         }
     }
 
@@ -45,9 +52,24 @@ impl CaseName {
     pub fn listed(&self) -> String {
         Self {
             iteration: None,
+            retry: None,
             ..self.clone()
         }
         .to_string()
+    }
+
+    /// The name of the case that this is a repetition of.
+    pub fn repeated(&self) -> Self {
+        Self {
+            retry: None,
+            ..self.clone()
+        }
+    }
+
+    /// What stands behind the variant, in order.
+    fn numbers(&self) -> impl Iterator<Item = String> + use<> {
+        let numbers = [(ITERATION, self.iteration), (RETRY, self.retry)].into_iter();
+        numbers.filter_map(|(what, number)| Some(format!("{what}{}", number?)))
     }
 
     /// Its segments, in order.
@@ -57,10 +79,7 @@ impl CaseName {
             .chain([self.suite.as_str()])
             .chain(self.variant.split("::"))
             .map(Cow::Borrowed);
-        named.chain(
-            self.iteration
-                .map(|iteration| Cow::Owned(format!("{ITERATION}{iteration}"))),
-        )
+        named.chain(self.numbers().map(Cow::Owned))
     }
 }
 
@@ -77,8 +96,8 @@ impl fmt::Display for CaseName {
             write!(f, "{environment}::")?;
         }
         write!(f, "{}::{}", self.suite, self.variant)?;
-        self.iteration
-            .map_or(Ok(()), |iteration| write!(f, "::{ITERATION}{iteration}"))
+        self.numbers()
+            .try_for_each(|number| write!(f, "::{number}"))
     }
 }
 

@@ -384,6 +384,9 @@ pub struct Outcome {
     /// Whether it ran, or may have, when the runner or the host died; it stays so when the case has been run again.
     #[serde(default)]
     pub suspect: bool,
+    /// What became of it when it was run again, alone, because it had failed (`--retry-failed`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repetitions: Vec<Outcome>,
 }
 
 impl Outcome {
@@ -414,7 +417,17 @@ impl Outcome {
             leaks: Vec::new(),
             splats: Vec::new(),
             suspect: false,
+            repetitions: Vec::new(),
         }
+    }
+
+    /// How often it failed, `failed 1 of 4`, where it was run again. What could not be run, or was skipped, says nothing.
+    pub fn rate(&self) -> Option<String> {
+        let all = self.repetitions.iter().map(|one| one.status);
+        let counts = Counts::of_all(all.chain([self.status]));
+        let failed = counts.of(Status::Failed) + counts.of(Status::TimedOut);
+        let ran = failed + counts.of(Status::Passed);
+        (!self.repetitions.is_empty()).then(|| format!("failed {failed} of {ran}"))
     }
 
     /// The first line of the reason; empty where there is none.
@@ -430,6 +443,7 @@ impl Outcome {
             suite: self.suite.clone(),
             variant: self.variant.clone(),
             iteration: self.iteration,
+            retry: None,
         }
     }
 

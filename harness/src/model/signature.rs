@@ -78,11 +78,13 @@ impl Signature {
     }
 }
 
-/// The reason without the core that was dumped. How far a test got before its time was up is left to chance, and left out,
-/// and so is where its threads were.
+/// The reason without the core that was dumped, and without how often it failed. How far a test got before its time was up
+/// is left to chance, and left out, and so is where its threads were.
 fn reason(outcome: &Outcome) -> String {
     let reason = outcome.reason.as_deref().unwrap_or_default();
-    let reason = reason.replace(" (core dumped)", "");
+    let rate = outcome.rate().map(|rate| format!("{rate}: "));
+    let without = rate.and_then(|rate| reason.strip_prefix(&rate));
+    let reason = without.unwrap_or(reason).replace(" (core dumped)", "");
     let lines = reason.lines();
     let lines = lines.filter(|line| !line.starts_with(CORE_DUMP) && !line.starts_with(THREADS));
     let mut reason = lines.collect::<Vec<_>>().join("\n");

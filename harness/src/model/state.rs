@@ -123,6 +123,12 @@ impl State {
             }
             Event::StepEnded { case, .. } => drop(self.progress.running.remove(case)),
             Event::Finished(outcome) => self.finish((**outcome).clone()),
+            Event::Repeated(outcome) => {
+                if let Some(repetition) = outcome.repetitions.last() {
+                    self.forget(&repetition.name);
+                }
+                self.finish((**outcome).clone());
+            }
             Event::Splat(splat) => self.splats.push((**splat).clone()),
             Event::PartEnded(end) => {
                 if let Some(share) = self.parts.iter_mut().rfind(|share| share.end.is_none()) {
@@ -186,10 +192,15 @@ impl State {
         living.iter().all(|share| share.end.is_some())
     }
 
+    /// Nothing of this name runs any more.
+    fn forget(&mut self, name: &str) {
+        self.progress.starting.remove(name);
+        self.progress.running.remove(name);
+        self.progress.begun.remove(name);
+    }
+
     fn finish(&mut self, outcome: Outcome) {
-        self.progress.starting.remove(&outcome.name);
-        self.progress.running.remove(&outcome.name);
-        self.progress.begun.remove(&outcome.name);
+        self.forget(&outcome.name);
         self.progress.counts.add(outcome.status);
         match self.progress.places.get(&outcome.name) {
             // It has run again, in a later part.

@@ -39,7 +39,7 @@ pub(super) struct Begun {
     journal: Option<Journal>,
     state: State,
     /// The cases of a resumed run that are there no more.
-    gone: Vec<Outcome>,
+    pub(super) gone: Vec<Outcome>,
     /// How many cases must have an outcome in the end of this part.
     pub(super) owed: usize,
 }
@@ -229,11 +229,6 @@ impl Begun {
         let state = std::mem::take(&mut self.state);
         let recorder = Recorder::new(Arc::clone(cases), journal, state, display);
         Ok(Arc::new(recorder.context("open the journal again")?))
-    }
-
-    /// The cases that cannot run any more have their outcome.
-    pub(super) fn gone(&mut self) -> Vec<Outcome> {
-        std::mem::take(&mut self.gone)
     }
 }
 

@@ -59,12 +59,7 @@ pub(super) fn display(
 }
 
 /// What is said before anything runs.
-pub(super) fn header(
-    run: &Ready<'_>,
-    begun: &Begun,
-    kernel_log: &KernelLog,
-    host: &HostLock,
-) -> Vec<String> {
+pub(super) fn header(run: &Ready<'_>, begun: &Begun, kernel_log: &KernelLog) -> Vec<String> {
     let mut lines = header_of(&begun.part);
     let mut add = |name: &str, described: Vec<String>| {
         let described = described.into_iter();
@@ -75,7 +70,10 @@ pub(super) fn header(
     add("left out", run.discovered.describe_left_out());
     add("environment", run.discovered.describe_environments());
     add("stand-in", run.root.announcement().into_iter().collect());
-    add("lock", host.limit().into_iter().collect());
+    add(
+        "lock",
+        HostLock::new(&run.root).limit().into_iter().collect(),
+    );
     let problem = match kernel_log.problem() {
         Some(why) => Some(format!("not followed, its splats fail no case: {why}")),
         None => environment::clear_warn_once(&run.root)

@@ -130,6 +130,12 @@ impl Display {
                 line.iter().for_each(|line| screen.print(line));
             }
             Event::Finished(outcome) => self.ended(screen, seen, outcome),
+            Event::Repeated(outcome) => {
+                let repetition = outcome.repetitions.last();
+                let line =
+                    repetition.map(|one| format!("AGAIN {}", failure(one).trim_end_matches(": ")));
+                line.iter().for_each(|line| screen.say(line));
+            }
             Event::Splat(splat) => {
                 let title = one_line(&splat.title);
                 screen.say(&format!(
