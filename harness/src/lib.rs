@@ -71,13 +71,21 @@ fn act(
     }
     // Where that fails, the run can be ended by SIGKILL all the same.
     supervise::accept_signals().ok();
+    // Whatever else is wrong with the arguments, no step of a bisection may be called bad for it.
+    let is_bisect = |arg: &OsString| arg.to_string_lossy().starts_with("--git-bisect");
+    let not_started = match args.iter().any(is_bisect) {
+        true => run::UNTESTABLE,
+        false => run::EXIT_NOT_STARTED,
+    };
     let command = match parse(&args) {
         Ok(command) => command,
         Err(error) => {
             // Where not even this can be printed, the exit status says it.
             drop(error.print());
-            let code = u8::try_from(error.exit_code());
-            return ExitCode::from(code.unwrap_or(run::EXIT_NOT_STARTED));
+            return match error.exit_code() {
+                0 => ExitCode::SUCCESS,
+                _ => ExitCode::from(not_started),
+            };
         }
     };
     let result = match command {
@@ -94,6 +102,6 @@ fn act(
     result.unwrap_or_else(|error| {
         let message = model::text::printable(format!("{error:#}").as_bytes());
         message.lines().for_each(|line| eprintln!("error: {line}"));
-        ExitCode::from(run::EXIT_NOT_STARTED)
+        ExitCode::from(not_started)
     })
 }

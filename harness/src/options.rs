@@ -1,13 +1,14 @@
 //! The options of a run: which cases, how, and what to print.
 
 use std::ffi::OsString;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::environment::MadeUp;
+use crate::model::time;
 use crate::show::{Color, Format, Levels, Rule};
 
 /// What a case may take by default, in seconds, where neither its suite nor the command line says otherwise.
@@ -145,9 +146,18 @@ pub struct Options {
     /// it: runs what is NO_RUN, and what ran when it died last and alone
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filters", "exact", "skip", "tag", "skip_tag", "quick", "changed", "kernel_tree", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests",
-        "config", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations",
+        "config", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations", "rerun", "git_bisect",
     ])]
     pub resume: Option<PathBuf>,
+
+    /// Run what did not pass in this earlier run (its directory, or `latest`), and what it did not have
+    #[arg(long, value_name = "RUN", conflicts_with = "list")]
+    pub rerun: Option<PathBuf>,
+
+    /// For `git bisect run`: run what failed in this earlier run. The exit status is 0 where all of it passes, 1 where some
+    /// of it fails as it did there, and 125 otherwise: skipped, another failure, could not be run
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["list", "rerun", "baseline"])]
+    pub git_bisect: Option<PathBuf>,
 
     /// Keep the results here; refused where it exists
     #[arg(long, value_name = "DIR")]
@@ -169,6 +179,19 @@ pub struct Options {
     /// Run every selected case this often, as one queue
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub iterations: u32,
+
+    /// Start no more cases once one has failed: the same as --max-fail 1
+    #[arg(long, conflicts_with = "max_fail")]
+    pub fail_fast: bool,
+
+    /// Start no more cases once N have failed: what runs goes on to its end, and the rest is NO_RUN
+    #[arg(long, value_name = "N")]
+    pub max_fail: Option<NonZeroU32>,
+
+    /// End the run after this time, such as 45m, as Ctrl-C would: it tears down, puts the host back and writes its reports,
+    /// which takes some seconds. What has not ended is NO_RUN
+    #[arg(long, value_name = "DURATION", value_parser = time::parse)]
+    pub time_limit: Option<Duration>,
 
     /// Run each case that has failed N times more, alone, at the end of the run: it stays FAILED, and says how often it
     /// failed (`failed 1 of 4`)
@@ -200,6 +223,12 @@ impl Options {
                 .chain(no_capture)
                 .chain(&self.report),
         )
+    }
+
+    /// After how many failures no more cases are started.
+    pub fn max_fail(&self) -> Option<NonZeroU32> {
+        let first = self.fail_fast.then_some(NonZeroU32::MIN);
+        self.max_fail.or(first)
     }
 
     /// The timeout of cases that set none.

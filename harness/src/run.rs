@@ -3,6 +3,7 @@
 mod begin;
 mod cases;
 mod conclude;
+mod earlier;
 mod live;
 mod ready;
 mod resumed;
@@ -30,6 +31,8 @@ use crate::supervise::Supervisors;
 use begin::Begun;
 use cases::RunningCases;
 use conclude::RunEnd;
+use earlier::Earlier;
+pub use earlier::UNTESTABLE;
 use live::Live;
 use ready::Ready;
 
@@ -73,11 +76,10 @@ pub fn run(
     let number = |run: &Nextest| run.number(&mut cases, options.iterations);
     nextest.iter().for_each(number);
     let results = begin::default_results()?;
+    let earlier = Earlier::choose(options, &results.directory, &mut cases)?;
     let history = History::load(&results.directory, &host.hostname);
     let seed = sort(options, &history, &mut cases);
-    // Before there is a new directory: `latest` may be what is meant.
     let baseline = options.baseline.as_deref().map(read).transpose()?;
-
     let part = begin::part(
         options,
         &discovered,
@@ -93,8 +95,9 @@ pub fn run(
         discovered,
         selection,
         cases: cases.into(),
-        filtered_out,
+        filtered_out: filtered_out + earlier.as_ref().map_or(0, Earlier::left_out),
         history,
+        earlier,
         started: Instant::now(),
     };
     let (ended, begun) = execute(&run, begun, signals)?;
@@ -147,7 +150,7 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
     }
     display.begin();
     let recorder = begun.recorder(&run.cases, Arc::clone(&display))?;
-    let live = Live::start(&recorder, &display, &supervisors, signals)?;
+    let live = Live::start(run, &recorder, &display, &supervisors, signals)?;
     let before = (!begun.is_nextest()).then(Traces::read);
     let strays = Arc::clone(&recorder);
     kernel_log
@@ -165,13 +168,13 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
     // Putting the host back may have upset the kernel, too.
     let kernel = kernel_log.close();
     live.stop();
-    let interrupted_by = supervisors.interrupted_by();
+    let ended_early = supervisors.ended_early();
     let left_behind = before.map_or_else(Vec::new, |before| {
         recorder.with_state(|state| Traces::read().since(&before, &state.outcomes))
     });
     recorder.record(begin::part_ended(
         run.started,
-        interrupted_by,
+        ended_early,
         kernel,
         left_behind,
         ran.not_restored,
@@ -187,7 +190,6 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
         state,
         display,
         is_kept: is_complete && kept.is_ok(),
-        interrupted_by,
     };
     Ok((ended, begun))
 }

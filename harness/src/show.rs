@@ -17,10 +17,11 @@ mod screen;
 mod summary;
 
 pub use display::{Display, Setup};
-pub use keys::Keyboard;
+pub use keys::{Keyboard, Wish};
 #[cfg(test)]
 pub use options::Level;
 pub use options::{Color, Format, Levels, Rule};
+pub use output::named;
 pub use remaining::Expected;
 pub use screen::destination;
 pub use summary::header_of;
@@ -76,6 +77,7 @@ mod stage {
             at_ms: BEGIN_MS,
             duration_s: 1.0,
             interrupted_by,
+            ended_early: None,
             kernel,
             left_behind: Vec::new(),
             not_restored: Vec::new(),

@@ -1,9 +1,11 @@
 //! Runs one case when its turn has come, and records what became of it.
 
 use std::any::Any;
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::environments::{Gate, Ticket};
 use super::semaphore::{Demand, Semaphore};
@@ -14,7 +16,7 @@ use crate::environment::{Held, HostLock, Use};
 use crate::model::bytes;
 use crate::model::case::Case;
 use crate::model::event::Event;
-use crate::model::facts::{Facts, Obstacle};
+use crate::model::facts::{EarlyEnd, Facts, Obstacle};
 use crate::model::outcome::{Outcome, Step};
 use crate::model::time::now_ms;
 use crate::supervise::Supervisors;
@@ -35,6 +37,10 @@ pub struct Executor {
     pub host: HostLock,
     /// The processes that contain the cases.
     pub supervisors: Arc<Supervisors>,
+    /// Once so many cases have failed, no more are started.
+    pub max_fail: Option<NonZeroU32>,
+    /// How many have.
+    pub failed: AtomicU32,
 }
 
 impl Executor {
@@ -44,7 +50,20 @@ impl Executor {
         self.context
             .sink
             .record(Event::Finished(Box::new(outcome.clone())));
+        if outcome.status.is_failure() {
+            self.count_failure();
+        }
         outcome
+    }
+
+    fn count_failure(&self) {
+        let failed = self.failed.fetch_add(1, Ordering::SeqCst) + 1;
+        let most = self.max_fail.map(NonZeroU32::get);
+        let why = EarlyEnd::Failures(failed);
+        if most == Some(failed) && self.supervisors.end_early(why) {
+            let message = format!("{why}: what runs goes on to its end, and no more is started");
+            self.context.sink.say(&message);
+        }
     }
 
     /// Runs the case at this place to its end, whatever happens.
@@ -60,6 +79,7 @@ impl Executor {
         if let Some(command) = suite.leave() {
             guarded(&mut facts, |facts| self.tear_down(case, command, facts));
         }
+        facts.ended_early = self.supervisors.ended_early();
         outcome(case, &facts, started_ms)
     }
 
@@ -100,7 +120,7 @@ impl Executor {
     }
 
     fn check_interruption(&self) -> Result<(), Obstacle> {
-        match self.supervisors.interrupted_by() {
+        match self.supervisors.ended_early() {
             Some(_) => Err(Obstacle::Interrupted),
             None => Ok(()),
         }

@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::model::case::{Case, Command};
-use crate::model::facts::{Ended, Evidence, Facts, Obstacle, StepEnd, ThreadState};
+use crate::model::facts::{EarlyEnd, Ended, Evidence, Facts, Obstacle, StepEnd, ThreadState};
 use crate::model::outcome::{Assertion, Exit, Leak, Outcome, Status, Step, Subtest, SubtestResult};
 use crate::model::signature::{CORE_DUMP, LAST_OUTPUT, THREADS};
 use crate::model::text::{plural, printable};
@@ -83,7 +83,12 @@ impl Verdict {
 /// What the steps come to, up to the selftest itself: the first that did not end well decides.
 fn of_steps(facts: &Facts, case: &Case) -> Verdict {
     if let Some(obstacle) = &facts.obstacle {
-        return of_obstacle(obstacle);
+        return of_obstacle(obstacle, facts.ended_early);
+    }
+    if let Some(ended) = ended_by_user(facts) {
+        let complaints = complaints(ended.exit, &ended.evidence);
+        let lines = [vec![ended.exit.to_string()], complaints].concat();
+        return Verdict::new(Status::Failed, lines.join("\n"));
     }
     let no_run = |whose: &str, why| Verdict::no_run(format!("{whose} failed: {why}"));
     let of_suite = format!("the set-up of suite {}", case.name.suite);
@@ -94,18 +99,37 @@ fn of_steps(facts: &Facts, case: &Case) -> Verdict {
             (Step::SuiteSetup, end) => failure_of(end).map(|why| no_run(&of_suite, why)),
             (Step::Precheck, end) => of_precheck(end),
             (Step::Setup, end) => failure_of(end).map(|why| no_run("its set-up", why)),
-            (Step::Selftest, Ok(ended)) => Some(of_selftest(ended, case)),
+            (Step::Selftest, Ok(ended)) => Some(of_selftest(ended, case, facts.ended_early)),
             (Step::Selftest, Err(why)) => Some(Verdict::no_run(why)),
             (Step::Teardown | Step::SuiteTeardown, _) => None,
         });
     (verdicts.next()).unwrap_or_else(|| Verdict::no_run("it was not run"))
 }
 
-fn of_obstacle(obstacle: &Obstacle) -> Verdict {
+/// The step that the user ended, up to the selftest itself. That of its suite is not this case's alone.
+fn ended_by_user(facts: &Facts) -> Option<&Ended> {
+    let own = [Step::Precheck, Step::Setup, Step::Selftest].into_iter();
+    let mut ended = own.filter_map(|step| facts.step(step)?.as_ref().ok());
+    ended.find(|ended| ended.exit == Exit::ByUser)
+}
+
+/// Why a selftest did not run to its end.
+fn interrupted(ended_early: Option<EarlyEnd>) -> String {
+    match ended_early {
+        Some(why @ EarlyEnd::TimeLimit(_)) => format!("interrupted: {why}"),
+        Some(EarlyEnd::Failures(_) | EarlyEnd::Signal(_)) | None => "interrupted".to_owned(),
+    }
+}
+
+fn of_obstacle(obstacle: &Obstacle, ended_early: Option<EarlyEnd>) -> Verdict {
     match obstacle {
         Obstacle::Ignored(why) | Obstacle::Impossible(why) => Verdict::new(Status::Skipped, why),
         Obstacle::Missing(why) | Obstacle::Failed(why) => Verdict::no_run(why),
-        Obstacle::Interrupted => Verdict::no_run("interrupted before it started"),
+        Obstacle::Interrupted => Verdict::no_run(match ended_early {
+            Some(why @ EarlyEnd::Failures(_)) => format!("not started: {why}"),
+            Some(why @ EarlyEnd::TimeLimit(_)) => format!("interrupted before it started: {why}"),
+            Some(EarlyEnd::Signal(_)) | None => "interrupted before it started".to_owned(),
+        }),
     }
 }
 
@@ -148,7 +172,7 @@ fn is_answer(ended: &Ended) -> bool {
         Exit::Code(2) => !said.is_some_and(is_syntax_error),
         // Most above 128 are a shell's words for signals.
         Exit::Code(code) => matches!(code, 1..=128 | 255),
-        Exit::Signal { .. } | Exit::Timeout | Exit::Interrupted => false,
+        Exit::Signal { .. } | Exit::Timeout | Exit::Interrupted | Exit::ByUser => false,
     }
 }
 
@@ -161,7 +185,7 @@ fn is_syntax_error(line: &str) -> bool {
 /// Judges by the selftest's end and what it printed.
 ///
 /// An exit code is believed when it tells of a failure. Passing and skipping must not be contradicted by the output.
-fn of_selftest(ended: &Ended, case: &Case) -> Verdict {
+fn of_selftest(ended: &Ended, case: &Case, ended_early: Option<EarlyEnd>) -> Verdict {
     let Ended { exit, evidence, .. } = ended;
     let complaints = complaints(*exit, evidence);
     let may_pass = complaints.is_empty();
@@ -173,7 +197,7 @@ fn of_selftest(ended: &Ended, case: &Case) -> Verdict {
         }
     }
     match *exit {
-        Exit::Interrupted => Verdict::no_run("interrupted"),
+        Exit::Interrupted => Verdict::no_run(interrupted(ended_early)),
         Exit::Timeout => Verdict::new(Status::TimedOut, timeout(ended, &complaints)),
         Exit::Code(126 | 127) if matches!(case.command, Command::Shell(_)) && may_pass => {
             Verdict::no_run(last_words(evidence).map_or_else(|| exit.to_string(), str::to_owned))
@@ -185,7 +209,7 @@ fn of_selftest(ended: &Ended, case: &Case) -> Verdict {
             Verdict { status, reason }
         }
         Exit::Code(SKIP) if may_pass => Verdict::new(Status::Skipped, skip(evidence)),
-        Exit::Code(_) | Exit::Signal { .. } => {
+        Exit::Code(_) | Exit::Signal { .. } | Exit::ByUser => {
             Verdict::new(Status::Failed, failure(*exit, evidence, complaints))
         }
     }
@@ -211,7 +235,7 @@ fn complaints(exit: Exit, evidence: &Evidence) -> Vec<String> {
     if let Some(line) = &evidence.usage {
         let exited = match exit {
             Exit::Code(code) => format!(" and exited with {code}"),
-            Exit::Signal { .. } | Exit::Timeout | Exit::Interrupted => String::new(),
+            Exit::Signal { .. } | Exit::Timeout | Exit::Interrupted | Exit::ByUser => String::new(),
         };
         lines.push(format!("printed its usage{exited}: {line}"));
     }
@@ -297,7 +321,11 @@ fn failure(exit: Exit, evidence: &Evidence, mut complaints: Vec<String>) -> Stri
         Exit::Code(1) if evidence.ktap.not_ok > 0 => {}
         Exit::Code(_) if evidence.usage.is_some() => {}
         Exit::Code(0 | SKIP) => complaints.push(format!("{exit} all the same")),
-        Exit::Code(_) | Exit::Signal { .. } | Exit::Timeout | Exit::Interrupted => {
+        Exit::Code(_)
+        | Exit::Signal { .. }
+        | Exit::Timeout
+        | Exit::Interrupted
+        | Exit::ByUser => {
             complaints.push(exit.to_string());
         }
     }

@@ -126,8 +126,10 @@ pub fn before(directory: &Path, state: &State) -> Option<(State, PathBuf)> {
     let mut latest = earlier.iter().rev().take(LOOKED_AT);
     latest.find_map(|name| {
         let read = read(&parent.join(name)).ok();
-        // One that was interrupted knows nothing of many cases.
-        let is_whole = |state: &State| state.finished && state.interrupted_by().is_none();
+        // One that ended early knows nothing of many cases.
+        let is_whole = |state: &State| {
+            state.finished && state.interrupted_by().is_none() && state.ended_early().is_none()
+        };
         read.filter(|(state, _)| is_whole(state) && listed(state) == ours)
     })
 }

@@ -77,6 +77,7 @@ pub fn read(text: &[u8]) -> anyhow::Result<State> {
             at_ms: started_ms.saturating_add(whole_ms(of_seconds(duration_s))),
             duration_s,
             interrupted_by: run.interrupted_by,
+            ended_early: None,
             kernel: KernelEnd {
                 lost: run.kernel_records_lost,
                 stray: run.splats.len(),

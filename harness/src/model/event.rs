@@ -122,6 +122,9 @@ pub struct PartEnd {
     pub duration_s: f64,
     /// The signal that interrupted it, where one did.
     pub interrupted_by: Option<i32>,
+    /// Why it ended early, where no signal did that: `2 cases failed (--max-fail)`.
+    #[serde(default)]
+    pub ended_early: Option<String>,
     /// What the kernel's log came to.
     pub kernel: KernelEnd,
     /// What outlives processes and appeared on the host meanwhile.

@@ -1,16 +1,21 @@
 //! What was seen of a case: from these facts, and from nothing else, the verdict is made.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::outcome::{Assertion, Exit, Leak, Printed, Splat, Step, Subtest};
+use super::text::plural;
+use super::time::seconds;
 
 /// What was seen of a case, from its admission to its end.
 #[derive(Debug, Default)]
 pub struct Facts {
     /// Why its selftest was not run, where that is none of its steps' doing.
     pub obstacle: Option<Obstacle>,
+    /// Why the run ended early, where it had when this case did.
+    pub ended_early: Option<EarlyEnd>,
     /// The steps that were run, or should have been, in order.
     pub steps: Vec<(Step, StepEnd)>,
     /// What the kernel complained of because of it.
@@ -48,8 +53,47 @@ pub enum Obstacle {
     Impossible(String),
     /// It should have run, and something went wrong: its environment, a lock, its supervisor.
     Failed(String),
-    /// The run was interrupted before.
+    /// The run ended early, before it was started.
     Interrupted,
+}
+
+/// Why a run ends before all of its cases have run. Of two reasons the later one in this list counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlyEnd {
+    /// So many cases have failed. What runs goes on to its end.
+    Failures(u32),
+    /// It has taken all of its time.
+    TimeLimit(Duration),
+    /// A signal of this number interrupted it.
+    Signal(i32),
+}
+
+impl EarlyEnd {
+    /// Whether it counts although the run ends because of `other` already.
+    pub fn is_more_than(self, other: Option<Self>) -> bool {
+        match (self, other) {
+            (_, None) => true,
+            (Self::Signal(_), Some(other)) => !matches!(other, Self::Signal(_)),
+            (_, Some(other)) => {
+                matches!((self, other), (Self::TimeLimit(_), Self::Failures(_)))
+            }
+        }
+    }
+}
+
+impl fmt::Display for EarlyEnd {
+    /// `2 cases failed (--max-fail)`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Failures(count) => {
+                write!(f, "{} failed (--max-fail)", plural(count as usize, "case"))
+            }
+            Self::TimeLimit(limit) => {
+                write!(f, "its time of {} was up (--time-limit)", seconds(limit))
+            }
+            Self::Signal(number) => write!(f, "signal {number}"),
+        }
+    }
 }
 
 /// How a process ended, and what it printed. When this is known, nothing of it is left but the unkillable.

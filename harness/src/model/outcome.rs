@@ -139,6 +139,8 @@ pub enum Exit {
     Timeout,
     /// It was killed because the run was interrupted.
     Interrupted,
+    /// It was killed because the user wanted this one to end.
+    ByUser,
 }
 
 impl fmt::Display for Exit {
@@ -166,6 +168,7 @@ impl fmt::Display for Exit {
             }
             Self::Timeout => f.write_str("did not end in its time"),
             Self::Interrupted => f.write_str("interrupted"),
+            Self::ByUser => f.write_str("ended by the user"),
         }
     }
 }

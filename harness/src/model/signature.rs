@@ -64,7 +64,7 @@ impl Signature {
                     signal,
                     core_dumped: false,
                 },
-                Exit::Code(_) | Exit::Timeout | Exit::Interrupted => exit,
+                Exit::Code(_) | Exit::Timeout | Exit::Interrupted | Exit::ByUser => exit,
             }),
             subtests: failed.map(|subtest| subtest.name.clone()).collect(),
             splats: outcome

@@ -296,6 +296,11 @@ impl State {
         self.last()?.end.as_ref()?.interrupted_by
     }
 
+    /// Why its last part ended early, where no signal did that.
+    pub fn ended_early(&self) -> Option<&str> {
+        self.last()?.end.as_ref()?.ended_early.as_deref()
+    }
+
     /// How many cases have ended, by status.
     pub fn counts(&self) -> Counts {
         self.progress.counts

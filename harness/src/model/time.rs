@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::SignedDuration;
+
 /// Three times as long as last time is slower. What runs beside a case may double its time, as the order of a run changes
 /// with the selection.
 pub const SLOWER_FACTOR: f64 = 3.0;
@@ -28,6 +30,17 @@ pub fn whole_ms(time: Duration) -> u64 {
 /// A time in seconds, of which others may have written; none is 0.
 pub fn of_seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+/// A time as people write it: `90`, in seconds, or `45m` or `1h30m`.
+///
+/// # Errors
+/// It is none, or no time at all.
+pub fn parse(text: &str) -> Result<Duration, &'static str> {
+    let written = || text.parse::<SignedDuration>().ok()?.try_into().ok();
+    let time = text.parse().map(Duration::from_secs).ok().or_else(written);
+    let time = time.filter(|time| !time.is_zero());
+    time.ok_or("should be a time, such as 90 (seconds), 45m or 1h30m")
 }
 
 /// Whether something that took `before` is called slower where it takes `now`. The one definition for the display, the

@@ -176,6 +176,7 @@ impl<'a> Page<'a> {
         html! {
             @if let Some(problem) = &host.kvm_problem { p.warning { (text(problem)) } }
             @if let Some(signal) = state.interrupted_by() { p.warning { "This run was interrupted by signal " (signal) "." } }
+            @if let Some(why) = state.ended_early() { p.warning { "This run ended early: " (text(why)) "." } }
             @else if !state.finished { p.warning { "This run did not come to its end." } }
             @if state.counts().of(Status::Skipped) == state.outcomes.len() {
                 p.warning { "Nothing was tested: no case was run, or every one was skipped." }

@@ -12,6 +12,7 @@ use crate::log::{
 };
 use crate::model::case::Case;
 use crate::model::event::{Event, KernelEnd, LeftBehind, Part, PartEnd, SCHEMA_VERSION};
+use crate::model::facts::EarlyEnd;
 use crate::model::host::Host;
 use crate::model::name::CaseName;
 use crate::model::outcome::Outcome;
@@ -235,15 +236,20 @@ impl Begun {
 /// How the part ended.
 pub(super) fn part_ended(
     started: Instant,
-    interrupted_by: Option<i32>,
+    ended_early: Option<EarlyEnd>,
     kernel: KernelEnd,
     left_behind: Vec<LeftBehind>,
     not_restored: Vec<String>,
 ) -> Event {
+    let (interrupted_by, ended_early) = match ended_early {
+        Some(EarlyEnd::Signal(signal)) => (Some(signal), None),
+        why => (None, why.map(|why| why.to_string())),
+    };
     Event::PartEnded(Box::new(PartEnd {
         at_ms: now_ms(),
         duration_s: started.elapsed().as_secs_f64(),
         interrupted_by,
+        ended_early,
         kernel,
         left_behind,
         not_restored,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use super::begin::Begun;
 use super::ready::Ready;
@@ -63,7 +64,7 @@ impl RunningCases<'_> {
         let cases = self.run.cases.iter();
         let cases = cases.filter(|case| failed.contains_key(&case.name.to_string()));
         let again: Arc<[Case]> = cases.flat_map(|case| repetitions(case, times)).collect();
-        if again.is_empty() || self.supervisors.interrupted_by().is_some() {
+        if again.is_empty() || self.supervisors.ended_early().is_some() {
             return Vec::new();
         }
         let executor = self.executor(&again);
@@ -102,6 +103,8 @@ impl RunningCases<'_> {
             }),
             host: HostLock::new(&run.root),
             supervisors: Arc::clone(self.supervisors),
+            max_fail: run.options.max_fail(),
+            failed: AtomicU32::new(0),
         }
     }
 

@@ -9,6 +9,7 @@ use super::ready::Ready;
 use crate::compare::{Comparison, ComparisonFormat, Side};
 use crate::log::{Member, fold, write_run_json};
 use crate::model::state::{Share, State};
+use crate::model::text::one_line;
 use crate::plan::Selection;
 use crate::report;
 use crate::show::Display;
@@ -22,7 +23,6 @@ pub(super) struct RunEnd {
     pub(super) display: Arc<Display>,
     /// Everything that happened is in the journal, and that is where it was.
     pub(super) is_kept: bool,
-    pub(super) interrupted_by: Option<i32>,
 }
 
 /// Writes run.json and the reports, says what the run came to and what changed since the `baseline`.
@@ -39,8 +39,8 @@ pub(super) fn conclude(
         mut state,
         display,
         is_kept,
-        interrupted_by,
     } = ended;
+    let interrupted_by = state.interrupted_by();
     state.close();
     let is_ours_to_report = begun.member.as_ref().is_none_or(Member::is_last);
     let written = match is_ours_to_report {
@@ -57,9 +57,9 @@ pub(super) fn conclude(
     }
     display.end(&state);
     let is_worse = match baseline {
-        Some(_) if interrupted_by.is_some() => {
+        Some(_) if interrupted_by.is_some() || state.ended_early().is_some() => {
             // What it did not get to is no news.
-            display.print("\nnot compared with the baseline: this run was interrupted\n");
+            display.print("\nnot compared with the baseline: this run ended early\n");
             false
         }
         Some(baseline) => is_worse_than(run, &state, begun, baseline, &display),
@@ -70,6 +70,12 @@ pub(super) fn conclude(
         || is_worse
         || !is_kept
         || written.is_err();
+    let earlier = run.earlier.as_ref().filter(|_| interrupted_by.is_none());
+    let is_bad = has_ended_badly(&state) || !is_kept || written.is_err();
+    if let Some((code, why)) = earlier.and_then(|earlier| earlier.answer(&state, is_bad)) {
+        display.print(&format!("\nbisect: {}\n", one_line(&why)));
+        return Ok(ExitCode::from(code));
+    }
     Ok(exit_code(has_failed, interrupted_by))
 }
 

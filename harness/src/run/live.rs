@@ -10,12 +10,14 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::begin::Begun;
+use super::earlier::Earlier;
 use super::ready::Ready;
 use crate::environment::{self, HostLock};
 use crate::exec::{self, Signals, Watch};
 use crate::kernel_log::KernelLog;
 use crate::log::Recorder;
-use crate::show::{Display, Expected, Keyboard, Setup, header_of};
+use crate::model::facts::EarlyEnd;
+use crate::show::{Display, Expected, Keyboard, Setup, Wish, header_of};
 use crate::supervise::Supervisors;
 
 /// How often the display is drawn anew.
@@ -69,6 +71,8 @@ pub(super) fn header(run: &Ready<'_>, begun: &Begun, kernel_log: &KernelLog) -> 
     add("changed", run.discovered.describe_changed());
     add("left out", run.discovered.describe_left_out());
     add("environment", run.discovered.describe_environments());
+    let earlier = run.earlier.iter().map(Earlier::describe);
+    add("run again", earlier.collect());
     add("stand-in", run.root.announcement().into_iter().collect());
     add(
         "lock",
@@ -86,6 +90,29 @@ pub(super) fn header(run: &Ready<'_>, begun: &Begun, kernel_log: &KernelLog) -> 
     lines
 }
 
+fn answer(wish: Wish, recorder: &Weak<Recorder>, display: &Display) {
+    if let Some(recorder) = recorder.upgrade() {
+        recorder.with_state(|state| display.answer(state, wish));
+    }
+}
+
+/// What ends the run where its time is up.
+fn time_limit(
+    run: &Ready<'_>,
+    display: &Arc<Display>,
+    supervisors: &Arc<Supervisors>,
+) -> impl Fn() + Send + use<> {
+    let (limit, started) = (run.options.time_limit, run.started);
+    let (display, supervisors) = (Arc::clone(display), Arc::clone(supervisors));
+    move || {
+        let why = limit.filter(|limit| started.elapsed() >= *limit);
+        let why = why.map(EarlyEnd::TimeLimit);
+        if why.is_some_and(|why| supervisors.end_early(why)) {
+            display.say("its time is up (--time-limit): stopping what runs");
+        }
+    }
+}
+
 /// The threads beside the cases.
 pub(super) struct Live {
     stop: Sender<()>,
@@ -96,23 +123,18 @@ pub(super) struct Live {
 
 impl Live {
     pub(super) fn start(
+        run: &Ready<'_>,
         recorder: &Arc<Recorder>,
         display: &Arc<Display>,
         supervisors: &Arc<Supervisors>,
         signals: Signals,
     ) -> anyhow::Result<Self> {
-        // Weak: what they hold must not keep the recorder from being taken apart in the end.
-        let answer = |recorder: Weak<Recorder>, display: Arc<Display>| {
-            move || {
-                if let Some(recorder) = recorder.upgrade() {
-                    recorder.with_state(|state| display.answer(state));
-                }
-            }
-        };
         let (weak, ours) = (Arc::downgrade(recorder), Arc::clone(display));
+        let time_is_up = time_limit(run, display, supervisors);
         let (stop, stopped) = mpsc::channel::<()>();
         let ticking = thread::Builder::new().spawn(move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(REDRAW) {
+                time_is_up();
                 if let Some(recorder) = weak.upgrade() {
                     recorder.with_state(|state| ours.tick(state));
                 }
@@ -120,16 +142,24 @@ impl Live {
         });
         let ticking = ticking.context("start the thread that keeps the user informed")?;
         let says = Arc::clone(display);
+        // Weak: what they hold must not keep the recorder from being taken apart in the end.
+        let (asked, told) = (Arc::downgrade(recorder), Arc::clone(display));
         let watch = signals.watch(
             Arc::clone(supervisors),
             move |line| says.say(line),
-            answer(Arc::downgrade(recorder), Arc::clone(display)),
+            move || answer(Wish::All, &asked, &told),
         )?;
-        let answer = answer(Arc::downgrade(recorder), Arc::clone(display));
-        let typed = Arc::clone(display);
+        let (asked, told) = (Arc::downgrade(recorder), Arc::clone(display));
+        let ends = Arc::clone(supervisors);
         let on_line = move |line: &str| {
-            typed.typed(line);
-            answer();
+            told.typed(line);
+            match Wish::of(line) {
+                Wish::End(pid) if ends.end_task(pid) => told.say(&format!("ending process {pid}")),
+                Wish::End(pid) => told.say(&format!(
+                    "no case runs as process {pid}: r and Enter show what runs"
+                )),
+                wish => answer(wish, &asked, &told),
+            }
         };
         let keyboard = Keyboard::watch(on_line).context("watch the terminal")?;
         Ok(Self {

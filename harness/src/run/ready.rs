@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::earlier::Earlier;
 use crate::environment::Root;
 use crate::exec::ignored;
 use crate::log::History;
@@ -20,6 +21,7 @@ pub(super) struct Ready<'a> {
     pub(super) cases: Arc<[Case]>,
     pub(super) filtered_out: usize,
     pub(super) history: History,
+    pub(super) earlier: Option<Earlier>,
     pub(super) started: Instant,
 }
 

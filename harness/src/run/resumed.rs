@@ -42,6 +42,13 @@ pub(super) fn options(first: &Part, given: &Options) -> anyhow::Result<Options> 
         show_output: given.show_output,
         report: given.report.clone(),
         test_threads,
+        fail_fast: given.fail_fast,
+        max_fail: given.max_fail,
+        time_limit: given.time_limit,
+        retry_failed: given.retry_failed,
+        // What these left to be run is known.
+        rerun: None,
+        git_bisect: None,
         shuffle_seed: first.shuffle_seed,
         selftests,
         logfile,

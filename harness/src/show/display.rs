@@ -12,6 +12,7 @@ use crate::model::state::State;
 use crate::model::text::one_line;
 use crate::model::time::now_ms;
 use crate::show::failures::failure;
+use crate::show::keys::Wish;
 use crate::show::ktap_stream;
 use crate::show::libtest::Libtest;
 use crate::show::options::{Color, Format, Level, Levels};
@@ -168,11 +169,11 @@ impl Display {
         self.with(|screen, _| screen.move_up(line.chars().count()));
     }
 
-    /// Somebody asks how the run stands.
-    pub fn answer(&self, state: &State) {
+    /// Somebody asks for something.
+    pub fn answer(&self, state: &State, wish: Wish) {
         self.with(|screen, seen| {
             let snapshot = self.snapshot(seen, state);
-            screen.say(&snapshot.answer(&self.setup.results));
+            screen.say(&snapshot.answer(wish, &self.setup.results));
         });
     }
 

@@ -1,4 +1,4 @@
-//! What is typed on the terminal, without a change to the terminal and without a stop where it is not ours to read.
+//! What is typed on the terminal, a line at a time, without a change to the terminal and without a stop where it is not ours to read.
 
 use std::io::{self, IsTerminal};
 use std::mem::MaybeUninit;
@@ -18,6 +18,49 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The longest line that is read at once, in bytes: of a longer one the rest is the next.
 const LONGEST: usize = 4096;
+
+/// What a line asks for that is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// How the run stands: *Enter* alone.
+    All,
+    /// The failures so far.
+    Failures,
+    /// What was skipped, by reason.
+    Skips,
+    /// What runs, with the last lines of its output.
+    Running,
+    /// The end of what runs as this process.
+    End(i32),
+    /// What may be typed.
+    Help,
+}
+
+impl Wish {
+    /// What is told of this by [`Self::Help`].
+    pub(super) const HELP: &str = "\
+Enter shows how the run stands; before it may be typed:
+  f      the failures so far
+  s      what was skipped, by reason
+  r      what runs, with the last lines of its output
+  k PID  ends what runs as this process: its case is FAILED, ended by the user
+  ?      this";
+
+    /// What `line` asks for.
+    pub fn of(line: &str) -> Self {
+        match line.trim() {
+            "" => Self::All,
+            "f" => Self::Failures,
+            "s" => Self::Skips,
+            "r" => Self::Running,
+            other => {
+                let pid = other.strip_prefix('k').map(str::trim);
+                let pid = pid.and_then(|pid| pid.parse().ok());
+                pid.map_or(Self::Help, Self::End)
+            }
+        }
+    }
+}
 
 /// The thread that waits for lines.
 #[derive(Debug)]

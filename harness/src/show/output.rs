@@ -97,7 +97,7 @@ pub(super) fn first(mut lines: Vec<String>, most: usize) -> Vec<String> {
 }
 
 /// The first `most` of these names.
-pub(super) fn named(names: &[impl AsRef<str>], most: usize) -> String {
+pub fn named(names: &[impl AsRef<str>], most: usize) -> String {
     let shown = names.iter().take(most);
     let shown = shown.map(|name| one_line(name.as_ref()));
     let shown = shown.collect::<Vec<_>>().join(", ");

@@ -8,8 +8,10 @@ use crate::model::state::{Running, State};
 use crate::model::text::one_line;
 use crate::model::time::roughly;
 use crate::show::failures::failure;
+use crate::show::keys::Wish;
 use crate::show::output::{cut, first, last_lines};
 use crate::show::remaining::{Remaining, age};
+use crate::show::summary::skipped;
 
 /// How many running cases one line names.
 const NAMED: usize = 6;
@@ -65,8 +67,22 @@ impl Snapshot<'_> {
         )
     }
 
-    /// All of it, in several lines, with the ends of what is printed to files in `results`: for who asks.
-    pub(super) fn answer(&self, results: &Path) -> String {
+    /// What was asked for, in several lines, with the ends of what is printed to files in `results`.
+    pub(super) fn answer(&self, wish: Wish, results: &Path) -> String {
+        let lines = match wish {
+            Wish::All => [self.standing(), self.running(results), self.failures()].concat(),
+            Wish::Failures => self.failures(),
+            Wish::Skips => skipped(self.state, usize::MAX),
+            Wish::Running => self.running(results),
+            Wish::Help | Wish::End(_) => vec![Wish::HELP.to_owned()],
+        };
+        match lines.is_empty() {
+            true => "none so far".to_owned(),
+            false => lines.join("\n"),
+        }
+    }
+
+    fn standing(&self) -> Vec<String> {
         let (counts, elapsed) = (self.state.counts(), self.elapsed.as_secs());
         let (ended, total) = (counts.total(), self.state.selected);
         let counts = if ended == 0 {
@@ -77,28 +93,36 @@ impl Snapshot<'_> {
         let mut lines = vec![format!(
             "{ended} of {total} cases have ended after {elapsed} s{counts}"
         )];
-        let running = self.state.running();
-        let left = self.left(&running).into_iter();
+        let left = self.left(&self.state.running()).into_iter();
         lines.extend(left.map(|left| format!("{left}, as long as it took last time")));
         lines.extend(self.waiting());
-        lines.push(match running.is_empty() && self.waiting.is_none() {
+        lines
+    }
+
+    fn running(&self, results: &Path) -> Vec<String> {
+        let running = self.state.running();
+        let mut lines = vec![match running.is_empty() && self.waiting.is_none() {
             true => "RUNNING: no case at this moment".to_owned(),
             false => "RUNNING".to_owned(),
-        });
+        }];
         for (name, one) in running.iter().take(ANSWERED) {
             lines.push(format!("  {}", self.case(name, one, usize::MAX)));
             lines.extend(last_lines(results, name, one.step));
         }
         let more = running.len().saturating_sub(ANSWERED);
         lines.extend((more > 0).then(|| format!("  and {more} more")));
+        lines
+    }
+
+    fn failures(&self) -> Vec<String> {
         let failures = self.state.outcomes.iter();
         let failures: Vec<_> = failures.filter(|one| one.status.is_failure()).collect();
-        lines.extend(failures.first().map(|_| "FAILED SO FAR".to_owned()));
+        let heading = failures.first().map(|_| "FAILED SO FAR".to_owned());
         let earlier = failures.len().saturating_sub(ANSWERED);
-        lines.extend((earlier > 0).then(|| format!("  {earlier} earlier ones")));
+        let told = (earlier > 0).then(|| format!("  {earlier} earlier ones"));
         let latest = failures.iter().skip(earlier);
-        lines.extend(latest.map(|outcome| format!("  {}", failure(outcome))));
-        lines.join("\n")
+        let latest = latest.map(|outcome| format!("  {}", failure(outcome)));
+        heading.into_iter().chain(told).chain(latest).collect()
     }
 
     /// A case that runs, with its step where that is not the selftest: its name is cut where the line would have more columns.
@@ -242,7 +266,9 @@ waiting for pid 9 (34 s)
         std::fs::write(place.join("setup.stdout"), printed).unwrap();
         std::fs::write(place.join("setup.stderr"), "to stderr\n").unwrap();
         let answer = |events: &[Event], waiting| {
-            shown(events, waiting, |snapshot| snapshot.answer(results.path()))
+            shown(events, waiting, |snapshot| {
+                snapshot.answer(Wish::All, results.path())
+            })
         };
         let expected = r"2 of 5 cases have ended after 40 s: 1 SKIPPED, 1 FAILED
 about 6 s left, as long as it took last time

@@ -60,7 +60,7 @@ pub fn header_of(part: &Part) -> Vec<String> {
     if io::stdin().is_terminal() {
         let pid = part.pid;
         lines.push(format!(
-            "  Enter        shows what runs, as SIGUSR1 to {pid} does"
+            "  Enter        shows what runs, as SIGUSR1 to {pid} does; ? and Enter: what else"
         ));
     }
     lines
@@ -90,12 +90,14 @@ impl Summary<'_> {
         let counts = self.state.counts();
         let is_interrupted = self.state.interrupted_by().is_some();
         let mut lines = vec![format!("{counts} of {} cases", counts.total())];
+        let ended_early = self.state.ended_early();
+        lines.extend(ended_early.map(|why| format!("ENDED EARLY: {why}")));
         if counts.of(Status::Skipped) == counts.total() && counts.total() > 0 {
             let nothing = "NOTHING WAS TESTED: every case was skipped. The commonest reasons:";
             lines.extend(["", nothing].map(str::to_owned));
         }
         if !is_interrupted {
-            section(&mut lines, "SKIPPED", self.skipped());
+            section(&mut lines, "SKIPPED", skipped(self.state, self.columns));
         }
         self.add_failures(&mut lines, is_interrupted);
         let slower = first(self.slower.to_vec(), SHOWN);
@@ -111,7 +113,8 @@ impl Summary<'_> {
             self.add_host(&mut lines, part, end);
         }
         lines.push(String::new());
-        let part = self.state.first().filter(|_| is_interrupted);
+        let is_early = is_interrupted || ended_early.is_some();
+        let part = self.state.first().filter(|_| is_early);
         lines.extend(part.and_then(|part| go_on(part, self.results)));
         lines.push(format!(
             "results: {}",
@@ -126,32 +129,6 @@ impl Summary<'_> {
         let told =
             outcomes.filter_map(|one| Some(format!("{}: {}", one_line(&one.name), tell(one)?)));
         first(told.collect(), SHOWN)
-    }
-
-    /// The reasons for skipping, the commonest first, with the cases.
-    fn skipped(&self) -> Vec<String> {
-        let mut by_reason = BTreeMap::<&str, Vec<&str>>::new();
-        for outcome in self.state.of_status(Status::Skipped) {
-            by_reason
-                .entry(outcome.first_line())
-                .or_default()
-                .push(&outcome.name);
-        }
-        let mut reasons: Vec<_> = by_reason.into_iter().collect();
-        reasons.sort_by_key(|(_, cases)| Reverse(cases.len()));
-        let others = reasons.split_off(reasons.len().min(SHOWN));
-        let others: usize = others.iter().map(|(_, cases)| cases.len()).sum();
-        let lines = reasons.into_iter().map(|(reason, cases)| {
-            let remedy = REMEDIES.iter().find(|(part, _)| reason.contains(part));
-            let remedy = remedy.map_or_else(String::new, |(_, remedy)| format!(": {remedy}"));
-            let (count, reason) = (cases.len(), one_line(reason));
-            format!("{count:>3} x {reason}{remedy}: {}", named(&cases, NAMED))
-        });
-        let rest = format!("{others:>3} x other reasons (run.json has them all)");
-        let lines = lines.chain((others > 0).then_some(rest));
-        lines
-            .map(|line| cut(&line, self.columns.saturating_sub(2)))
-            .collect()
     }
 
     fn add_failures(&self, lines: &mut Vec<String>, is_interrupted: bool) {
@@ -219,6 +196,32 @@ impl Summary<'_> {
             lines.extend(meanings.map(|meaning| format!("  {meaning}")));
         }
     }
+}
+
+/// The reasons for skipping, the commonest first, with the cases, in so many columns.
+pub(super) fn skipped(state: &State, columns: usize) -> Vec<String> {
+    let mut by_reason = BTreeMap::<&str, Vec<&str>>::new();
+    for outcome in state.of_status(Status::Skipped) {
+        by_reason
+            .entry(outcome.first_line())
+            .or_default()
+            .push(&outcome.name);
+    }
+    let mut reasons: Vec<_> = by_reason.into_iter().collect();
+    reasons.sort_by_key(|(_, cases)| Reverse(cases.len()));
+    let others = reasons.split_off(reasons.len().min(SHOWN));
+    let others: usize = others.iter().map(|(_, cases)| cases.len()).sum();
+    let lines = reasons.into_iter().map(|(reason, cases)| {
+        let remedy = REMEDIES.iter().find(|(part, _)| reason.contains(part));
+        let remedy = remedy.map_or_else(String::new, |(_, remedy)| format!(": {remedy}"));
+        let (count, reason) = (cases.len(), one_line(reason));
+        format!("{count:>3} x {reason}{remedy}: {}", named(&cases, NAMED))
+    });
+    let rest = format!("{others:>3} x other reasons (run.json has them all)");
+    let lines = lines.chain((others > 0).then_some(rest));
+    lines
+        .map(|line| cut(&line, columns.saturating_sub(2)))
+        .collect()
 }
 
 /// Adds a heading with lines; nothing where there are none.

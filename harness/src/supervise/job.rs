@@ -40,6 +40,7 @@ const LAST_READS: usize = 17;
 
 /// Runs a task, and ends all that is left of it; `None` where the runner is gone.
 pub(super) fn run(server: &mut Server, task: &Task) -> anyhow::Result<Option<Reply>> {
+    server.wishes.begin();
     if !server.may_start() {
         return Ok(None);
     }
@@ -168,6 +169,9 @@ impl<'a> Job<'a> {
     fn heed(&mut self) {
         let is_hurried = self.server.wishes.is_hurried();
         let hurried_end = self.clock.elapsed() + GRACE;
+        if self.server.wishes.is_ended() {
+            self.end_as(Exit::ByUser);
+        }
         match self.task.urgency {
             Urgency::Interruptible if self.server.wishes.is_interrupted() => {
                 self.end_as(Exit::Interrupted);

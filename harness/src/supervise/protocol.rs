@@ -130,6 +130,8 @@ pub(super) enum Control {
     Interrupt,
     /// Cut the grace of what is being ended, now and later.
     Hurry,
+    /// End the task that runs, and this one alone.
+    End,
 }
 
 impl Control {

@@ -98,6 +98,7 @@ pub(super) struct Wishes {
     pub(super) wake: UnixStream,
     interrupted: Arc<AtomicBool>,
     hurried: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
     stopped: Arc<AtomicUsize>,
 }
 
@@ -107,14 +108,15 @@ impl Wishes {
         system::reset_signals();
         let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
-        let [interrupted, hurried] = [Arc::default(), Arc::default()];
+        let [interrupted, hurried, ended] = [Arc::default(), Arc::default(), Arc::default()];
         let stopped = Arc::default();
         flag::register(Control::Interrupt.signal(), Arc::clone(&interrupted))?;
         flag::register(Control::Hurry.signal(), Arc::clone(&hurried))?;
+        flag::register(Control::End.signal(), Arc::clone(&ended))?;
         flag::register_usize(Control::Stop.signal(), Arc::clone(&stopped), 1)?;
         flag::register_usize(Control::Continue.signal(), Arc::clone(&stopped), 0)?;
         // After the state, what tells of it.
-        let controls = Control::Continue.signal()..=Control::Hurry.signal();
+        let controls = Control::Continue.signal()..=Control::End.signal();
         for signal in controls.chain([SIGCHLD]) {
             low_level::pipe::register(signal, waker.try_clone()?)?;
         }
@@ -126,6 +128,7 @@ impl Wishes {
             wake,
             interrupted,
             hurried,
+            ended,
             stopped,
         })
     }
@@ -139,6 +142,16 @@ impl Wishes {
     /// The run has been interrupted.
     pub(super) fn is_interrupted(&self) -> bool {
         self.interrupted.load(SeqCst)
+    }
+
+    /// The user wants the task that runs to end.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(SeqCst)
+    }
+
+    /// Another task begins. Whoever wanted one to end has done so before the runner asks for the next.
+    pub(super) fn begin(&self) {
+        self.ended.store(false, SeqCst);
     }
 
     /// Who interrupted it does not want to wait.

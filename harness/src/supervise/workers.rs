@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
 use super::protocol::{ARGUMENT, Clock, Control, GRACE, HANG, NAME, Reply, Task, UNKILLABLE};
 use super::system;
 use super::tree::{self, HIDDEN, Process};
-use crate::model::facts::{Ended, StepEnd};
+use crate::model::facts::{EarlyEnd, Ended, StepEnd};
 
 /// How long a supervisor may be silent before it is told to go on, should it have been stopped.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,7 +36,9 @@ struct Pool {
     /// Those that nobody has, by their numbers; without a supervisor where the last one is gone.
     idle: Vec<(usize, Option<Supervisor>)>,
     count: usize,
-    interrupted_by: Option<i32>,
+    ended_early: Option<EarlyEnd>,
+    /// The supervisors of the tasks that run, by the process IDs of their main processes.
+    tasks: BTreeMap<i32, i32>,
     /// What a new supervisor is to be told as well.
     in_force: BTreeSet<Control>,
     /// It stands still while the run is stopped.
@@ -48,6 +50,8 @@ impl Pool {
         match control {
             Control::Continue => self.in_force.remove(&Control::Stop),
             Control::Stop | Control::Interrupt | Control::Hurry => self.in_force.insert(control),
+            // It is one task's alone.
+            Control::End => false,
         };
         for (&pid, _) in supervisors().iter().filter(|(_, is_ready)| **is_ready) {
             system::send(pid, control.signal());
@@ -81,14 +85,32 @@ impl Supervisors {
         Ok(worker)
     }
 
-    /// Interrupts the run because of `signal`: what may be interrupted is ended, and not started any more. Returns whether
-    /// this is the first time.
+    /// Interrupts the run because of `signal`. Returns whether this is the first time.
     pub fn interrupt(&self, signal: i32) -> bool {
+        self.end_early(EarlyEnd::Signal(signal))
+    }
+
+    /// Ends the run: what may be interrupted is not started any more, and ended unless failures are the reason. Returns
+    /// whether it ends for this reason from now on.
+    pub fn end_early(&self, why: EarlyEnd) -> bool {
         let mut state = self.lock();
-        let is_first = state.interrupted_by.is_none();
-        state.interrupted_by.get_or_insert(signal);
-        state.tell(Control::Interrupt);
-        is_first
+        let is_new = why.is_more_than(state.ended_early);
+        if is_new {
+            state.ended_early = Some(why);
+        }
+        if is_new && !matches!(why, EarlyEnd::Failures(_)) {
+            state.tell(Control::Interrupt);
+        }
+        is_new
+    }
+
+    /// Ends the task whose main process has this ID; false where there is none.
+    pub fn end_task(&self, pid: i32) -> bool {
+        // As long as it is among them, its supervisor is not asked for another one.
+        let state = self.lock();
+        let supervisor = state.tasks.get(&pid);
+        supervisor.inspect(|&&supervisor| system::send(supervisor, Control::End.signal()));
+        supervisor.is_some()
     }
 
     /// Cuts the grace of what is being ended, and leaves every tear-down, running or still to come, that and no more.
@@ -110,14 +132,14 @@ impl Supervisors {
         state.tell(Control::Continue);
     }
 
-    /// The signal that interrupted the run, if one did.
-    pub fn interrupted_by(&self) -> Option<i32> {
-        self.lock().interrupted_by
+    /// Why the run ends early, if it does.
+    pub fn ended_early(&self) -> Option<EarlyEnd> {
+        self.lock().ended_early
     }
 
     /// For those who wait: whether there is still something to wait for.
     pub fn go_on(&self) -> ControlFlow<()> {
-        match self.interrupted_by() {
+        match self.ended_early() {
             Some(_) => ControlFlow::Break(()),
             None => ControlFlow::Continue(()),
         }
@@ -173,7 +195,10 @@ impl Worker {
     pub fn run(&mut self, task: &Task, on_start: impl FnOnce(i32)) -> StepEnd {
         // Should `on_start` panic, it is gone.
         let mut supervisor = self.ready().map_err(|error| format!("{error:#}"))?;
-        match supervisor.run(task, &self.all, on_start) {
+        let end = supervisor.run(task, &self.all, on_start);
+        let this = supervisor.pid();
+        self.all.lock().tasks.retain(|_, other| *other != this);
+        match end {
             Ok(end) => {
                 let is_usable = !end.as_ref().is_ok_and(Ended::leaves_unkillable);
                 self.supervisor = is_usable.then_some(supervisor);
@@ -250,7 +275,10 @@ impl Supervisor {
             .saturating_add(HANG + GRACE + UNKILLABLE + SLACK);
         let deadline = all.elapsed().saturating_add(patience);
         match self.receive(all, deadline)? {
-            Reply::Started(pid) => on_start(pid),
+            Reply::Started(pid) => {
+                all.lock().tasks.insert(pid, self.pid());
+                on_start(pid);
+            }
             Reply::NotStarted(reason) => return Ok(Err(reason)),
             reply => bail!("it answered {reply:?}"),
         }

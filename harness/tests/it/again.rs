@@ -1,6 +1,7 @@
 //! What failed is run again: at the end of the run, and in another one.
 
 use std::fs;
+use std::process::Command;
 
 use crate::support::fake_host::FakeHost;
 use crate::support::{Fixture, Ran, Status, lines_with};
@@ -92,4 +93,177 @@ fn what_failed_in_an_environment_is_repeated_in_it_and_the_host_is_put_back() {
         panic!("{spans:?}")
     };
     assert!(again["entered_ms"].as_u64() <= repetition["started_ms"].as_u64());
+}
+
+/// The names of the cases of the last run, sorted.
+fn names(fixture: &Fixture) -> Vec<String> {
+    let outcomes = fixture.record().outcomes.into_iter();
+    let mut names: Vec<_> = outcomes.map(|outcome| outcome.name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn rerun_runs_what_did_not_pass_and_what_is_new_and_says_what_it_leaves_out() {
+    let fixture = Fixture::new()
+        .selftest("passes_test", "exit 0")
+        .selftest("fails_test", "exit 1")
+        .selftest("skips_test", "exit 4");
+    // Where results are by default, `latest` is the last run.
+    let first = fixture.command(&["--selftests", "selftests"]).output();
+    assert_eq!(first.unwrap().status.code(), Some(101));
+    let fixture = fixture.selftest("fails_test", "exit 0");
+    let fixture = fixture.selftest("new_test", "exit 0");
+    let ran = fixture.run(&["--rerun", "latest"]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    let expected = ["fails_test", "new_test", "skips_test"];
+    assert_eq!(
+        names(&fixture),
+        expected.map(|name| format!("{name}::default"))
+    );
+    let said = "1 left out that passed there: passes_test::default";
+    assert_eq!(lines_with(&ran.stderr, said).len(), 1, "{}", ran.stderr);
+
+    // A directory will do, too; and where all has passed there is nothing to run.
+    let ran = fixture.run(&["--output", "third", "--rerun", "run", "new_test"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("nothing to run again"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!fixture.path().join("third").exists());
+}
+
+#[test]
+fn a_rerun_that_was_cut_short_is_gone_on_with() {
+    let fixture = Fixture::new()
+        .selftest("passes_test", "exit 0")
+        .selftest("fails_test", "exit 1")
+        .selftest("other_test", "exit 1");
+    fixture.run(&["--output", "first"]);
+    let cut = ["--rerun", "first", "--fail-fast", "--test-threads", "1"];
+    assert_eq!(fixture.run(&cut).code, Some(101));
+    assert_eq!(fixture.record().of_status(Status::NoRun).count(), 1);
+    let resumed = fixture.command(&["--resume", "run"]).output().unwrap();
+    assert_eq!(resumed.status.code(), Some(101));
+    assert_eq!(
+        names(&fixture),
+        ["fails_test::default", "other_test::default"]
+    );
+    assert_eq!(fixture.record().of_status(Status::Failed).count(), 2);
+}
+
+/// What `moon_test` does in each commit of a small history, and what a step of a bisection makes of it.
+const HISTORY: [(&str, i32); 8] = [
+    ("#!/bin/sh\nexit 0 # the first\n", 0),
+    ("#!/bin/sh\nexit 0 # still good\n", 0),
+    ("#!/bin/sh\nexit 9 # another failure\n", 125),
+    ("#!/bin/sh\nexit 0 # good again\n", 0),
+    (
+        "#!/bin/sh\necho 'not ok 1 the moon'; exit 1 # the culprit\n",
+        1,
+    ),
+    ("#!/there/is/no/such/shell\n", 125),
+    ("#!/bin/sh\nexit 4 # skipped\n", 125),
+    (
+        "#!/bin/sh\necho 'not ok 1 the moon'; exit 1 # still bad\n",
+        1,
+    ),
+];
+
+fn git(fixture: &Fixture, words: &[&str]) -> Ran {
+    let mut git = Command::new("git");
+    git.args(["-c", "user.name=a", "-c", "user.email=a@example.org"]);
+    git.args(words).current_dir(fixture.path().join("tree"));
+    git.env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1");
+    Ran::of(git.output().unwrap())
+}
+
+/// A git repository with that history; its last commit is checked out, and its commits, the oldest first.
+fn history() -> (Fixture, Vec<String>) {
+    let mut fixture = Fixture::new().executable("tree/selftests/moon_test", "");
+    assert_eq!(git(&fixture, &["init", "--quiet"]).code, Some(0));
+    let mut commits = Vec::new();
+    for (script, _) in HISTORY {
+        fixture = fixture.executable("tree/selftests/moon_test", script);
+        git(&fixture, &["add", "."]);
+        let made = git(&fixture, &["commit", "--quiet", "-m", script]);
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        let commit = git(&fixture, &["rev-parse", "HEAD"]).stdout;
+        commits.push(commit.trim().to_owned());
+    }
+    (fixture, commits)
+}
+
+const BISECT: [&str; 4] = ["--selftests", "selftests", "--git-bisect", "../bad"];
+
+#[test]
+fn git_bisect_finds_the_commit_that_broke_a_selftest() {
+    let (fixture, commits) = history();
+    let mut bad = fixture.command(&["--selftests", "tree/selftests", "--output", "bad"]);
+    let bad = Ran::of(bad.output().unwrap());
+    assert_eq!(bad.code, Some(101), "{}", bad.stderr);
+    for (commit, (script, code)) in commits.iter().zip(HISTORY) {
+        assert_eq!(
+            git(&fixture, &["checkout", "--quiet", commit]).code,
+            Some(0)
+        );
+        let mut step = fixture.command(&BISECT);
+        let ran = Ran::of(
+            step.current_dir(fixture.path().join("tree"))
+                .output()
+                .unwrap(),
+        );
+        let told = lines_with(&ran.stdout, "bisect: ");
+        assert_eq!(
+            (ran.code, told.len()),
+            (Some(code), 1),
+            "{script}{}{}",
+            ran.stdout,
+            ran.stderr
+        );
+    }
+
+    let [first, .., last] = commits.as_slice() else {
+        panic!("{commits:?}")
+    };
+    git(&fixture, &["bisect", "start", last, first]);
+    let step = fixture.command(&BISECT);
+    let step = std::iter::once(step.get_program()).chain(step.get_args());
+    let step: Vec<_> = step.map(|word| word.to_str().unwrap()).collect();
+    let root = format!("KVM_TESTS_ROOT={}", fixture.path().join("root").display());
+    let run = [&["bisect", "run", "env", &root], step.as_slice()].concat();
+    let found = git(&fixture, &run);
+    assert_eq!(found.code, Some(0), "{}{}", found.stdout, found.stderr);
+    let said = format!("{} is the first bad commit", commits[4]);
+    assert!(found.stdout.contains(&said), "{}", found.stdout);
+}
+
+#[test]
+fn a_step_that_cannot_start_is_neither_good_nor_bad() {
+    let fixture = Fixture::new()
+        .selftest("fails_test", "exit 1")
+        .selftest("passes_test", "exit 0")
+        .file("broken.toml", "[[test]\n");
+    fixture.run(&["--output", "bad"]);
+    let bisect = ["--git-bisect", "bad"];
+    for words in [
+        &["--git-bisect=nowhere"][..],
+        &["--git-bisect", "bad", "--config", "broken.toml"],
+        &["--git-bisect", "bad", "--no-such-option"],
+        &["--git-bisect", "bad", "no_such_case"],
+        // It did not fail there.
+        &["--git-bisect", "bad", "passes_test"],
+    ] {
+        let ran = fixture.run(words);
+        assert_eq!(ran.code, Some(125), "{words:?}{}", ran.stdout);
+        assert!(!ran.stderr.is_empty());
+    }
+    assert!(!fixture.results().exists());
+    // Only what failed there runs, and a rate makes no other failure of it.
+    let ran = fixture.run(&[&bisect[..], &["--retry-failed", "1"]].concat());
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert_eq!(names(&fixture), ["fails_test::default"]);
 }

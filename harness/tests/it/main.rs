@@ -10,6 +10,7 @@ mod changed;
 mod command_line;
 mod compare;
 mod configuration;
+mod ending_early;
 mod environment;
 mod environment_spans;
 mod environments_doc;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::terminal::Terminal;
-use crate::support::{Fixture, Ran, lines_with, wait_until};
+use crate::support::{Fixture, Ran, Status, lines_with, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Selftests of which one fails at once, and one goes on until there is a file `go`.
@@ -39,6 +39,9 @@ fn let_go(fixture: &Fixture) {
 
 /// What the run says when it is asked, but for numbers of which nothing is known.
 const FAILED_SO_FAR: &str = "FAILED SO FAR\n  FAILED a_fails_test::default: not ok: the moon";
+
+/// The end of what `?` and anything unknown say.
+const HELP: &str = "its case is FAILED, ended by the user";
 
 /// The live display's last line, when only one case is left: it is drawn together with that one's.
 const READY: &str = "2 of 3 have ended, 1 failed, 1 skipped, ";
@@ -77,7 +80,7 @@ fn enter_says_what_runs_and_leaves_the_terminal_as_it_was() {
     assert_it_says_what_runs(&terminal.printed()[ready..told]);
     // A line that is longer than what is read at once, and the end of the input: neither ends anything.
     terminal.write("what runs?\n");
-    let again = terminal.wait_for(told, FAILED_SO_FAR);
+    let again = terminal.wait_for(told, HELP);
     terminal.write("\x04");
     let during = terminal.settings();
     let_go(&fixture);
@@ -85,6 +88,38 @@ fn enter_says_what_runs_and_leaves_the_terminal_as_it_was() {
     let (code, printed) = terminal.end();
     assert_eq!(code, Some(101), "{printed}");
     assert_eq!(format!("{before:?}"), format!("{during:?}"));
+}
+
+#[test]
+fn keys_say_more_and_end_one_case_alone() {
+    let fixture = one_that_waits();
+    let mut terminal = Terminal::run(&fixture.command(&ARGUMENTS));
+    let before = terminal.settings();
+    let mut seen = terminal.wait_for(0, READY);
+    let last_line = || fs::read(fixture.results().join("suite/waits/command.stderr"));
+    wait_until(|| last_line().is_ok_and(|text| !text.is_empty()));
+    let skipped = "1 x exit code 4 (skip), without a reason: skips_test::default";
+    for (key, answer) in [
+        ("?", HELP),
+        ("f", FAILED_SO_FAR),
+        ("s", skipped),
+        ("k 1", "no case runs as process 1: "),
+        ("r", "stderr: to stderr"),
+    ] {
+        terminal.write(&format!("{key}\n"));
+        seen = terminal.wait_for(seen, answer);
+    }
+    let printed = terminal.printed();
+    let (_, pid) = printed[..seen].rsplit_once(", pid ").unwrap();
+    let (pid, _) = pid.split_once(',').unwrap();
+    terminal.write(&format!("k {pid}\n"));
+    terminal.wait_for(seen, "; 2 failed; 1 ignored");
+    let during = terminal.settings();
+    let (code, printed) = terminal.end();
+    assert_eq!(code, Some(101), "{printed}");
+    assert_eq!(format!("{before:?}"), format!("{during:?}"));
+    let ended = (Status::Failed, "ended by the user".to_owned());
+    assert_eq!(fixture.verdict("suite::waits"), ended);
 }
 
 #[test]

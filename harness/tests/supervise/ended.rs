@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::stage::{Stage, eventually, marked, state, tree_and_wait};
+use crate::model::facts::EarlyEnd;
 use crate::model::outcome::{Exit, Step};
 use crate::model::time::now_ms;
 use crate::supervise::protocol::{GRACE, INTERRUPTED};
@@ -98,7 +99,7 @@ fn an_interruption_ends_the_whole_tree_and_starts_nothing_more_but_tear_downs() 
         assert!(!all.interrupt(15));
     });
     assert_eq!((ended.exit, ended.leaks.len()), (Exit::Interrupted, 0));
-    assert_eq!(stage.all.interrupted_by(), Some(2));
+    assert_eq!(stage.all.ended_early(), Some(EarlyEnd::Signal(2)));
 
     // Whether the supervisor has been told so, or begins later.
     for mut worker in [stage.all.take().unwrap(), stage.all.take().unwrap()] {
@@ -106,6 +107,28 @@ fn an_interruption_ends_the_whole_tree_and_starts_nothing_more_but_tear_downs() 
         let ended = worker.run(&tear_down(stage.script("exit 3")), |_| ());
         assert_eq!(ended.unwrap().exit, Exit::Code(3));
     }
+}
+
+#[test]
+fn one_task_is_ended_alone_and_no_later_one() {
+    let mut stage = Stage::alone();
+    let task = stage.script("exit 3");
+    let (all, mut tree) = (stage.all.clone(), stage.script(&tree_and_wait()));
+    // A tear-down, too: nobody else would end it.
+    for urgency in [Urgency::Interruptible, Urgency::MustEnd] {
+        tree.urgency = urgency;
+        let mut pid = 0;
+        let ended = stage.worker.run(&tree, |started| {
+            pid = started;
+            assert!(!all.end_task(started + 1) && all.end_task(started));
+        });
+        let ended = ended.unwrap();
+        assert_eq!((ended.exit, ended.pid), (Exit::ByUser, pid));
+        assert!(!all.end_task(pid), "it has ended");
+        let next = stage.worker.run(&task, |_| ()).unwrap();
+        assert_eq!(next.exit, Exit::Code(3));
+    }
+    assert_eq!(all.ended_early(), None);
 }
 
 #[test]

@@ -1,0 +1,141 @@
+//! An earlier run that says which cases run now: `--rerun` and `--git-bisect`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::log::read;
+use crate::model::case::Case;
+use crate::model::outcome::{Outcome, Status};
+use crate::model::signature::Signature;
+use crate::model::state::State;
+use crate::model::text::plural;
+use crate::options::Options;
+use crate::show::named;
+
+/// What `git bisect run` takes for a good step, a bad one, and one of which nothing can be said.
+const GOOD: u8 = 0;
+const BAD: u8 = 1;
+pub const UNTESTABLE: u8 = 125;
+
+/// How many names a line has.
+const NAMED: usize = 4;
+
+/// An earlier run.
+pub(super) struct Earlier {
+    state: State,
+    place: PathBuf,
+    is_bisect: bool,
+    /// The cases that do not run because of it, and how many do.
+    left_out: Vec<String>,
+    chosen: usize,
+}
+
+impl Earlier {
+    /// Leaves of `cases` those that are to run after the run that `options` name, where they name one; `latest` is that in
+    /// the directory of all `results`.
+    ///
+    /// # Errors
+    /// There is no such run, or nothing to run after it.
+    pub(super) fn choose(
+        options: &Options,
+        results: &Path,
+        cases: &mut Vec<Case>,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(run) = options.git_bisect.as_ref().or(options.rerun.as_ref()) else {
+            return Ok(None);
+        };
+        let path = match run.to_str() {
+            Some(name @ "latest") => &results.join(name),
+            _ => run,
+        };
+        // The link will lead to this run.
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("find {}", path.display()))?;
+        let (state, place) = read(&path)?;
+        let mut earlier = Self {
+            state,
+            place,
+            is_bisect: options.git_bisect.is_some(),
+            left_out: Vec::new(),
+            chosen: 0,
+        };
+        let (chosen, left_out) = std::mem::take(cases)
+            .into_iter()
+            .partition(|case| earlier.wants(case));
+        let left_out: Vec<Case> = left_out;
+        *cases = chosen;
+        earlier.left_out = left_out.iter().map(|case| case.name.to_string()).collect();
+        earlier.chosen = cases.len();
+        if cases.is_empty() {
+            bail!("nothing to run again: {}", earlier.describe());
+        }
+        Ok(Some(earlier))
+    }
+
+    /// How many cases do not run because of it.
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out.len()
+    }
+
+    /// What runs because of it, and what does not.
+    pub(super) fn describe(&self) -> String {
+        let (cases, place) = (plural(self.chosen, "case"), self.place.display());
+        let (wanted, other) = match self.is_bisect {
+            true => ("failed in", "did not fail there"),
+            false => ("did not pass in, or is not of,", "passed there"),
+        };
+        let line = format!("{cases} that {wanted} {place}");
+        match self.left_out.len() {
+            0 => line,
+            count => {
+                let names = named(&self.left_out, NAMED);
+                format!("{line}; {count} left out that {other}: {names}")
+            }
+        }
+    }
+
+    fn wants(&self, case: &Case) -> bool {
+        match self.is_bisect {
+            true => self
+                .failures()
+                .any(|one| one.listed() == case.name.listed()),
+            false => {
+                let before = self.state.outcome(&case.name.to_string());
+                before.is_none_or(|before| before.status != Status::Passed)
+            }
+        }
+    }
+
+    /// Those cases that ran, and found something.
+    fn failures(&self) -> impl Iterator<Item = &Outcome> {
+        let outcomes = self.state.outcomes.iter();
+        outcomes.filter(|one| matches!(one.status, Status::Failed | Status::TimedOut))
+    }
+
+    /// For `git bisect run`, the exit status after a run that came to `state`, and why; `is_bad` says that something is wrong
+    /// with that beside its cases.
+    pub(super) fn answer(&self, state: &State, is_bad: bool) -> Option<(u8, String)> {
+        let is_same = |one: &&Outcome| {
+            let mut before = self
+                .failures()
+                .filter(|before| before.listed() == one.listed());
+            before.any(|before| Signature::of(before) == Signature::of(one))
+        };
+        let not_passed = |one: &&Outcome| one.status != Status::Passed;
+        let mut others = state.outcomes.iter().filter(not_passed);
+        let told =
+            |one: &Outcome| format!("{}: {} {}", one.name, one.status.as_str(), one.first_line());
+        let answer = match (others.clone().find(is_same), others.next()) {
+            (Some(same), _) => (BAD, format!("bad: the same failure: {}", told(same))),
+            (None, Some(other)) => (UNTESTABLE, format!("cannot be tested: {}", told(other))),
+            (None, None) if is_bad => (
+                UNTESTABLE,
+                "cannot be tested: the run failed beside its cases".to_owned(),
+            ),
+            (None, None) => (GOOD, "good: what failed passes".to_owned()),
+        };
+        self.is_bisect.then_some(answer)
+    }
+}
