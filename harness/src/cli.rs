@@ -30,7 +30,11 @@ pub enum ProgramCommand {
     /// Show each environment, and what would be done to this host for it, without touching anything
     Environments(commands::EnvironmentsOptions),
     /// Put back what a killed run has left changed
-    Restore,
+    Restore {
+        /// Only say whether this host is as it was, and exit with 1 where it is not; nothing is changed
+        #[arg(long)]
+        check: bool,
+    },
     /// Write the reports of a run again, also of one that was killed: what had not ended is NO_RUN
     Report(commands::ReportOptions),
     /// Say what changed between two runs. Exits with 0 where nothing got worse, with 1 where something did (a new or a

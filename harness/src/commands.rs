@@ -8,7 +8,7 @@ mod schema;
 mod with;
 
 pub use compare::{CompareOptions, compare};
-pub use environments::{EnvironmentsOptions, dry_run, restore, show};
+pub use environments::{EnvironmentsOptions, check_restored, dry_run, restore, show};
 pub use report::{ReportOptions, report};
 pub use schema::{SchemaOf, schema};
 pub use with::{WithOptions, with};

@@ -147,6 +147,25 @@ impl Environments {
         Ok(Some(journal.environment))
     }
 
+    /// How this host is not what it was before an environment changed it; `None` if it is. Touches nothing.
+    ///
+    /// # Errors
+    /// That cannot be told.
+    pub fn changed(&self) -> Result<Option<String>, String> {
+        let Some(journal) = HostJournal::of_this_boot(&self.root)? else {
+            return Ok(None);
+        };
+        let left = restore::not_as_it_was(&self.root, &journal);
+        let what = match left.is_empty() {
+            true => "all that it notes reads as it was".to_owned(),
+            false => left.join("; "),
+        };
+        let (environment, pid) = (&journal.environment, journal.pid);
+        Ok(Some(format!(
+            "pid {pid} changed this host into {environment}: {what}"
+        )))
+    }
+
     /// What a definition sets, a line each; nothing where the host is that way already.
     fn what_to_set(&self, definition: &Definition) -> Result<String, Refusal> {
         if definition.is_empty() {

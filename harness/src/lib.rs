@@ -96,7 +96,8 @@ fn act(
         ProgramCommand::Environments(options) => {
             commands::show(&options, embedded, Root::from_env())
         }
-        ProgramCommand::Restore => commands::restore(Root::from_env()),
+        ProgramCommand::Restore { check: true } => commands::check_restored(Root::from_env()),
+        ProgramCommand::Restore { check: false } => commands::restore(Root::from_env()),
         ProgramCommand::Schema { of } => commands::schema(of),
     };
     result.unwrap_or_else(|error| {

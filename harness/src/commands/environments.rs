@@ -84,6 +84,21 @@ pub fn restore(root: Root) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `kvm-tests restore --check`: says whether the host is as it was, and fails where it is not.
+///
+/// # Errors
+/// That cannot be told.
+pub fn check_restored(root: Root) -> anyhow::Result<ExitCode> {
+    let changed = Environments::new(root)
+        .changed()
+        .map_err(|why| anyhow!(why))?;
+    match &changed {
+        Some(how) => print(&format!("{how}; to put it back: kvm-tests restore\n"))?,
+        None => print("this host is as it was\n")?,
+    }
+    Ok(ExitCode::from(u8::from(changed.is_some())))
+}
+
 fn described(environments: &Environments, definition: &Definition) -> String {
     let mut text = format!("\n{}: {}\n", definition.name, definition.description);
     for setting in definition.settings() {

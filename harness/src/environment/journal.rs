@@ -90,11 +90,23 @@ impl HostJournal {
         path(root).exists()
     }
 
-    /// Reads the journal; `None` if there is none, or if the host was booted since.
+    /// Reads the journal; `None` if there is none, or if the host was booted since: that one is removed.
     ///
     /// # Errors
     /// If it cannot be read or understood: what it holds, and what to do.
     pub(super) fn load(root: &Root) -> Result<Option<Self>, String> {
+        let journal = Self::of_this_boot(root)?;
+        if journal.is_none() && Self::exists(root) {
+            Self::remove(root)?;
+        }
+        Ok(journal)
+    }
+
+    /// The same, and nothing is removed.
+    ///
+    /// # Errors
+    /// If it cannot be read or understood: what it holds, and what to do.
+    pub(super) fn of_this_boot(root: &Root) -> Result<Option<Self>, String> {
         let path = path(root);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -102,8 +114,7 @@ impl HostJournal {
             Err(error) => return Err(format!("read {}: {error}", path.display())),
         };
         match understand(&bytes) {
-            Ok(journal) if journal.boot == boot(root) => Ok(Some(journal)),
-            Ok(_) => Self::remove(root).map(|()| None),
+            Ok(journal) => Ok(Some(journal).filter(|journal| journal.boot == boot(root))),
             Err(why) => {
                 let text = String::from_utf8_lossy(&bytes);
                 let shown: String = text.chars().take(MAX_SHOWN).collect();

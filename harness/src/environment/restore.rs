@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use super::device::Permissions;
 use super::feature::FEATURES;
 use super::journal::{HostJournal, Parameters};
 use super::loader::{Loader, arguments_of, in_use};
@@ -34,6 +35,22 @@ pub(super) fn restore(root: &Root, journal: &HostJournal) -> Result<(), String> 
     }
     all_right(&problems)?;
     HostJournal::remove(root)
+}
+
+/// What is not as the journal says that it was, in words; touches nothing.
+pub(super) fn not_as_it_was(root: &Root, journal: &HostJournal) -> Vec<String> {
+    let mut left = Return::of(root, journal).left();
+    for (path, was) in &journal.files {
+        let now = root.read(path).unwrap_or_else(|_| "nothing".to_owned());
+        if chosen(&now) != was {
+            let (was, now) = (was.escape_debug(), chosen(&now).escape_debug());
+            left.push(format!("{path} was {was} and reads {now}"));
+        }
+    }
+    if journal.device.is_some() && Permissions::read(root) != journal.device {
+        left.push("who may open /dev/kvm has changed".to_owned());
+    }
+    left
 }
 
 fn all_right(problems: &[String]) -> Result<(), String> {

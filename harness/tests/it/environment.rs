@@ -438,11 +438,48 @@ fn a_journal_that_is_damaged_or_newer_is_shown_and_nothing_is_touched() {
 #[test]
 fn a_journal_of_another_boot_is_dropped() {
     let host = FakeHost::amd();
-    killed_in(&host, "halt_polling=off");
+    killed_in(&host, &["halt_polling=off"]);
     host.put("proc/sys/kernel/random/boot_id", "another-boot\n");
     assert_eq!(host.run(&["restore"]).stdout, RESTORED);
     assert_eq!(host.parameter("kvm.halt_poll_ns"), "0");
     assert!(!host.has_journal());
+}
+
+#[test]
+fn restore_check_says_what_is_not_as_it_was_and_touches_nothing() {
+    let host = FakeHost::amd();
+    let check = || {
+        host.calls();
+        let state = host.state();
+        let ran = host.run(&["restore", "--check"]);
+        assert_eq!((host.state(), host.calls()), (state, Vec::new()));
+        (ran.code, ran.stdout)
+    };
+    let is_as_it_was = (Some(0), "this host is as it was\n".to_owned());
+    assert_eq!(check(), is_as_it_was);
+
+    let thp = "/sys/kernel/mm/transparent_hugepage/enabled";
+    let settings = ["tdp=off", "huge_pages=never"];
+    let pid = killed_in(&host, &settings);
+    let (code, says) = check();
+    assert_eq!(code, Some(1));
+    for part in [
+        format!("pid {pid} changed this host into "),
+        "kvm_amd.npt was Y and reads N; ".to_owned(),
+        format!("{thp} was madvise and reads never; "),
+        "to put it back: kvm-tests restore\n".to_owned(),
+    ] {
+        assert!(says.contains(&part), "{part}: {says}");
+    }
+
+    let boot = host.get("proc/sys/kernel/random/boot_id");
+    host.put("proc/sys/kernel/random/boot_id", "another-boot\n");
+    assert_eq!((check(), host.has_journal()), (is_as_it_was.clone(), true));
+    host.put("proc/sys/kernel/random/boot_id", &format!("{boot}\n"));
+    host.run(&["restore"]);
+    assert_eq!((check(), host.is_left_alone()), (is_as_it_was, true));
+    host.put("run/kvm-tests/journal.json", "{\"vers");
+    assert_eq!(check().0, Some(2));
 }
 
 /// A script that makes the file `NAME.in` and goes on until the file `NAME` appears, or the host is gone.
@@ -464,8 +501,8 @@ fn go(host: &FakeHost, name: &str, child: &mut Child) {
     assert!(child.wait().unwrap().success());
 }
 
-fn killed_in(host: &FakeHost, setting: &str) -> u32 {
-    let mut killed = stay(host, &[setting], "go");
+fn killed_in(host: &FakeHost, settings: &[&str]) -> u32 {
+    let mut killed = stay(host, settings, "go");
     killed.kill().unwrap();
     killed.wait().unwrap();
     host.put("go", "");
@@ -638,7 +675,7 @@ fn a_user_who_needs_the_host_as_it_is_waits_until_it_is_again() {
 #[test]
 fn a_user_does_not_run_in_what_a_killed_run_has_left() {
     let host = FakeHost::amd();
-    killed_in(&host, "tdp=off");
+    killed_in(&host, &["tdp=off"]);
     let Some(mut user) = as_user(&host, &with(&host, &[], &["true"])) else {
         return;
     };
@@ -652,7 +689,7 @@ fn a_user_does_not_run_in_what_a_killed_run_has_left() {
 fn after_sigkill_in_an_environment_the_next_start_restores() {
     let host = FakeHost::amd();
     let before = host.state();
-    let pid = killed_in(&host, "tdp=off");
+    let pid = killed_in(&host, &["tdp=off"]);
     let left = (host.parameter("kvm_amd.npt"), host.has_journal());
     assert_eq!(left, ("N".to_owned(), true));
     let ran = run_with(&host, &[], &["true"]);
