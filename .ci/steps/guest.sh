@@ -8,3 +8,9 @@ check_guest() {
     KVM_SELFTESTS=$PWD/$selftests kvm-tests/guest/proof | tee target/proof.txt
     grep -qx '# 0 not ok' target/proof.txt
 }
+
+check_arm() {
+    kvm-tests/guest/install --arch arm64
+    kvm-tests/guest/proof --arch arm64 | tee target/proof-arm64.txt
+    grep -qx '# 0 not ok' target/proof-arm64.txt
+}

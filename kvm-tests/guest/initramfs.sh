@@ -1,17 +1,23 @@
 # shellcheck shell=bash
 # What is put into the guest's initramfs, as functions that fill a folder ROOT.
 
-# kernel_version BZIMAGE: its release, which the boot header points to (Documentation/arch/x86/boot.rst).
+# kernel_version ARCH KERNEL MODULES: the kernel's release. A bzImage's boot header points to it
+# (Documentation/arch/x86/boot.rst); of an Arm Image it is that of its modules.
 kernel_version() {
     local at version
-    at=$(od -An -tu2 -j $((0x20e)) -N 2 "$1")
-    version=$(dd if="$1" bs=1 skip=$((at + 0x200)) count=128 status=none | tr '\0' ' ')
+    if [[ $1 == arm64 ]]; then
+        ls "$3/lib/modules"
+        return
+    fi
+    at=$(od -An -tu2 -j $((0x20e)) -N 2 "$2")
+    version=$(dd if="$2" bs=1 skip=$((at + 0x200)) count=128 status=none | tr '\0' ' ')
     echo "${version%% *}"
 }
 
-# plant_base ROOT INIT MODULES VERSION: the tools, /init, KVM's modules and those which they need.
+# plant_base ROOT INIT MODULES VERSION [SYSROOT]: the tools, /init, KVM's modules and those which they need. The tools are
+# this host's, or those of another architecture's SYSROOT, with all libraries that are there.
 plant_base() {
-    local root=$1 init=$2 modules=$3 version=$4 program dir file
+    local root=$1 init=$2 modules=$3 version=$4 sysroot=${5-} program dir file
     mkdir -p "$root"/{usr/bin,usr/lib,usr/lib64,etc/modprobe.d,guest,root,tmp}
     for dir in bin lib lib64; do ln -s "usr/$dir" "$root/$dir"; done
     ln -s bin "$root/usr/sbin"
@@ -23,8 +29,11 @@ plant_base() {
     # Debian's busybox prefers its own applets to what is in PATH, in its shell and wherever it runs another program:
     # all that does so is the real one, lest it run busybox's modprobe.
     for program in busybox dash kmod env find nice nohup setsid timeout xargs; do
-        plant "$root" "$(command -v "$program"):/usr/bin/$program"
+        file=$sysroot/usr/bin/$program
+        [[ -n $sysroot ]] || file=$(command -v "$program")
+        plant "$root" "$file:/usr/bin/$program"
     done
+    [[ -z $sysroot ]] || (cd "$sysroot" && find usr/lib -name '*.so*' -not -path '*/modules/*' -exec cp -a --parents -t "$root" {} +)
     ln -s dash "$root/usr/bin/sh"
     for program in modprobe insmod rmmod lsmod modinfo depmod; do ln -s kmod "$root/usr/bin/$program"; done
 

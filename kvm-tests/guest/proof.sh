@@ -1,38 +1,7 @@
 # In the guest: each part runs the real program on the real modules, and compares the host before and after.
 # shellcheck shell=dash
-set -eu
-
-failures=0
-mkdir -p /out /tmp/proof
-cd /tmp/proof
-
-ok() { echo "ok: $1"; }
-fail() { echo "NOT OK: $1"; failures=$((failures + 1)); }
-is() { # NAME WANTED FOUND
-    if [ "$2" = "$3" ]; then ok "$1"; else fail "$1: wanted '$2', found '$3'"; fi
-}
-has() { # NAME FILE TEXT
-    if grep -qF -- "$3" "$2"; then ok "$1"; else fail "$1: no '$3' in:"; cat "$2"; fi
-}
-
-# Everything that must be as it was: parameters, modules with their references, the device.
-state() {
-    for file in /sys/module/kvm/parameters/* /sys/module/kvm_amd/parameters/*; do
-        [ -r "$file" ] && echo "$file $(cat "$file")"
-    done
-    grep -E '^kvm' /proc/modules | cut -d' ' -f1-3
-    stat -c '%a %u %g' /dev/kvm
-    cat /proc/sys/kernel/tainted /sys/kernel/mm/transparent_hugepage/enabled /proc/sys/vm/nr_hugepages
-    ls -A /run
-}
-same() { # NAME: the state is that of the file `before`
-    state > after
-    if diff before after > difference; then ok "$1: the host is as it was"; else fail "$1: the host has changed"; cat difference; fi
-}
-parameter() { cat "/sys/module/kvm_amd/parameters/$1"; }
-status() { # RUN CASE: run.json is one line, in which every outcome begins with its name
-    tr '{' '\n' < "$1/run.json" | sed -n "s/^\"name\":\"$2\",.*\"status\":\"\([A-Z_]*\)\".*/\1/p"
-}
+# shellcheck source=kvm-tests/guest/checks.sh
+. /checks.sh
 
 chmod 640 /dev/kvm
 chown 0:36 /dev/kvm
@@ -239,6 +208,4 @@ is 'a case in an overrun log is none the worse' PASSED "$(status /out/log faults
 has 'the log is said to be incomplete' out.txt 'KERNEL LOG NOT COMPLETE'
 same 'the clock and the log'
 
-echo "# $failures not ok"
-cat /proc/uptime > /out/uptime
-[ "$failures" -eq 0 ]
+end
