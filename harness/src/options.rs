@@ -195,7 +195,7 @@ pub struct Options {
 
     /// Run each case that has failed N times more, alone, at the end of the run: it stays FAILED, and says how often it
     /// failed (`failed 1 of 4`)
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u32).range(..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u32).range(..=100))]
     pub retry_failed: u32,
 
     /// These options as they were given.

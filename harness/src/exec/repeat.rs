@@ -6,7 +6,7 @@ use super::executor::Executor;
 use super::verdict;
 use crate::model::case::Case;
 use crate::model::event::Event;
-use crate::model::outcome::Outcome;
+use crate::model::outcome::{Outcome, Status};
 
 /// The repetitions of a case: cases by themselves, beside which nothing runs.
 pub fn repetitions(case: &Case, times: u32) -> impl Iterator<Item = Case> {
@@ -25,7 +25,12 @@ pub fn repeat(executor: &Executor, mut failed: HashMap<String, Outcome>) {
         let Some(first) = failed.get_mut(&case.name.repeated().to_string()) else {
             continue;
         };
-        first.repetitions.push(executor.run_to_end(place));
+        // Also where the run ends early by now: the last one tears its suite down.
+        let repetition = executor.run_to_end(place);
+        if repetition.status == Status::NoRun && executor.supervisors.ended_early().is_some() {
+            continue;
+        }
+        first.repetitions.push(repetition);
         let outcome = Box::new(verdict::repeated(first));
         executor.context.sink.record(Event::Repeated(outcome));
     }

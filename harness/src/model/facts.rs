@@ -57,7 +57,7 @@ pub enum Obstacle {
     Interrupted,
 }
 
-/// Why a run ends before all of its cases have run. Of two reasons the later one in this list counts.
+/// Why a run ends before all of its cases have run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EarlyEnd {
     /// So many cases have failed. What runs goes on to its end.
@@ -69,14 +69,12 @@ pub enum EarlyEnd {
 }
 
 impl EarlyEnd {
-    /// Whether it counts although the run ends because of `other` already.
-    pub fn is_more_than(self, other: Option<Self>) -> bool {
-        match (self, other) {
-            (_, None) => true,
-            (Self::Signal(_), Some(other)) => !matches!(other, Self::Signal(_)),
-            (_, Some(other)) => {
-                matches!((self, other), (Self::TimeLimit(_), Self::Failures(_)))
-            }
+    /// Which of two reasons counts: the greater one, and of two alike the first.
+    pub fn weight(self) -> u8 {
+        match self {
+            Self::Failures(_) => 1,
+            Self::TimeLimit(_) => 2,
+            Self::Signal(_) => 3,
         }
     }
 }

@@ -82,3 +82,18 @@ pub fn roughly(time: Duration) -> String {
         _ => format!("{:.1} h", time.as_secs_f64() / 3600.0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_in_seconds_or_with_its_units() {
+        for (text, seconds) in [("90", 90), ("45m", 2700), ("1h30m", 5400), ("2h 5s", 7205)] {
+            assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "0", "0s", "-5s", "soon", "1y", "99999999999999999999"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+}

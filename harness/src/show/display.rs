@@ -125,7 +125,9 @@ impl Display {
     pub fn see(&self, _state: &State, event: &Event) {
         self.with(|screen, seen| match event {
             Event::StepStarted { case, step, .. } if *step <= Step::Selftest => {
-                let is_first = seen.started.insert(case.clone());
+                // A repetition is no test of libtest's.
+                let is_case = seen.remaining.cases.contains_key(case);
+                let is_first = is_case && seen.started.insert(case.clone());
                 let is_told = is_first && self.setup.format == Format::Json;
                 let line = is_told.then(|| Libtest::started(case));
                 line.iter().for_each(|line| screen.print(line));

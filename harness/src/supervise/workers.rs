@@ -94,7 +94,8 @@ impl Supervisors {
     /// whether it ends for this reason from now on.
     pub fn end_early(&self, why: EarlyEnd) -> bool {
         let mut state = self.lock();
-        let is_new = why.is_more_than(state.ended_early);
+        let before = state.ended_early.map_or(0, EarlyEnd::weight);
+        let is_new = why.weight() > before;
         if is_new {
             state.ended_early = Some(why);
         }

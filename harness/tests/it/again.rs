@@ -64,6 +64,18 @@ fn a_failure_is_repeated_alone_and_stays_one_with_its_rate() {
 }
 
 #[test]
+fn repetitions_are_no_tests_of_libtests() {
+    let fixture = Fixture::new().selftest("flaky_test", FLAKY);
+    let json = fixture.run(&["--retry-failed", "2", "--format", "json"]);
+    let events = lines_with(&json.stdout, "\"type\":\"test\"");
+    assert_eq!(events.len(), 2, "{}", json.stdout);
+    fs::remove_file(fixture.path().join("flaky")).unwrap();
+    let tap = fixture.run(&["--retry-failed", "2", "--format", "ktap"]);
+    let results = tap.stdout.lines().filter(|line| !line.starts_with('#'));
+    assert_eq!(results.count(), 3, "{}", tap.stdout);
+}
+
+#[test]
 fn a_failure_with_a_rate_is_the_same_failure() {
     let fixture = Fixture::new().selftest("dead_test", "exit 3");
     fixture.run(&["--output", "once"]);

@@ -161,7 +161,7 @@ fn a_time_or_a_number_that_is_none_runs_nothing() {
         ["--time-limit", "0"],
         ["--time-limit", "soon"],
         ["--max-fail", "0"],
-        ["--retry-failed", "1001"],
+        ["--retry-failed", "101"],
     ] {
         let ran = fixture.run(&words);
         assert_eq!(ran.code, Some(2), "{words:?}: {}", ran.stderr);
