@@ -9,38 +9,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use crate::model::host::Root;
 use change::Baseline;
-use host_lock::POLL;
 use journal::HostJournal;
-use loader::{SETTLE_TIME, in_use};
+use kmod::{AGAIN, SETTLE_TIME, in_use};
 use plan::ROOT_ONLY;
 
 pub use definition::{Definition, HOST};
 pub use definitions::{Definitions, MadeUp};
 pub use feature::markdown as features_in_markdown;
-pub use host::{available_memory, hugepages_in_use, modules, probe};
+pub use host::{Platform, available_memory, hugepages_in_use, modules, probe};
 pub use host_lock::{Held, HostLock, Use};
 pub use plan::Plan;
-pub use platform::Platform;
-pub use refusal::Refusal;
-pub use root::Root;
+pub use target::Refusal;
 
 mod change;
 mod definition;
-mod definition_toml;
 mod definitions;
-mod device;
 mod feature;
 mod host;
 mod host_lock;
 mod journal;
-mod loader;
+mod kmod;
 mod plan;
-mod platform;
-mod program;
-mod refusal;
-mod restore;
-mod root;
 mod target;
 
 /// For the `wait` of [`Environments::enter`], which comes again and again: passes a message on to `say` when it is a new
@@ -67,7 +58,7 @@ pub fn clear_warn_once(root: &Root) -> Option<String> {
 pub struct Environments {
     root: Root,
     lock: Arc<HostLock>,
-    baseline: Mutex<Option<Baseline>>,
+    baseline: Mutex<Baseline>,
 }
 
 impl Environments {
@@ -76,7 +67,7 @@ impl Environments {
         Self {
             lock: Arc::new(HostLock::new(&root)),
             root,
-            baseline: Mutex::new(None),
+            baseline: Mutex::default(),
         }
     }
 
@@ -105,27 +96,16 @@ impl Environments {
         mut wait: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Entered, Refusal> {
         let settings = self.inside(self.what_to_set(definition)?)?;
-        let stay = self
-            .lock
-            .take_in(&Use::Environment, Some(&settings), &mut wait);
-        let mut entered = Entered {
+        let environment = Some(settings.as_str());
+        let stay = taken(self.lock.take_in(&Use::Environment, environment, &mut wait))?;
+        let notes = self.bring_about(definition, &settings, &stay, &mut wait)?;
+        Ok(Entered {
             root: self.root.clone(),
             lock: Arc::clone(&self.lock),
             settings,
-            stay: Some(taken(stay)?),
-            notes: Vec::new(),
-        };
-        match self.bring_about(definition, &entered, &mut wait) {
-            Ok(notes) => {
-                entered.notes = notes;
-                Ok(entered)
-            }
-            Err(refusal) => {
-                // There is nothing to leave.
-                entered.stay = None;
-                Err(refusal)
-            }
-        }
+            stay: Some(stay),
+            notes,
+        })
     }
 
     /// Restores what a killed run left behind, after waiting for those who are still in an environment. Answers the
@@ -137,7 +117,7 @@ impl Environments {
         &self,
         wait: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Option<String>, Refusal> {
-        let Some(journal) = HostJournal::load(&self.root).map_err(Refusal::Failed)? else {
+        let Some(journal) = HostJournal::load(&self.root)? else {
             return Ok(None);
         };
         if !self.root.may_change() {
@@ -155,7 +135,7 @@ impl Environments {
         let Some(journal) = HostJournal::of_this_boot(&self.root)? else {
             return Ok(None);
         };
-        let left = restore::not_as_it_was(&self.root, &journal);
+        let left = change::not_as_it_was(&self.root, &journal);
         let what = match left.is_empty() {
             true => "all that it notes reads as it was".to_owned(),
             false => left.join("; "),
@@ -180,7 +160,7 @@ impl Environments {
         match plan.refusal {
             // Who uses it may be one of those that are waited for.
             Some(refusal) if !(is_in_use && matches!(refusal, Refusal::Failed(_))) => Err(refusal),
-            _ => Ok(plan.settings),
+            _ => Ok(definition.settings().join("\n")),
         }
     }
 
@@ -200,13 +180,14 @@ impl Environments {
     fn bring_about(
         &self,
         definition: &Definition,
-        entered: &Entered,
+        settings: &str,
+        stay: &Held,
         wait: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Vec<String>, Refusal> {
-        let is_host = entered.settings.is_empty();
+        let (root, is_host) = (&self.root, settings.is_empty());
         let failed = |why: &str| Err(Refusal::Failed(why.to_owned()));
-        match self.root.may_change() {
-            _ if is_host && !HostJournal::exists(&self.root) => return Ok(Vec::new()),
+        match root.may_change() {
+            _ if is_host && !HostJournal::exists(root) => return Ok(Vec::new()),
             true => {}
             false if is_host => {
                 return failed(
@@ -220,17 +201,14 @@ impl Environments {
         }
         let _change = taken(self.lock.take(&Use::Change, wait))?;
         let mut notes = Vec::new();
-        if let Some(journal) = HostJournal::load(&self.root).map_err(Refusal::Failed)? {
-            let is_entered = journal.entered && journal.settings == entered.settings;
-            if is_entered && entered.is_shared() {
+        if let Some(journal) = HostJournal::load(root)? {
+            let is_entered = journal.entered && journal.settings == settings;
+            if is_entered && self.lock.is_shared(stay, settings) {
                 return Ok(notes);
             }
-            let HostJournal {
-                environment, pid, ..
-            } = &journal;
-            restore::restore(&self.root, &journal).map_err(|problem| {
-                Refusal::Failed(format!("the host was left in {environment}: {problem}"))
-            })?;
+            let (environment, pid) = (&journal.environment, journal.pid);
+            change::restore(root, &journal)
+                .map_err(|problem| format!("the host was left in {environment}: {problem}"))?;
             notes.push(format!(
                 "restored the host, which a killed run (pid {pid}) left in {environment}"
             ));
@@ -255,7 +233,7 @@ impl Environments {
                 if wait(&used).is_break() {
                     return Err(Refusal::Interrupted);
                 }
-                thread::sleep(POLL);
+                thread::sleep(AGAIN);
                 continue;
             }
             return match plan.refusal {
@@ -264,7 +242,7 @@ impl Environments {
                 None => {
                     let baseline = self.baseline.lock();
                     let mut baseline = baseline.unwrap_or_else(PoisonError::into_inner);
-                    change::apply(&self.root, &plan, &mut baseline)
+                    change::apply(&self.root, definition, &plan, &mut baseline)
                 }
             };
         }
@@ -299,30 +277,24 @@ impl Entered {
         self.leave_once()
     }
 
-    /// Whether others are in it, or about to be.
-    fn is_shared(&self) -> bool {
-        let stay = self.stay.as_ref();
-        stay.is_some_and(|stay| self.lock.is_shared(stay, &self.settings))
-    }
-
     fn leave_once(&mut self) -> Result<(), Refusal> {
-        if self.stay.is_none() || self.settings.is_empty() || !self.root.may_change() {
-            self.stay = None;
+        let Some(stay) = self.stay.take() else {
+            return Ok(());
+        };
+        if self.settings.is_empty() || !self.root.may_change() {
             return Ok(());
         }
         // Nobody holds this for longer than changing or restoring takes, so it is not broken off.
         let go_on = &mut |_: &str| ControlFlow::Continue(());
         let _change = taken(self.lock.take(&Use::Change, go_on))?;
-        let is_shared = self.is_shared();
-        // Given up last: whoever needs another environment waits until the host is restored.
-        let _stay = self.stay.take();
-        let journal = HostJournal::load(&self.root).map_err(Refusal::Failed)?;
-        let Some(journal) = journal.filter(|_| !is_shared) else {
-            return Ok(());
-        };
-        restore::restore(&self.root, &journal).map_err(|problem| {
-            Refusal::Failed(format!("the host could not be restored: {problem}"))
-        })
+        // Given up before the right to change: of two who leave, the second one must see that it is the last.
+        let stay = stay;
+        let is_shared = self.lock.is_shared(&stay, &self.settings);
+        match HostJournal::load(&self.root)?.filter(|_| !is_shared) {
+            None => Ok(()),
+            Some(journal) => change::restore(&self.root, &journal)
+                .map_err(|problem| format!("the host could not be restored: {problem}").into()),
+        }
     }
 }
 

@@ -11,15 +11,16 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::environment::Root;
 use crate::model::case::Case;
 use crate::model::event::KernelEnd;
+use crate::model::host::Root;
 use crate::model::outcome::Splat;
 use file::LogFile;
-use kmsg::Kmsg;
 use owner::{Cases, MOST, Whose};
 use pattern::is_ignored;
 use splat::{Assembler, GAP};
+
+pub use kmsg::{Kmsg, Record};
 
 mod file;
 mod kmsg;

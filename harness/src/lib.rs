@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::cli::ProgramCommand;
-use crate::environment::Root;
+use crate::model::host::Root;
 use crate::plan::SMOKE_SELFTEST;
 
 mod cli;
@@ -33,7 +33,7 @@ pub use crate::plan::{Embedded, SmokeSelftest};
 /// # Errors
 /// Everything that is wrong with the configuration, a line each.
 pub fn case_names(embedded: &Embedded<'_>, target: &str) -> anyhow::Result<Vec<String>> {
-    let root = environment::Root::from_env();
+    let root = Root::from_env();
     let host = environment::probe(&root);
     plan::names(
         embedded,

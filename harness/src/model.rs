@@ -1,7 +1,6 @@
 //! The words that everybody uses. Imports nothing of ours.
 
 pub mod arch;
-pub mod bytes;
 pub mod case;
 pub mod event;
 pub mod facts;
@@ -11,10 +10,7 @@ pub mod name;
 pub mod outcome;
 pub mod problem;
 pub mod signature;
-pub mod size;
 pub mod state;
-pub mod taint;
 pub mod text;
-pub mod text_file;
 pub mod time;
 pub mod value;

@@ -17,13 +17,13 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::commands;
-use crate::environment::{self, Environments, Root};
+use crate::environment::{self, Environments};
 use crate::exec::{Signals, Traces};
 use crate::kernel_log::{self, KernelLog};
 use crate::log::{History, Nextest, Resumed, read};
 use crate::model::case::Case;
 use crate::model::event::{Event, Sink};
-use crate::model::host::Host;
+use crate::model::host::{Host, Root};
 use crate::options::Options;
 use crate::plan::{self, Discovered, Embedded, Selection};
 use crate::show;

@@ -8,8 +8,9 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 
 use super::print::print;
-use crate::environment::{self, Definition, Definitions, Environments, HOST, MadeUp, Root, once};
+use crate::environment::{self, Definition, Definitions, Environments, HOST, MadeUp, once};
 use crate::model::case::Case;
+use crate::model::host::Root;
 use crate::plan::{Embedded, read_embedded, read_files};
 
 /// `kvm-tests environments`

@@ -17,7 +17,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::environments::definitions;
-use crate::environment::{Environments, MadeUp, Root, once};
+use crate::environment::{Environments, MadeUp, once};
+use crate::model::host::Root;
 use crate::plan::Embedded;
 
 /// `kvm-tests with`

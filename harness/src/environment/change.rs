@@ -1,16 +1,18 @@
-//! Changes the host as planned: the journal first, then the change, then a look at every value.
+//! Changes the host as planned: the journal first, then the change, then a look at every value. And brings it back to what
+//! a journal says that it was, value by value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
-use super::device::Permissions;
-use super::journal::{HostJournal, ModuleBefore, Parameters};
-use super::loader::Loader;
+use super::definition::Definition;
+use super::feature::FEATURES;
+use super::host::parameters;
+use super::journal::{Difference, HostJournal, ModuleBefore, Permissions};
+use super::kmod::{Loader, Module, Parameters, arguments_of, file_of, in_use};
 use super::plan::Plan;
-use super::platform::{Module, parameter_path};
-use super::refusal::Refusal::{self, Failed, Impossible};
-use super::restore::{Return, restore};
-use super::root::Root;
+use super::target::Refusal::{self, Failed, Impossible};
 use super::target::{Target, chosen};
+use crate::model::host::Root;
 
 /// What the parameters were, and what brings the modules back to that, found out once: what the user had set by hand
 /// comes back only if it is passed again, and what merely follows from that must not be passed.
@@ -22,19 +24,29 @@ pub(super) type Baseline = (Parameters, Parameters);
 /// Why it was not possible; everything is put back then, or it is said what could not be.
 pub(super) fn apply(
     root: &Root,
+    definition: &Definition,
     plan: &Plan,
-    baseline: &mut Option<Baseline>,
+    baseline: &mut Baseline,
 ) -> Result<Vec<String>, Refusal> {
-    let mut journal = HostJournal::new(root, &plan.environment, &plan.settings);
+    let mut journal = HostJournal::new(root, definition);
     if !plan.reloaded().is_empty() {
         for module in &plan.platform.modules {
-            note(root, plan, module, &mut journal);
+            let name = &module.name;
+            let parameters = parameters(root, name).into_iter();
+            let parameters =
+                parameters.map(|(parameter, was)| (format!("{name}.{parameter}"), was));
+            journal.parameters.extend(parameters);
+            journal.modules.push(ModuleBefore {
+                name: name.clone(),
+                loaded: module.is_live(),
+                reload: plan.reloads(name),
+            });
         }
         journal.device = Permissions::read(root);
     }
     journal.unloaded.clone_from(&plan.unloaded);
-    journal.files = files_before(root, plan).map_err(Failed)?;
-    journal.save(root).map_err(Failed)?;
+    journal.files = files_before(root, plan)?;
+    journal.save(root)?;
     let mut change = Transition {
         root,
         plan,
@@ -57,11 +69,11 @@ struct Transition<'a> {
 }
 
 impl Transition<'_> {
-    fn run(&mut self, baseline: &mut Option<Baseline>) -> Result<Vec<String>, Refusal> {
+    fn run(&mut self, baseline: &mut Baseline) -> Result<Vec<String>, Refusal> {
         let root = self.root;
         let mut notes = Vec::new();
         if !self.plan.reloaded().is_empty() {
-            self.reload(baseline).map_err(Failed)?;
+            self.reload(baseline)?;
             let device = self.journal.device.as_ref();
             notes.extend(device.and_then(|device| device.put_back(root).err()));
         }
@@ -77,16 +89,16 @@ impl Transition<'_> {
         for target in self.plan.targets() {
             notes.extend(self.check(target)?);
         }
-        let differences = Return::of(root, self.journal).differences();
+        let differences = self.journal.differences(root);
         for (setting, _, now) in differences.iter().filter(|one| !self.is_wanted(&one.0)) {
             notes.push(format!("{setting} reads {} with it", now.escape_debug()));
         }
         self.journal.entered = true;
-        self.journal.save(root).map_err(Failed)?;
+        self.journal.save(root)?;
         Ok(notes)
     }
 
-    fn reload(&mut self, baseline: &mut Option<Baseline>) -> Result<(), String> {
+    fn reload(&mut self, baseline: &mut Baseline) -> Result<(), String> {
         let (root, plan) = (self.root, self.plan);
         // 1. What the user had set by hand is known only once the modules were loaded without it.
         if plan.reloaded().iter().all(Module::is_live) {
@@ -96,25 +108,25 @@ impl Transition<'_> {
         // 2. The modules, with that and with what is wanted.
         let mut arguments = self.journal.arguments.clone();
         let wanted = plan.arguments.iter();
-        arguments.extend(wanted.map(|target| (target.setting.to_string(), target.to.clone())));
+        arguments.extend(wanted.map(|target| (target.setting.clone(), target.to.clone())));
         let names = plan.reloaded().iter().map(|module| module.name.as_str());
         self.loader.reload(&names.collect::<Vec<_>>(), &arguments)?;
         // 3. What can be written was lost with them.
-        Return::of(root, self.journal).write_back(|one| !self.is_wanted(one));
+        self.journal.write_back(root, |one| !self.is_wanted(one));
         Ok(())
     }
 
     /// The arguments that bring the modules back to what they were.
-    fn find_out(&self, known: &mut Option<Baseline>) -> Result<Parameters, String> {
+    fn find_out(&self, known: &mut Baseline) -> Result<Parameters, String> {
         let before = &self.journal.parameters;
-        if let Some((_, arguments)) = known.as_ref().filter(|known| known.0 == *before) {
-            return Ok(arguments.clone());
+        if known.0 == *before {
+            return Ok(known.1.clone());
         }
         let mut way = Return::of(self.root, self.journal);
         way.go().map_err(|problem| {
             format!("loading the modules anew did not bring back what they were: {problem}")
         })?;
-        *known = Some((before.clone(), way.arguments.clone()));
+        *known = (before.clone(), way.arguments.clone());
         Ok(way.arguments)
     }
 
@@ -123,14 +135,10 @@ impl Transition<'_> {
         if target.is_there(self.root) {
             return Ok(None);
         }
-        let now = target
-            .now(self.root)
-            .unwrap_or_else(|| "nothing".to_owned());
+        let now = target.now(self.root);
+        let now = now.as_deref().unwrap_or("nothing").escape_debug();
         let (setting, to, said) = (&target.setting, &target.to, self.loader.kernel_said());
-        let what = format!(
-            "{setting} was set to {to} and reads {}{said}",
-            now.escape_debug()
-        );
+        let what = format!("{setting} was set to {to} and reads {now}{said}");
         match target.turns_on {
             _ if target.is_word() => Ok(Some(what)),
             _ if target.is_hugepages() => Err(Failed(format!(
@@ -145,23 +153,7 @@ impl Transition<'_> {
 
     fn is_wanted(&self, setting: &str) -> bool {
         let mut targets = self.plan.targets();
-        targets.any(|target| target.setting.to_string() == setting)
-    }
-}
-
-/// Notes in the journal what a module is.
-fn note(root: &Root, plan: &Plan, module: &Module, journal: &mut HostJournal) {
-    let name = &module.name;
-    journal.modules.push(ModuleBefore {
-        name: name.clone(),
-        loaded: module.is_live(),
-        reload: plan.reloads(name),
-    });
-    for parameter in module.parameters(root) {
-        let setting = format!("{name}.{parameter}");
-        if let Ok(value) = root.read(parameter_path(&setting)) {
-            journal.parameters.insert(setting, value);
-        }
+        targets.any(|target| target.setting == setting)
     }
 }
 
@@ -177,4 +169,204 @@ fn files_before(root: &Root, plan: &Plan) -> Result<BTreeMap<String, String>, St
         }
     }
     Ok(files)
+}
+
+/// Brings the host back, looks whether it is, and removes the journal if so.
+///
+/// # Errors
+/// What could not be restored, with the commands that would do it. The journal stays.
+pub(super) fn restore(root: &Root, journal: &HostJournal) -> Result<(), String> {
+    let mut problems = Vec::new();
+    for (path, value) in &journal.files {
+        problems.extend(write(root, path, value).err());
+    }
+    if !journal.modules.is_empty() {
+        let mut way = Return::of(root, journal);
+        let is_back = way.left().is_empty();
+        match if is_back { Ok(()) } else { way.go() } {
+            Ok(()) => problems.extend(unload(root, &journal.unloaded)),
+            Err(problem) => {
+                let command = way.command();
+                problems.push(format!("{problem}; to do it by hand: {command}"));
+            }
+        }
+        let device = journal.device.as_ref();
+        problems.extend(device.and_then(|device| device.put_back(root).err()));
+    }
+    all_right(&problems)?;
+    HostJournal::remove(root)
+}
+
+/// What is not as the journal says that it was, in words; touches nothing.
+pub(super) fn not_as_it_was(root: &Root, journal: &HostJournal) -> Vec<String> {
+    let mut left = Return::of(root, journal).left();
+    for (path, was) in &journal.files {
+        let now = root.read(path).unwrap_or_else(|_| "nothing".to_owned());
+        if chosen(&now) != was {
+            let (was, now) = (was.escape_debug(), chosen(&now).escape_debug());
+            left.push(format!("{path} was {was} and reads {now}"));
+        }
+    }
+    if journal.device.is_some() && Permissions::read(root) != journal.device {
+        left.push("who may open /dev/kvm has changed".to_owned());
+    }
+    left
+}
+
+fn all_right(problems: &[String]) -> Result<(), String> {
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems.join("; ")),
+    }
+}
+
+/// The way of the modules back to what they were.
+#[derive(Debug)]
+pub(super) struct Return<'a> {
+    root: &'a Root,
+    journal: &'a HostJournal,
+    /// From which of the modules on they are loaded anew.
+    first: usize,
+    /// With what arguments.
+    pub(super) arguments: Parameters,
+}
+
+impl<'a> Return<'a> {
+    /// The way back to what a journal says.
+    pub(super) fn of(root: &'a Root, journal: &'a HostJournal) -> Self {
+        let first = journal.modules.iter().position(|module| module.reload);
+        Self {
+            root,
+            journal,
+            first: first.unwrap_or(journal.modules.len()),
+            arguments: journal.arguments.clone(),
+        }
+    }
+
+    /// Loads the modules anew, and finds out with what arguments they are what they were.
+    ///
+    /// # Errors
+    /// What is not as it was.
+    pub(super) fn go(&mut self) -> Result<(), String> {
+        let mut problems = Vec::new();
+        problems.extend(self.load_anew().err());
+        let mut differences = self.journal.differences(self.root).into_iter();
+        // The vendor module may have left something in `kvm`.
+        if problems.is_empty() && differences.any(|one| !self.is_reloaded(&one.0)) {
+            self.first = 0;
+            problems.extend(self.load_anew().err());
+        }
+        problems.extend(self.left());
+        all_right(&problems)
+    }
+
+    /// What is not as it was, in words.
+    fn left(&self) -> Vec<String> {
+        let in_words = |(setting, was, now): Difference| {
+            format!("{setting} was {was} and reads {}", now.escape_debug())
+        };
+        let differences = self.journal.differences(self.root).into_iter();
+        let mut left: Vec<String> = differences.map(in_words).collect();
+        for module in &self.journal.modules {
+            let name = &module.name;
+            match (module.loaded, Module::of_sysfs(self.root, name).is_live()) {
+                (true, false) => left.push(format!("{name} was loaded and is not")),
+                (false, true) => left.push(format!("{name} was not loaded and is")),
+                _ => {}
+            }
+        }
+        left
+    }
+
+    /// Loads the modules with what is known to be needed, then adds one argument after the other until they are what
+    /// they were. One at a time, for what differs may follow from another difference: with `npt=N`, `tdp_mmu` reads `N`.
+    fn load_anew(&mut self) -> Result<(), String> {
+        let mut loader = Loader::new(self.root);
+        let loaded = self.names(true);
+        loader.unload(&self.names(false))?;
+        loader.reload(&loaded, &self.arguments)?;
+        let mut tried = BTreeSet::new();
+        while let Some((setting, was, _)) = self.next_to_pass(&tried) {
+            let before = self.arguments.clone();
+            self.arguments.insert(setting.clone(), was);
+            let reloaded = loader.reload(&loaded, &self.arguments);
+            let mut left = self.journal.differences(self.root).into_iter();
+            if reloaded.is_err() || left.any(|one| one.0 == setting) {
+                // It was in vain: such a parameter cannot be set.
+                self.arguments = before;
+                loader.reload(&loaded, &self.arguments)?;
+            }
+            tried.insert(setting);
+        }
+        self.journal.write_back(self.root, |_| true);
+        Ok(())
+    }
+
+    /// The parameter to be passed next: the vendor module's before kvm's, and in the order of the table of features.
+    fn next_to_pass(&self, tried: &BTreeSet<String>) -> Option<Difference> {
+        let mut differences = self.journal.differences(self.root);
+        differences.retain(|(setting, ..)| {
+            let is_fixed = !self.root.is_writable(file_of(setting));
+            is_fixed && self.is_reloaded(setting) && !tried.contains(setting)
+        });
+        differences.into_iter().min_by_key(|(setting, ..)| {
+            let row = FEATURES.iter().position(|feature| feature.is(setting));
+            (setting.starts_with("kvm."), row.unwrap_or(FEATURES.len()))
+        })
+    }
+
+    fn is_reloaded(&self, setting: &str) -> bool {
+        let module = setting.split('.').next().unwrap_or_default();
+        self.names(false).contains(&module)
+    }
+
+    /// The modules that are loaded anew; or those of them that were loaded.
+    fn names(&self, only_loaded: bool) -> Vec<&'a str> {
+        let modules = self.journal.modules[self.first..].iter();
+        let modules = modules.filter(|module| module.loaded || !only_loaded);
+        modules.map(|module| module.name.as_str()).collect()
+    }
+
+    fn command(&self) -> String {
+        let names: Vec<&str> = self.names(false).into_iter().rev().collect();
+        let mut command = format!("rmmod {}", names.join(" "));
+        for module in self.names(true) {
+            let arguments = arguments_of(module, &self.arguments).join(" ");
+            command += format!("; modprobe {module} {arguments}").trim_end();
+        }
+        command
+    }
+}
+
+/// Unloads what was loaded because KVM's modules stand on it, and answers what failed.
+fn unload(root: &Root, modules: &[String]) -> Vec<String> {
+    let mut loader = Loader::new(root);
+    let mut problems = Vec::new();
+    for name in modules.iter().rev() {
+        let module = Module::of_sysfs(root, name);
+        // What somebody else has come to use meanwhile is theirs now.
+        if module.is_live() && in_use(root, &[module]).is_none() {
+            problems.extend(loader.unload(&[name]).err());
+        }
+    }
+    problems
+}
+
+/// Writes a value that was there before, if it is not there, and looks whether it is.
+fn write(root: &Root, path: &str, value: &str) -> Result<(), String> {
+    let is_there = || -> io::Result<bool> { Ok(chosen(&root.read(path)?) == value) };
+    if is_there().unwrap_or(false) {
+        return Ok(());
+    }
+    let written = root.write(path, value);
+    let reason = match written.and_then(|()| is_there()) {
+        Ok(true) => return Ok(()),
+        Ok(false) => "it reads otherwise".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let (was, to_do) = (value.escape_debug(), shlex::try_quote(value));
+    let to_do = to_do.unwrap_or_default();
+    Err(format!(
+        "{path} was {was} and could not be set back ({reason}); to do it: echo {to_do} > {path}"
+    ))
 }

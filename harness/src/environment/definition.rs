@@ -7,7 +7,7 @@ use super::feature::{FEATURES, Feature};
 use crate::model::host;
 use crate::model::name::to_identifier;
 use crate::model::problem::hint;
-use crate::model::size;
+use crate::model::value;
 
 /// The name of the environment that is the host as it is.
 pub const HOST: &str = "host";
@@ -28,8 +28,8 @@ pub struct Definition {
 pub enum Setting {
     /// A feature, by its name.
     Feature(&'static str),
-    /// A module's parameter, by both names.
-    Parameter(String, String),
+    /// A module's parameter, as `MODULE.PARAMETER`.
+    Parameter(String),
     /// How many hugepages there are to be at least, by their size in bytes: on the whole host, or on a NUMA node.
     Hugepages(u64, Option<u32>),
     /// A file of sysfs or of `/proc/sys`, by its absolute path.
@@ -72,8 +72,7 @@ impl Definition {
     /// Everything that is wrong with the options.
     pub fn from_options(sets: &[String], params: &[String]) -> Result<Self, Vec<String>> {
         let mut definition = Self::default();
-        let mut problems = Vec::new();
-        let mut names = Vec::new();
+        let (mut problems, mut names) = (Vec::new(), Vec::new());
         let sets = sets.iter().map(|text| ("--set", text));
         let params = params.iter().map(|text| ("--param", text));
         for (option, text) in sets.chain(params) {
@@ -82,8 +81,9 @@ impl Definition {
                 names.push(format!("{}_{value}", name.trim_start_matches('/')));
                 definition.want(setting, value)
             });
-            let problem = |problem| format!("{option} {}: {problem}", text.escape_debug());
-            problems.extend(added.err().map(problem));
+            if let Err(problem) = added {
+                problems.push(format!("{option} {}: {problem}", text.escape_debug()));
+            }
         }
         definition.name = to_identifier(&names.join("_"));
         definition.description = definition.settings().join(", ");
@@ -139,12 +139,11 @@ impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Feature(name) => f.write_str(name),
-            Self::Parameter(module, name) => write!(f, "{module}.{name}"),
+            Self::Parameter(text) | Self::File(text) => f.write_str(text),
             Self::Hugepages(size, None) => write!(f, "hugepages.{}", host::size(*size)),
             Self::Hugepages(size, Some(node)) => {
                 write!(f, "hugepages.{}.node{node}", host::size(*size))
             }
-            Self::File(path) => f.write_str(path),
         }
     }
 }
@@ -184,7 +183,7 @@ impl Setting {
         let is_name = |name: &str| !name.is_empty() && name.chars().all(is_plain);
         match text.split_once('.') {
             Some((module, name)) if is_name(module) && is_name(name) => {
-                Ok(Self::Parameter(module.replace('-', "_"), name.to_owned()))
+                Ok(Self::Parameter(module.replace('-', "_") + "." + name))
             }
             _ => Err(format!(
                 "`{}` is not written as MODULE.PARAMETER",
@@ -198,7 +197,7 @@ impl Setting {
     /// # Errors
     /// What is wrong with one of them.
     pub(super) fn hugepages(size: &str, node: Option<&str>) -> Result<Self, String> {
-        let bytes = size::parse(size).filter(|bytes| bytes.is_power_of_two());
+        let bytes = value::parse_size(size).filter(|bytes| bytes.is_power_of_two());
         let bytes = bytes.ok_or_else(|| {
             format!(
                 "the size of a hugepage must be a size such as `2M` (K, M, G or T), not {size:?}"
@@ -256,8 +255,8 @@ impl Setting {
                     "a number of hugepages is a whole number from 1 on, not {text:?}"
                 )),
             },
-            Self::Parameter(..) if text == "true" => Ok("Y".to_owned()),
-            Self::Parameter(..) if text == "false" => Ok("N".to_owned()),
+            Self::Parameter(_) if text == "true" => Ok("Y".to_owned()),
+            Self::Parameter(_) if text == "false" => Ok("N".to_owned()),
             Self::File(_) if text == "true" => Ok("1".to_owned()),
             Self::File(_) if text == "false" => Ok("0".to_owned()),
             _ if text.is_empty() => Err("the value is empty".to_owned()),

@@ -1,13 +1,24 @@
 //! Features: one name for what every vendor calls differently. docs/environments.md shows the table here.
 
-use super::platform::Vendor;
-use Knob::{Always, Boot, File, None as No, Parameter};
+use super::host::{VENDORS, Vendor};
 
 /// The value of a feature that is on.
 pub(super) const ON: &str = "on";
 
 /// The value of a feature that is off.
-pub(super) const OFF: &str = "off";
+const OFF: &str = "off";
+
+/// The knob of a feature that is on, always.
+pub(super) const ALWAYS: &str = "always";
+
+/// The knob of a feature that there is not.
+pub(super) const NONE: &str = "–";
+
+/// The knob of a feature that is on where KVM has the capability [`ARM_EL2`], for which the kernel has to be booted so.
+pub(super) const BOOT: &str = "kvm-arm.mode=nested";
+
+/// KVM_CAP_ARM_EL2 (`include/uapi/linux/kvm.h`): Linux 6.16 and later have it.
+pub(super) const ARM_EL2: u32 = 240;
 
 /// A feature: a vendor-neutral knob.
 #[derive(Debug)]
@@ -15,11 +26,12 @@ pub(super) struct Feature {
     /// Its name.
     pub(super) name: &'static str,
     /// What it does.
-    pub(super) meaning: &'static str,
+    meaning: &'static str,
     /// What it can be set to.
     pub(super) values: Allowed,
-    /// What it is on each of the known vendors' hosts, in their order.
-    knobs: [Knob; Vendor::KNOWN.len()],
+    /// What it is on the hosts of each of [`VENDORS`]: a parameter of a module (`kvm.tdp_mmu`), the path of a file, or one
+    /// of the constants above.
+    knobs: [&'static str; VENDORS.len()],
 }
 
 /// What a feature can be set to.
@@ -34,22 +46,7 @@ pub(super) enum Allowed {
 }
 
 /// A word that a feature can be set to, what is written for it, and what may be read afterwards.
-pub(super) type Word = (&'static str, &'static str, &'static [&'static str]);
-
-/// What a feature is on a platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Knob {
-    /// A parameter of a module.
-    Parameter(&'static str, &'static str),
-    /// A file of sysfs.
-    File(&'static str),
-    /// On, always.
-    Always,
-    /// On where KVM has this capability (KVM_CHECK_EXTENSION), for which the kernel has to be booted with a parameter.
-    Boot(u32, &'static str),
-    /// Nothing.
-    None,
-}
+type Word = (&'static str, &'static str, &'static [&'static str]);
 
 /// `nx_huge_pages` reads back as a bool, but for `never` (`get_nx_huge_pages` in `arch/x86/kvm/mmu/mmu.c`). `off` and
 /// `on` stand for the booleans here and below.
@@ -70,58 +67,28 @@ const HUGE_PAGES: &[Word] = &[
     (OFF, "never", &["never"]),
 ];
 
-/// KVM_CAP_ARM_EL2 (`include/uapi/linux/kvm.h`): Linux 6.16 and later have it.
-const ARM_EL2: u32 = 240;
-
 /// Where the kernel keeps whether memory is backed by transparent huge pages.
 const TRANSPARENT_HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
-const fn kvm(parameter: &'static str) -> Knob {
-    Knob::Parameter("kvm", parameter)
-}
-
-const fn kvm_intel(parameter: &'static str) -> Knob {
-    Knob::Parameter("kvm_intel", parameter)
-}
-
-const fn kvm_amd(parameter: &'static str) -> Knob {
-    Knob::Parameter("kvm_amd", parameter)
-}
-
 /// A switch that is one and the same knob everywhere.
-const fn everywhere(name: &'static str, meaning: &'static str, knob: Knob) -> Feature {
+const fn everywhere(name: &'static str, meaning: &'static str, knob: &'static str) -> Feature {
     Feature {
         name,
         meaning,
         values: Allowed::Switch,
-        knobs: [knob; Vendor::KNOWN.len()],
+        knobs: [knob; VENDORS.len()],
     }
 }
 
 /// A switch of x86.
-const fn x86(name: &'static str, meaning: &'static str, intel: Knob, amd: Knob) -> Feature {
-    let none = everywhere(name, meaning, Knob::None);
+const fn x86(
+    name: &'static str,
+    meaning: &'static str,
+    intel: &'static str,
+    amd: &'static str,
+) -> Feature {
+    let none = everywhere(name, meaning, NONE);
     none.on(Vendor::Intel, intel).on(Vendor::Amd, amd)
-}
-
-/// A switch of Intel's alone.
-const fn intel(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
-    x86(name, meaning, kvm_intel(parameter), Knob::None)
-}
-
-/// A switch of AMD's alone.
-const fn amd(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
-    x86(name, meaning, Knob::None, kvm_amd(parameter))
-}
-
-/// A switch that both of x86's vendor modules have by this name.
-const fn both(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
-    x86(name, meaning, kvm_intel(parameter), kvm_amd(parameter))
-}
-
-/// A switch of `kvm` itself on x86.
-const fn common(name: &'static str, meaning: &'static str, parameter: &'static str) -> Feature {
-    x86(name, meaning, kvm(parameter), kvm(parameter))
 }
 
 /// Every feature. Those on which others depend stand before them: what a user had set is looked for in this order.
@@ -131,49 +98,49 @@ const fn common(name: &'static str, meaning: &'static str, parameter: &'static s
 /// `arch/riscv/kvm/mmu.c`.
 #[rustfmt::skip] // A table: a row a line.
 pub(super) const FEATURES: &[Feature] = &[
-    x86("tdp", "two-dimensional paging", kvm_intel("ept"), kvm_amd("npt"))
-        .on(Vendor::Arm, Always).on(Vendor::S390, Always).on(Vendor::Riscv, Always).on(Vendor::Loongarch, Always),
-    both("nested", "VMs inside VMs", "nested").on(Vendor::Arm, Boot(ARM_EL2, "kvm-arm.mode=nested"))
-        .on(Vendor::S390, kvm("nested")).on(Vendor::Power, Parameter("kvm_hv", "nested")),
-    x86("apicv", "APIC virtualization, x2APIC included", kvm_intel("enable_apicv"), kvm_amd("avic")),
-    both("ipiv", "IPI virtualization", "enable_ipiv"),
-    both("device_posted_irqs", "interrupts of devices posted to vCPUs", "enable_device_posted_irqs"),
-    x86("unrestricted_guest", "real mode without emulation", kvm_intel("unrestricted_guest"), Always),
-    intel("smaller_maxphyaddr", "guests with fewer physical address bits", "allow_smaller_maxphyaddr"),
-    intel("ept_ad", "accessed and dirty bits in EPT", "eptad"),
-    intel("pml", "page modification logging", "pml"),
-    intel("shadow_vmcs", "VMREAD and VMWRITE of nested hypervisors without exits", "enable_shadow_vmcs"),
-    intel("preemption_timer", "the APIC timer by VMX's own", "preemption_timer"),
-    intel("vpid", "tagged TLB entries", "vpid"),
-    intel("flexpriority", "TPR shadowing", "flexpriority"),
-    amd("tsc_scaling", "a TSC frequency of the guest's own", "tsc_scaling"),
-    amd("nrips", "the next RIP saved on exits", "nrips"),
-    amd("vgif", "virtual global interrupt flag", "vgif"),
-    both("vnmi", "virtual NMIs", "vnmi"),
-    amd("vls", "virtual VMLOAD and VMSAVE", "vls"),
-    amd("lbrv", "virtual last-branch records", "lbrv"),
-    amd("sev", "encrypted memory", "sev"),
-    amd("sev_es", "encrypted registers", "sev_es"),
-    common("tdp_mmu", "the MMU for two-dimensional paging alone", "tdp_mmu"),
-    common("mmio_caching", "MMIO remembered in page tables", "mmio_caching"),
-    common("pmu", "performance counters for guests", "enable_pmu"),
-    both("mediated_pmu", "performance counters that a guest has to itself", "enable_mediated_pmu"),
-    common("virt_at_load", "virtualization on as soon as the module is loaded", "enable_virt_at_load"),
-    common("vmware_backdoor", "VMware's I/O port", "enable_vmware_backdoor"),
-    common("eager_page_split", "huge pages split ahead of dirty logging", "eager_page_split")
-        .on(Vendor::Riscv, kvm("eager_page_split")),
-    common("emulation_prefix", "instructions emulated when prefixed", "force_emulation_prefix"),
-    common("ignore_msrs", "unknown MSRs ignored", "ignore_msrs"),
-    common("nx_huge_pages", "huge pages not executable", "nx_huge_pages").of(Allowed::Words(NX_HUGE_PAGES)),
-    everywhere("hpage", "guests backed by huge pages", No).on(Vendor::S390, kvm("hpage")),
-    everywhere("halt_polling", "how long a halted vCPU polls, in nanoseconds", kvm("halt_poll_ns")).of(Allowed::Number),
-    everywhere("huge_pages", "transparent huge pages behind guest memory", File(TRANSPARENT_HUGE_PAGES))
+    x86("tdp", "two-dimensional paging", "kvm_intel.ept", "kvm_amd.npt")
+        .on(Vendor::Arm, ALWAYS).on(Vendor::S390, ALWAYS).on(Vendor::Riscv, ALWAYS).on(Vendor::Loongarch, ALWAYS),
+    x86("nested", "VMs inside VMs", "kvm_intel.nested", "kvm_amd.nested").on(Vendor::Arm, BOOT)
+        .on(Vendor::S390, "kvm.nested").on(Vendor::Power, "kvm_hv.nested"),
+    x86("apicv", "APIC virtualization, x2APIC included", "kvm_intel.enable_apicv", "kvm_amd.avic"),
+    x86("ipiv", "IPI virtualization", "kvm_intel.enable_ipiv", "kvm_amd.enable_ipiv"),
+    x86("device_posted_irqs", "interrupts of devices posted to vCPUs", "kvm_intel.enable_device_posted_irqs", "kvm_amd.enable_device_posted_irqs"),
+    x86("unrestricted_guest", "real mode without emulation", "kvm_intel.unrestricted_guest", ALWAYS),
+    x86("smaller_maxphyaddr", "guests with fewer physical address bits", "kvm_intel.allow_smaller_maxphyaddr", NONE),
+    x86("ept_ad", "accessed and dirty bits in EPT", "kvm_intel.eptad", NONE),
+    x86("pml", "page modification logging", "kvm_intel.pml", NONE),
+    x86("shadow_vmcs", "VMREAD and VMWRITE of nested hypervisors without exits", "kvm_intel.enable_shadow_vmcs", NONE),
+    x86("preemption_timer", "the APIC timer by VMX's own", "kvm_intel.preemption_timer", NONE),
+    x86("vpid", "tagged TLB entries", "kvm_intel.vpid", NONE),
+    x86("flexpriority", "TPR shadowing", "kvm_intel.flexpriority", NONE),
+    x86("tsc_scaling", "a TSC frequency of the guest's own", NONE, "kvm_amd.tsc_scaling"),
+    x86("nrips", "the next RIP saved on exits", NONE, "kvm_amd.nrips"),
+    x86("vgif", "virtual global interrupt flag", NONE, "kvm_amd.vgif"),
+    x86("vnmi", "virtual NMIs", "kvm_intel.vnmi", "kvm_amd.vnmi"),
+    x86("vls", "virtual VMLOAD and VMSAVE", NONE, "kvm_amd.vls"),
+    x86("lbrv", "virtual last-branch records", NONE, "kvm_amd.lbrv"),
+    x86("sev", "encrypted memory", NONE, "kvm_amd.sev"),
+    x86("sev_es", "encrypted registers", NONE, "kvm_amd.sev_es"),
+    x86("tdp_mmu", "the MMU for two-dimensional paging alone", "kvm.tdp_mmu", "kvm.tdp_mmu"),
+    x86("mmio_caching", "MMIO remembered in page tables", "kvm.mmio_caching", "kvm.mmio_caching"),
+    x86("pmu", "performance counters for guests", "kvm.enable_pmu", "kvm.enable_pmu"),
+    x86("mediated_pmu", "performance counters that a guest has to itself", "kvm_intel.enable_mediated_pmu", "kvm_amd.enable_mediated_pmu"),
+    x86("virt_at_load", "virtualization on as soon as the module is loaded", "kvm.enable_virt_at_load", "kvm.enable_virt_at_load"),
+    x86("vmware_backdoor", "VMware's I/O port", "kvm.enable_vmware_backdoor", "kvm.enable_vmware_backdoor"),
+    x86("eager_page_split", "huge pages split ahead of dirty logging", "kvm.eager_page_split", "kvm.eager_page_split")
+        .on(Vendor::Riscv, "kvm.eager_page_split"),
+    x86("emulation_prefix", "instructions emulated when prefixed", "kvm.force_emulation_prefix", "kvm.force_emulation_prefix"),
+    x86("ignore_msrs", "unknown MSRs ignored", "kvm.ignore_msrs", "kvm.ignore_msrs"),
+    x86("nx_huge_pages", "huge pages not executable", "kvm.nx_huge_pages", "kvm.nx_huge_pages").of(Allowed::Words(NX_HUGE_PAGES)),
+    everywhere("hpage", "guests backed by huge pages", NONE).on(Vendor::S390, "kvm.hpage"),
+    everywhere("halt_polling", "how long a halted vCPU polls, in nanoseconds", "kvm.halt_poll_ns").of(Allowed::Number),
+    everywhere("huge_pages", "transparent huge pages behind guest memory", TRANSPARENT_HUGE_PAGES)
         .of(Allowed::Words(HUGE_PAGES)),
 ];
 
 impl Feature {
     /// The same, with another knob on the hosts of `vendor`.
-    const fn on(mut self, vendor: Vendor, knob: Knob) -> Self {
+    const fn on(mut self, vendor: Vendor, knob: &'static str) -> Self {
         self.knobs[vendor as usize] = knob;
         self
     }
@@ -190,17 +157,17 @@ impl Feature {
     }
 
     /// What it is on a platform. On an unknown one only what both of x86 share is known.
-    pub(super) fn knob(&self, vendor: Vendor) -> Knob {
+    pub(super) fn knob(&self, vendor: Vendor) -> &'static str {
         match self.knobs.get(vendor as usize) {
-            Some(knob) => *knob,
+            Some(knob) => knob,
             None if self.knobs[0] == self.knobs[1] => self.knobs[0],
-            None => Knob::None,
+            None => NONE,
         }
     }
 
     /// Whether it is this setting, a parameter or a file, on some host.
     pub(super) fn is(&self, setting: &str) -> bool {
-        self.knobs.iter().any(|knob| knob.label() == setting)
+        self.knobs.contains(&setting)
     }
 
     /// The value that a text of the user's means for it.
@@ -237,6 +204,17 @@ impl Feature {
     }
 }
 
+/// What may be read of a setting, a parameter or a file, after a word of its own was written to it.
+pub(super) fn read_after(setting: &str, written: &str) -> Option<&'static [&'static str]> {
+    let features = FEATURES.iter().filter(|feature| feature.is(setting));
+    let mut words = features.flat_map(|feature| match feature.values {
+        Allowed::Words(words) => words,
+        Allowed::Switch | Allowed::Number => &[],
+    });
+    let word = words.find(|word| word.1 == written);
+    word.map(|(.., reads)| *reads)
+}
+
 /// On or off, in the spellings that the kernel takes (`kstrtobool` in `lib/kstrtox.c`).
 pub(super) fn switch(value: &str) -> Option<bool> {
     match value {
@@ -259,35 +237,19 @@ pub(super) fn number(value: &str) -> Option<i128> {
     number.ok().map(|number| sign * number)
 }
 
-impl Knob {
-    /// What it is called as a setting.
-    fn label(self) -> String {
-        match self {
-            Self::Parameter(module, parameter) => format!("{module}.{parameter}"),
-            Self::File(path) => path.to_owned(),
-            Self::Always => "always".to_owned(),
-            Self::Boot(_, parameter) => parameter.to_owned(),
-            Self::None => "–".to_owned(),
-        }
-    }
-
-    fn describe(self) -> String {
-        let label = self.label();
-        match self {
-            Self::Parameter(..) | Self::File(_) => {
-                format!("`{}`", label.trim_start_matches("/sys/kernel/mm/"))
-            }
-            Self::Boot(..) => format!("`{label}`, boot only"),
-            Self::Always | Self::None => label,
-        }
+/// A knob as the table shows it.
+fn in_markdown(knob: &str) -> String {
+    match knob {
+        ALWAYS | NONE => knob.to_owned(),
+        BOOT => format!("`{knob}`, boot only"),
+        _ => format!("`{}`", knob.trim_start_matches("/sys/kernel/mm/")),
     }
 }
 
 /// The table of features in Markdown.
 pub fn markdown() -> String {
-    let vendors: Vec<String> = Vendor::KNOWN.iter().map(ToString::to_string).collect();
-    let mut table = format!("| feature | values | {} |\n", vendors.join(" | "));
-    table.push_str(&format!("|{}\n", "---|".repeat(2 + vendors.len())));
+    let mut table = format!("| feature | values | {} |\n", VENDORS.join(" | "));
+    table += &format!("|{}\n", "---|".repeat(2 + VENDORS.len()));
     for feature in FEATURES {
         let values = match feature.values {
             Allowed::Switch => "on, off".to_owned(),
@@ -297,9 +259,9 @@ pub fn markdown() -> String {
                 names.join(", ")
             }
         };
-        let knobs: Vec<String> = feature.knobs.iter().map(|knob| knob.describe()).collect();
+        let knobs: Vec<String> = feature.knobs.iter().map(|knob| in_markdown(knob)).collect();
         let (name, meaning, knobs) = (feature.name, feature.meaning, knobs.join(" | "));
-        table.push_str(&format!("| `{name}`: {meaning} | {values} | {knobs} |\n"));
+        table += &format!("| `{name}`: {meaning} | {values} | {knobs} |\n");
     }
     table
 }
@@ -315,7 +277,7 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), FEATURES.len());
         for feature in FEATURES {
-            let has_knob = feature.knobs.iter().any(|knob| *knob != Knob::None);
+            let has_knob = feature.knobs.iter().any(|knob| *knob != NONE);
             assert!(has_knob, "{}", feature.name);
         }
         assert_eq!(markdown().lines().count(), FEATURES.len() + 2);

@@ -1,12 +1,12 @@
-//! This host, read once and changed never.
+//! What this host is, read and never changed: its facts for reports, and its virtualization.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::fmt;
 
 use rustix::fs::{Access, access};
 
-use super::root::Root;
+use super::kmod::{Module, Presence};
+use crate::model::host::Root;
 use crate::model::host::{Host, Modules};
 
 /// Reads what there is; what cannot be read is left empty.
@@ -14,24 +14,20 @@ pub fn probe(root: &Root) -> Host {
     let uname = rustix::system::uname();
     let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
     let cpuinfo = read("/proc/cpuinfo");
+    let of_cpu = |key: &str| field(&cpuinfo, key).map(str::to_owned);
     let machine = text(uname.machine());
+    let cpu_vendor = of_cpu("vendor_id").or_else(|| of_cpu("CPU implementer"));
     Host {
         hostname: text(uname.nodename()),
         kernel: text(uname.release()),
         kernel_version: text(uname.version()),
-        cpu_vendor: field(&cpuinfo, &["vendor_id", "CPU implementer"])
-            .unwrap_or(&machine)
-            .to_owned(),
-        cpu_model: field(&cpuinfo, &["model name"])
-            .unwrap_or_default()
-            .to_owned(),
+        cpu_vendor: cpu_vendor.unwrap_or_else(|| machine.clone()),
+        cpu_model: of_cpu("model name").unwrap_or_default(),
         machine,
         cpus: num_cpus::get(),
-        microcode: field(&cpuinfo, &["microcode"])
-            .unwrap_or_default()
-            .to_owned(),
-        command_line: read("/proc/cmdline").trim().to_owned(),
-        memory: field(&read("/proc/meminfo"), &["MemTotal"]).map_or(0, kib),
+        microcode: of_cpu("microcode").unwrap_or_default(),
+        command_line: read("/proc/cmdline"),
+        memory: memory(&Root::host(), "MemTotal").unwrap_or(0),
         free_hugepages: hugepages(|there| there("free_hugepages")),
         kvm_problem: kvm_problem(root),
         modules: modules(root),
@@ -39,9 +35,9 @@ pub fn probe(root: &Root) -> Host {
     }
 }
 
-/// The memory that can be had without swapping now, in bytes (MemAvailable in proc_meminfo(5)).
+/// The memory that can be had without swapping now, in bytes.
 pub fn available_memory() -> u64 {
-    field(&read("/proc/meminfo"), &["MemAvailable"]).map_or(0, kib)
+    memory(&Root::host(), "MemAvailable").unwrap_or(0)
 }
 
 fn kvm_problem(root: &Root) -> Option<String> {
@@ -68,13 +64,11 @@ pub fn hugepages_in_use() -> BTreeMap<u64, u64> {
 
 /// For each size of hugepages, in bytes, what `value` makes of the files that tell of it.
 fn hugepages(value: impl Fn(&dyn Fn(&str) -> Option<u64>) -> Option<u64>) -> BTreeMap<u64, u64> {
-    let pools = fs::read_dir("/sys/kernel/mm/hugepages");
-    let pools = pools.into_iter().flatten().flatten();
+    let pools = Root::host().names(HUGEPAGES).into_iter();
     let values = pools.filter_map(|pool| {
-        let name = pool.file_name().into_string().ok()?;
-        let kib = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
+        let kib = pool.strip_prefix("hugepages-")?.strip_suffix("kB")?;
         let kib: u64 = kib.parse().ok()?;
-        let there = |file: &str| read(pool.path().join(file)).trim().parse().ok();
+        let there = |file: &str| read(&format!("{HUGEPAGES}/{pool}/{file}")).parse().ok();
         Some((kib * 1024, value(&there)?))
     });
     values.collect()
@@ -82,47 +76,202 @@ fn hugepages(value: impl Fn(&dyn Fn(&str) -> Option<u64>) -> Option<u64>) -> BTr
 
 /// The parameters of the loaded `kvm*` modules, as /sys/module shows them; those that cannot be read are left out.
 pub fn modules(root: &Root) -> Modules {
-    let entries = fs::read_dir(root.path("/sys/module"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let kvm = entries.filter_map(|entry| {
-        let name = entry.file_name().into_string().ok()?;
-        (name == "kvm" || name.starts_with("kvm_"))
-            .then(|| (name, parameters(&entry.path().join("parameters"))))
+    let mut names = root.names("/sys/module");
+    names.retain(|name| name == "kvm" || name.starts_with("kvm_"));
+    let modules = names.into_iter().map(|name| {
+        let parameters = parameters(root, &name);
+        (name, parameters)
     });
-    kvm.collect()
+    modules.collect()
 }
 
-fn parameters(directory: &Path) -> BTreeMap<String, String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let readable = entries.filter_map(|entry| {
-        let value = fs::read(entry.path()).ok()?;
-        Some((
-            entry.file_name().into_string().ok()?,
-            String::from_utf8_lossy(&value).trim().to_owned(),
-        ))
+/// The parameters of a module that is loaded.
+pub(super) fn parameters(root: &Root, module: &str) -> BTreeMap<String, String> {
+    let directory = format!("/sys/module/{module}/parameters");
+    let names = root.names(&directory).into_iter();
+    let readable = names.filter_map(|name| {
+        let value = root.read(format!("{directory}/{name}")).ok()?;
+        Some((name, value))
     });
     readable.collect()
 }
 
-fn read(path: impl AsRef<Path>) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+/// A file of the host itself, also where a directory stands for it.
+fn read(path: &str) -> String {
+    Root::host().read(path).unwrap_or_default()
 }
 
-/// The value of the first line `KEY : VALUE` whose key is one of `keys`.
-fn field<'a>(text: &'a str, keys: &[&str]) -> Option<&'a str> {
+/// The value of the first line `KEY : VALUE`.
+fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let mut fields = text.lines().filter_map(|line| line.split_once(':'));
-    fields
-        .find(|(key, _)| keys.contains(&key.trim()))
-        .map(|(_, value)| value.trim())
+    let field = fields.find(|(found, _)| found.trim() == key);
+    field.map(|(_, value)| value.trim())
 }
 
-fn kib(value: &str) -> u64 {
-    value
-        .trim_end_matches(" kB")
-        .parse()
-        .map_or(0, |kib: u64| kib * 1024)
+/// A number of KiB in /proc/meminfo (proc_meminfo(5)), in bytes.
+pub(super) fn memory(root: &Root, key: &str) -> Option<u64> {
+    let text = root.read("/proc/meminfo").ok()?;
+    let kib: u64 = field(&text, key)?.strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Whose virtualization a host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vendor {
+    /// Intel's VMX, and that of the CPUs which follow it.
+    Intel,
+    /// AMD's SVM, and Hygon's.
+    Amd,
+    /// 64-bit Arm's.
+    Arm,
+    /// IBM Z's.
+    S390,
+    /// POWER's.
+    Power,
+    /// RISC-V's hypervisor extension.
+    Riscv,
+    /// LoongArch's.
+    Loongarch,
+    /// Nobody's that is known here: KVM by a vendor module that no table has, or a CPU that cannot be told.
+    Unknown,
+}
+
+/// The names of those that are known, in their order.
+pub(super) const VENDORS: [&str; 7] = [
+    "Intel",
+    "AMD",
+    "Arm",
+    "s390",
+    "POWER",
+    "RISC-V",
+    "LoongArch",
+];
+
+/// This host's virtualization.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    /// Whose it is.
+    pub(super) vendor: Vendor,
+    /// `kvm` and, where there is one, its vendor module, in the order in which they are loaded.
+    pub(super) modules: Vec<Module>,
+    /// Why KVM cannot work here, as far as the CPU tells.
+    pub(super) lacks: Option<String>,
+}
+
+/// Where the kernel keeps the pools of hugepages, a directory for each size.
+pub(super) const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
+
+/// KVM's modules that are known here.
+pub(super) const MODULES: &[&str] = &["kvm", "kvm_intel", "kvm_amd", "kvm_hv", "kvm_pr"];
+
+impl Vendor {
+    /// Its vendor modules, the usual one first, none where `kvm` is everything; and the CPU's flag without which there is
+    /// no virtualization, where the kernel shows one.
+    fn modules(self) -> (&'static [&'static str], Option<&'static str>) {
+        match self {
+            Self::Intel => (&["kvm_intel"], Some("vmx")),
+            Self::Amd => (&["kvm_amd"], Some("svm")),
+            Self::Power => (&["kvm_hv", "kvm_pr"], None),
+            Self::Arm | Self::S390 | Self::Riscv | Self::Loongarch | Self::Unknown => (&[], None),
+        }
+    }
+
+    /// By what /proc/cpuinfo shows on each architecture (`arch/*/kernel/…/proc.c`, `setup.c`, `processor.c`).
+    fn of_cpu(cpuinfo: &str) -> Self {
+        let field = |key: &str| field(cpuinfo, key);
+        match field("vendor_id") {
+            Some("GenuineIntel" | "CentaurHauls" | "Shanghai") => return Self::Intel,
+            Some("AuthenticAMD" | "HygonGenuine") => return Self::Amd,
+            Some("IBM/S390") => return Self::S390,
+            _ => {}
+        }
+        if field("CPU implementer").is_some() {
+            Self::Arm
+        } else if field("cpu").is_some_and(|cpu| cpu.starts_with("POWER")) {
+            Self::Power
+        } else if field("isa").is_some_and(|isa| isa.starts_with("rv")) {
+            Self::Riscv
+        } else if field("CPU Family").is_some_and(|family| family.starts_with("Loongson")) {
+            Self::Loongarch
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
+impl fmt::Display for Vendor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = VENDORS.get(*self as usize);
+        f.write_str(name.unwrap_or(&"an unknown platform"))
+    }
+}
+
+impl Platform {
+    /// Reads what the host shows, changing nothing.
+    pub(super) fn probe(root: &Root) -> Self {
+        let cpuinfo = root.read("/proc/cpuinfo").unwrap_or_default();
+        let mut vendor = Vendor::of_cpu(&cpuinfo);
+        let (known, flag) = vendor.modules();
+        let mut live = known.iter().map(|name| Module::of_sysfs(root, name));
+        let mut top = live.find(Module::is_live);
+        let mut lacks = None;
+        if top.is_none() {
+            if let Some(unknown) = unknown_vendor_module(root) {
+                vendor = Vendor::Unknown;
+                top = Some(Module::of_sysfs(root, &unknown));
+            } else {
+                top = known.first().map(|name| Module::probe(root, name));
+                let flag =
+                    flag.filter(|flag| !cpuinfo.split_whitespace().any(|word| word == *flag));
+                lacks = flag.map(|flag| {
+                    format!(
+                        "this CPU shows no {flag}: it has no virtualization, or firmware or hypervisor keep it off"
+                    )
+                });
+            }
+        }
+        let mut modules = vec![Module::probe(root, "kvm")];
+        modules.extend(top.filter(|module| module.presence != Presence::Absent));
+        Self {
+            vendor,
+            modules,
+            lacks,
+        }
+    }
+
+    /// The module of this name, if it is one of those that make up KVM here.
+    pub(super) fn module(&self, name: &str) -> Option<&Module> {
+        let mut modules = self.modules.iter();
+        modules.find(|module| module.name == name && module.presence != Presence::Absent)
+    }
+
+    /// The module on which everything else stands: the vendor's, or `kvm` where that is all.
+    pub(super) fn top(&self) -> &Module {
+        &self.modules[self.modules.len() - 1]
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.vendor)?;
+        for module in &self.modules {
+            write!(f, ", {} ", module.name)?;
+            match module.presence {
+                Presence::Loaded { uses } => write!(f, "loaded ({uses} uses)")?,
+                Presence::BuiltIn => f.write_str("built in")?,
+                Presence::Available => f.write_str("not loaded")?,
+                Presence::Absent => f.write_str("absent")?,
+            }
+        }
+        match &self.lacks {
+            Some(lacks) => write!(f, "; {lacks}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A loaded `kvm_*` module that is no vendor's known here, yet does a vendor module's work.
+fn unknown_vendor_module(root: &Root) -> Option<String> {
+    let mut names = root.names("/sys/module").into_iter();
+    names.find(|name| name.starts_with("kvm_") && !MODULES.contains(&name.as_str()))
 }

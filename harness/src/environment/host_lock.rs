@@ -5,25 +5,24 @@
 
 use std::fs;
 use std::io;
+use std::iter::successors;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use super::program::ancestors;
-use super::root::Root;
+use crate::model::host::Root;
 use crate::model::time;
-use hold::{Hold, excludes};
-use queue::{Number, Queue, Queued};
+use crate::supervise::parent_of;
+use queue::{Hold, Number, Queue, Queued, excludes};
 
-pub use hold::Use;
+pub use queue::Use;
 
-mod hold;
 mod queue;
 
 /// How often it is looked whether others are done. A wait in flock(2) itself would be deaf to the user's Ctrl-C.
-pub(super) const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(50);
 
 /// How long after a first look the second one comes; each later one waits twice as long, up to [`POLL`].
 const FIRST_POLL: Duration = Duration::from_millis(1);
@@ -47,9 +46,6 @@ pub struct Held {
     numbers: Vec<Number>,
 }
 
-/// Where a use stands in a queue: its number, and those before it.
-type QueuePlace = (Number, Hold, Vec<Queued>);
-
 impl HostLock {
     /// The lock of the host whose files are under `root`.
     pub fn new(root: &Root) -> Self {
@@ -62,10 +58,14 @@ impl HostLock {
             how: Use::Shared,
             environment: String::new(),
         };
+        let parent = |pid: &u32| {
+            let parent = parent_of(i32::try_from(*pid).ok()?)?;
+            u32::try_from(parent).ok().filter(|&pid| pid > 0)
+        };
         Self {
             root: root.clone(),
+            ancestors: successors(parent(&this.pid), parent).collect(),
             this,
-            ancestors: ancestors(),
             problem: OnceLock::new(),
         }
     }
@@ -114,32 +114,26 @@ impl HostLock {
         environment: Option<&str>,
         wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> io::Result<Option<Held>> {
-        let Some(mut places) = self.line_up(how, environment, wait)? else {
+        let Some(mut numbers) = self.line_up(how, environment, wait)? else {
             return Ok(None);
         };
         let (mut pause, mut said) = (FIRST_POLL, None);
         loop {
-            let mut waits = places
-                .iter()
-                .map(|(_, hold, ahead)| self.in_the_way(hold, ahead));
+            let mut waits = numbers.iter().map(|number| self.in_the_way(number));
             let Some(others) = waits.find(|others| !others.is_empty()) else {
-                break;
+                return Ok(Some(Held { numbers }));
             };
             if pause == POLL {
                 // Said once: others only leave.
-                let said = said.get_or_insert_with(|| message(&places[0].1, &others));
+                let said = said.get_or_insert_with(|| message(&numbers[0].hold, &others));
                 if wait(said).is_break() {
                     return Ok(None);
                 }
             }
             thread::sleep(pause);
             pause = (pause * 2).min(POLL);
-            for (_, _, ahead) in &mut places {
-                ahead.retain(Queued::is_held);
-            }
+            numbers.iter_mut().for_each(Number::look_again);
         }
-        let numbers = places.into_iter().map(|(number, ..)| number).collect();
-        Ok(Some(Held { numbers }))
     }
 
     /// The environment in which one of those that started this process keeps the host, and who that is.
@@ -160,18 +154,18 @@ impl HostLock {
         })
     }
 
-    /// Takes a number in each queue, with those before it.
+    /// Takes a number in each queue.
     fn line_up(
         &self,
         how: &Use,
         environment: Option<&str>,
         wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> io::Result<Option<Vec<QueuePlace>>> {
+    ) -> io::Result<Option<Vec<Number>>> {
         if self.problem().is_some() {
             return Ok(Some(Vec::new()));
         }
         'again: loop {
-            let mut places = Vec::new();
+            let mut numbers = Vec::new();
             for queue in Queue::open_all(&self.root)? {
                 let hold = |ahead: &[Queued]| Hold {
                     how: how.clone(),
@@ -183,10 +177,10 @@ impl HostLock {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue 'again,
                     Err(error) => return Err(error),
                     Ok(None) => return Ok(None),
-                    Ok(Some(place)) => places.push(place),
+                    Ok(Some(number)) => numbers.push(number),
                 }
             }
-            return Ok(Some(places));
+            return Ok(Some(numbers));
         }
     }
 
@@ -197,8 +191,9 @@ impl HostLock {
         kept.map_or(String::new(), |hold| hold.environment.clone())
     }
 
-    /// Those for whom `mine` has to wait.
-    fn in_the_way<'a>(&self, mine: &Hold, ahead: &'a [Queued]) -> Vec<&'a Hold> {
+    /// Those for whom a number has to wait.
+    fn in_the_way<'a>(&self, number: &'a Number) -> Vec<&'a Hold> {
+        let (mine, ahead) = (&number.hold, &number.ahead);
         // Who waits for what started this process, or for the environment that it keeps, waits for this use as well.
         let waits_for_us = |other: &Queued| {
             ahead.iter().any(|Queued { number, hold, .. }| {
@@ -268,7 +263,7 @@ mod tests {
 
     /// A lock of another process, on the host in a directory.
     fn lock(directory: &Path, pid: u32) -> HostLock {
-        let mut lock = HostLock::new(&Root::at(directory, ""));
+        let mut lock = HostLock::new(&Root::at(directory));
         (lock.this.pid, lock.this.command) = (pid, format!("program {pid}"));
         lock.ancestors = Vec::new();
         lock

@@ -3,16 +3,25 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::device::Permissions;
-use super::root::Root;
+use super::definition::Definition;
+use super::kmod::{Parameters, file_of, run};
 use crate::model::file;
+use crate::model::host::Root;
+
+/// The device.
+const DEVICE: &str = "/dev/kvm";
+
+/// Where the kernel keeps a file's access control list (acl(5)).
+const ACL: &str = "system.posix_acl_access";
 
 /// Where the journal and the queue of the host lock are.
 pub(super) const DIRECTORY: &str = "/run/kvm-tests";
@@ -23,11 +32,11 @@ const VERSION: u64 = 2;
 /// How much of a journal that cannot be read is shown, in characters.
 const MAX_SHOWN: usize = 400;
 
-/// Values of parameters that are called `MODULE.PARAMETER`.
-pub(super) type Parameters = BTreeMap<String, String>;
+/// A parameter, `MODULE.PARAMETER`, that is not what it was; what it was, and what it is.
+pub(super) type Difference = (String, String, String);
 
 /// What the host was.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HostJournal {
     version: u64,
@@ -56,7 +65,7 @@ pub(super) struct HostJournal {
 }
 
 /// A module as it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ModuleBefore {
     pub(super) name: String,
@@ -68,20 +77,14 @@ pub(super) struct ModuleBefore {
 
 impl HostJournal {
     /// An empty one for a change into an environment.
-    pub(super) fn new(root: &Root, environment: &str, settings: &str) -> Self {
+    pub(super) fn new(root: &Root, definition: &Definition) -> Self {
         Self {
             version: VERSION,
             boot: boot(root),
-            environment: environment.to_owned(),
-            settings: settings.to_owned(),
-            entered: false,
+            environment: definition.name.clone(),
+            settings: definition.settings().join("\n"),
             pid: std::process::id(),
-            modules: Vec::new(),
-            parameters: Parameters::new(),
-            arguments: Parameters::new(),
-            unloaded: Vec::new(),
-            files: BTreeMap::new(),
-            device: None,
+            ..Self::default()
         }
     }
 
@@ -147,6 +150,101 @@ impl HostJournal {
     pub(super) fn remove(root: &Root) -> Result<(), String> {
         let path = path(root);
         fs::remove_file(&path).map_err(|error| format!("remove {}: {error}", path.display()))
+    }
+
+    /// The parameters that are not what they were.
+    pub(super) fn differences(&self, root: &Root) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for (setting, was) in &self.parameters {
+            let now = root.read(file_of(setting));
+            let now = now.unwrap_or_else(|_| "nothing".to_owned());
+            if now != *was {
+                differences.push((setting.clone(), was.clone(), now));
+            }
+        }
+        differences
+    }
+
+    /// Writes the parameters that can be written, are not what they were, and are to be. Whether that helped is seen in
+    /// the differences that are left: some take no value but once, such as `pi_inject_timer`.
+    pub(super) fn write_back(&self, root: &Root, is_to_be: impl Fn(&str) -> bool) {
+        for (setting, was, _) in self.differences(root) {
+            let path = file_of(&setting);
+            if is_to_be(&setting) && root.is_writable(&path) {
+                root.write(path, &was).ok();
+            }
+        }
+    }
+}
+
+/// Who may open /dev/kvm, which every loading of the modules makes anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Permissions {
+    mode: u32,
+    owner: u32,
+    group: u32,
+    acl: Option<Vec<u8>>,
+}
+
+impl Permissions {
+    /// Those that hold now; `None` where there is no device.
+    pub(super) fn read(root: &Root) -> Option<Self> {
+        let path = root.path(DEVICE);
+        let metadata = fs::metadata(&path).ok()?;
+        let mut acl = vec![0; 4096];
+        let length = rustix::fs::getxattr(&path, ACL, &mut acl[..]).ok();
+        Some(Self {
+            mode: metadata.mode() & 0o7777,
+            owner: metadata.uid(),
+            group: metadata.gid(),
+            acl: length.map(|length| acl[..length].to_vec()),
+        })
+    }
+
+    /// Gives them back to a device that was made anew, if it has others.
+    ///
+    /// # Errors
+    /// What was lost, with the command that would bring it back.
+    pub(super) fn put_back(&self, root: &Root) -> Result<(), String> {
+        // udev, where it runs, sets owner and mode a moment after the kernel has made a device, and would undo what was
+        // given back before that. Whatever comes of it, they are read back.
+        if root.path("/run/udev/control").exists() {
+            run("udevadm", &["settle", "--timeout=10"]).ok();
+        }
+        if Self::read(root).as_ref() == Some(self) {
+            return Ok(());
+        }
+        let set = self.set(root);
+        if Self::read(root).as_ref() == Some(self) {
+            return Ok(());
+        }
+        let (owner, group, mode) = (self.owner, self.group, self.mode);
+        let acl = match self.acl {
+            Some(_) => " and an access control list (setfacl)",
+            None => "",
+        };
+        let error = set.err().map(|error| format!(": {error}"));
+        let error = error.unwrap_or_default();
+        Err(format!(
+            "{DEVICE} had owner {owner}, group {group} and mode {mode:o}{acl}{error}; to set them: \
+             chown {owner}:{group} {DEVICE} && chmod {mode:o} {DEVICE}"
+        ))
+    }
+
+    fn set(&self, root: &Root) -> io::Result<()> {
+        let path = root.path(DEVICE);
+        // 1. Owner and group: a change of them may clear bits of the mode. 2. The mode. 3. The list, which contains it.
+        chown(&path, Some(self.owner), Some(self.group))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(self.mode))?;
+        match &self.acl {
+            Some(acl) => rustix::fs::setxattr(&path, ACL, acl, XattrFlags::empty())?,
+            None => match rustix::fs::removexattr(&path, ACL) {
+                Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+                Err(error) => return Err(error.into()),
+            },
+        }
+        Ok(())
     }
 }
 

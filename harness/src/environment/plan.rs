@@ -3,11 +3,10 @@
 use std::fmt;
 
 use super::definition::Definition;
-use super::loader::{in_use, needed_by};
-use super::platform::{Module, Platform, Presence};
-use super::refusal::Refusal;
-use super::root::Root;
-use super::target::{Target, resolve};
+use super::host::Platform;
+use super::kmod::{Module, Presence, in_use, needed_by, program};
+use super::target::{Refusal, Target, resolve};
+use crate::model::host::Root;
 
 /// Why whoever is not root can change nothing.
 pub(super) const ROOT_ONLY: &str = "only root can do that: run this with sudo";
@@ -15,12 +14,8 @@ pub(super) const ROOT_ONLY: &str = "only root can do that: run this with sudo";
 /// What would be done to this host for an environment.
 #[derive(Debug)]
 pub struct Plan {
-    /// The environment's name.
-    pub environment: String,
-    /// Everything that it sets, a line each.
-    pub settings: String,
     /// What would be done, in words; empty if the host is that way already.
-    pub steps: Vec<String>,
+    steps: Vec<String>,
     /// Why it cannot be done.
     pub refusal: Option<Refusal>,
     pub(super) platform: Platform,
@@ -53,8 +48,6 @@ impl Plan {
         };
         let (arguments, writes) = targets.into_iter().partition(is_argument);
         let mut plan = Self {
-            environment: definition.name.clone(),
-            settings: definition.settings().join("\n"),
             steps: Vec::new(),
             refusal,
             platform,
@@ -65,10 +58,8 @@ impl Plan {
         };
         plan.steps = plan.describe(root);
         if !plan.steps.is_empty() {
-            match plan.obstacle(root) {
-                Some(obstacle) => plan.refusal = Some(Refusal::Failed(obstacle)),
-                None => plan.find_unloaded(root),
-            }
+            let obstacle = plan.look_for_obstacles(root).err();
+            plan.refusal = obstacle.map(Refusal::Failed);
         }
         plan
     }
@@ -118,8 +109,11 @@ impl Plan {
         steps
     }
 
+    /// Finds out what would be loaded.
+    ///
+    /// # Errors
     /// Why this cannot be done, with what to do about it.
-    fn obstacle(&self, root: &Root) -> Option<String> {
+    fn look_for_obstacles(&mut self, root: &Root) -> Result<(), String> {
         let mut reloaded = self.reloaded().iter();
         if let Some(built_in) = reloaded.find(|module| module.presence == Presence::BuiltIn) {
             let arguments = self.arguments.iter();
@@ -127,33 +121,24 @@ impl Plan {
                 .map(|target| format!("{}={}", target.setting, target.to))
                 .collect();
             let (name, boot) = (&built_in.name, boot.join(" "));
-            return Some(format!(
+            return Err(format!(
                 "{name} cannot be unloaded, it is built into this kernel: boot with {boot}, or use a kernel with {name} as a module"
             ));
         }
         if !root.may_change() {
-            return Some(ROOT_ONLY.to_owned());
+            return Err(ROOT_ONLY.to_owned());
         }
         if self.reloaded().is_empty() {
-            return None;
+            return Ok(());
         }
-        let missing = ["modprobe", "rmmod"]
-            .into_iter()
-            .find(|name| root.program(name).is_none());
-        match missing {
-            Some(name) => Some(format!("there is no {name} in PATH: install kmod")),
-            None => in_use(root, self.reloaded()),
+        for name in ["modprobe", "rmmod"] {
+            program(name)?;
         }
-    }
-
-    fn find_unloaded(&mut self, root: &Root) {
-        if self.reloaded().is_empty() {
-            return;
+        if let Some(used) = in_use(root, self.reloaded()) {
+            return Err(used);
         }
-        match needed_by(root, &self.platform.top().name) {
-            Ok(needed) => self.unloaded = needed,
-            Err(reason) => self.refusal = Some(Refusal::Failed(reason)),
-        }
+        self.unloaded = needed_by(root, &self.platform.top().name)?;
+        Ok(())
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::environment::{self, Definition, Entered, Environments, HOST, Refusal, Root};
+use crate::environment::{self, Definition, Entered, Environments, HOST, Refusal};
 use crate::model::case::Case;
 use crate::model::event::{Event, Sink, Span};
 use crate::model::facts::Obstacle;
+use crate::model::host::Root;
 use crate::model::time::now_ms;
 use crate::plan::not_asked_for;
 use crate::supervise::Supervisors;

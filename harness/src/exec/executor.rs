@@ -13,11 +13,11 @@ use super::steps::{self, StepContext, Steps};
 use super::suite::Suites;
 use super::verdict;
 use crate::environment::{Held, HostLock, Use};
-use crate::model::bytes;
 use crate::model::case::Case;
 use crate::model::event::Event;
 use crate::model::facts::{EarlyEnd, Facts, Obstacle};
 use crate::model::outcome::{Outcome, Step};
+use crate::model::text;
 use crate::model::time::now_ms;
 use crate::supervise::Supervisors;
 
@@ -133,7 +133,7 @@ impl Executor {
             return Ok(None);
         }
         let path = self.context.root.join(steps::directory_of_suite(case));
-        self.take(&Use::Suite(bytes::encode(path.as_os_str())))
+        self.take(&Use::Suite(text::encode(path.as_os_str())))
             .map(Some)
     }
 

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rustix::fs::{Mode, OFlags, major, minor};
 
-use crate::environment::Root;
+use crate::model::host::Root;
 use crate::model::text::printable_within;
 
 /// The device's numbers: `MEM_MAJOR` in include/uapi/linux/major.h, `devlist` in drivers/char/mem.c.
@@ -22,7 +22,7 @@ const BUFFER: usize = 8192;
 const TEXT: usize = 4096;
 
 /// The kernel's log from a moment on.
-pub(super) struct Kmsg<R = File> {
+pub struct Kmsg<R = File> {
     /// The file, to be polled.
     pub(super) file: R,
     buffer: Vec<u8>,
@@ -33,7 +33,7 @@ pub(super) struct Kmsg<R = File> {
 
 /// A record of the kernel's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub struct Record {
     /// The facility times eight, plus the level (syslog(2)).
     priority: u32,
     /// Its number: one more than that of the record before.
@@ -43,7 +43,7 @@ pub(super) struct Record {
     /// Who logged it, where the kernel tells (`CONFIG_PRINTK_CALLER`): `T` and a thread's ID, or `C` and a CPU's number.
     pub(super) caller: Option<String>,
     /// Its text, printable; it may have more than one line.
-    pub(super) text: String,
+    pub text: String,
     /// How many records before it were overwritten before they were read, at least.
     pub(super) lost: u64,
 }
@@ -54,7 +54,7 @@ impl Kmsg {
     /// # Errors
     /// It may not be read (`EPERM` without `CAP_SYSLOG` where `kernel.dmesg_restrict` is 1), or something else is in its
     /// place, as in many containers.
-    pub(super) fn open(root: &Root) -> io::Result<Self> {
+    pub fn open(root: &Root) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let mut file = File::from(rustix::fs::open(
             root.path("/dev/kmsg"),
@@ -97,7 +97,7 @@ impl<R: Read> Kmsg<R> {
     ///
     /// # Errors
     /// It cannot be read any more.
-    pub(super) fn drain(&mut self, mut each: impl FnMut(Record)) -> io::Result<bool> {
+    pub fn drain(&mut self, mut each: impl FnMut(Record)) -> io::Result<bool> {
         loop {
             let length = match self.file.read(&mut self.buffer) {
                 Ok(0) => return Ok(true),

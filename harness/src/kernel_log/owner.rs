@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::environment::Root;
 use crate::model::case::{Case, Command};
+use crate::model::host::Root;
 use crate::model::outcome::Splat;
 use crate::supervise::{is_supervisor_process, parent_of};
 

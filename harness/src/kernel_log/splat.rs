@@ -188,8 +188,8 @@ mod tests {
     use proptest::prelude::{ProptestConfig, any, prop, proptest};
 
     use super::*;
-    use crate::environment::Root;
     use crate::kernel_log::kmsg::Kmsg;
+    use crate::model::host::Root;
 
     /// Pieces that mean something to the parser, or nearly so.
     const PIECES: &[&str] = &[

@@ -14,9 +14,9 @@ use rustix::process::getppid;
 
 use super::directory::RunDirectory;
 use super::read;
-use crate::model::bytes;
 use crate::model::case::Case;
 use crate::model::file;
+use crate::model::text;
 
 /// Where the links are, in the directory of all results.
 const LINKS: &str = ".nextest";
@@ -74,7 +74,7 @@ impl Nextest {
         let line = fs::read(format!("/proc/{}/cmdline", getppid()?)).ok()?;
         let line = String::from_utf8_lossy(&line).into_owned();
         let words = line.trim_end_matches('\0').split('\0');
-        Some(words.map(bytes::decode).collect())
+        Some(words.map(text::decode).collect())
     }
 
     /// Numbers `cases` so that a case that is run again is another iteration of it.

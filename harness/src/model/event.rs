@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bytes;
-use super::host::{Host, Modules};
+use super::host::{self, Host, Modules};
 use super::name::CaseName;
 use super::outcome::{Exit, Outcome, Splat, Step};
-use super::taint;
+use super::text;
 
 /// The version of the journal's and run.json's form; raised with every change that an older reader would get wrong.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -79,15 +78,15 @@ pub struct Part {
     /// This program's version.
     pub version: String,
     /// The command line, argument by argument.
-    #[serde(with = "bytes::os_strings")]
+    #[serde(with = "text::os_strings")]
     #[schemars(with = "Vec<String>")]
     pub command_line: Vec<OsString>,
     /// Of these, the options of the run alone, without the program and its subcommand.
-    #[serde(with = "bytes::os_strings")]
+    #[serde(with = "text::os_strings")]
     #[schemars(with = "Vec<String>")]
     pub options: Vec<OsString>,
     /// The working directory, where relative paths among them start.
-    #[serde(with = "bytes::path")]
+    #[serde(with = "text::path")]
     #[schemars(with = "String")]
     pub directory: PathBuf,
     /// When it began, in milliseconds since the epoch.
@@ -97,7 +96,7 @@ pub struct Part {
     /// The host as it was then.
     pub host: Host,
     /// Where the selftests came from.
-    #[serde(with = "bytes::os_strings")]
+    #[serde(with = "text::os_strings")]
     #[schemars(with = "Vec<String>")]
     pub selftests: Vec<PathBuf>,
     /// The commit that they were built from, or a hash of them, where that is known.
@@ -156,7 +155,7 @@ impl KernelEnd {
     /// Whether the taint mask, which was `before`, tells of a splat that nobody saw in the log.
     pub fn has_unseen(&self, before: u64) -> bool {
         let seen = self.owned + self.stray + self.of_others + self.ignored;
-        seen == 0 && taint::tells_of_splat(before, self.taint)
+        seen == 0 && host::tells_of_splat(before, self.taint)
     }
 
     /// Whether it fails the run, whatever became of its cases; the taint mask was `before`.

@@ -1,12 +1,18 @@
-//! A host, as far as tests and reports want to know it.
+//! A host: what tests and reports want to know of it, and where its files are.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::case::Requires;
-use super::taint;
 
 /// The parameters of modules, by their names.
 pub type Modules = BTreeMap<String, BTreeMap<String, String>>;
@@ -74,7 +80,7 @@ impl Host {
             ("cpus", self.cpus.to_string()),
             ("memory", size(self.memory)),
             ("free_hugepages", Vec::from_iter(pages).join(", ")),
-            ("taint", taint::show(self.taint)),
+            ("taint", show_taint(self.taint)),
             ("kvm_problem", self.kvm_problem.clone().unwrap_or_default()),
         ]
     }
@@ -115,6 +121,165 @@ pub fn size(bytes: u64) -> String {
         #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
         Some((unit, shift)) => format!("{:.1}{unit}", bytes as f64 / (1_u64 << shift) as f64),
         None => bytes.to_string(),
+    }
+}
+
+/// The flags by bit: the letter, and what it tells (Documentation/admin-guide/tainted-kernels.rst).
+const TAINT_FLAGS: [(char, &str); 20] = [
+    ('P', "a proprietary module was loaded"),
+    ('F', "a module was loaded by force"),
+    ('S', "the kernel runs out of its hardware's specification"),
+    ('R', "a module was unloaded by force"),
+    ('M', "the processor reported a machine check"),
+    ('B', "a bad page was found"),
+    ('U', "user space asked for it"),
+    ('D', "the kernel died: an Oops or a BUG"),
+    ('A', "an ACPI table was overridden"),
+    ('W', "the kernel warned"),
+    ('C', "a staging driver was loaded"),
+    ('I', "a firmware's bug was worked around"),
+    ('O', "an out-of-tree module was loaded"),
+    ('E', "an unsigned module was loaded"),
+    ('L', "a soft lockup occurred"),
+    ('K', "the kernel was patched while it ran"),
+    ('X', "the distribution set it"),
+    ('T', "the layout of structures is randomized"),
+    ('N', "an in-kernel test was run"),
+    ('J', "user space used a debug operation of fwctl"),
+];
+
+/// The flags that a splat sets: B, D, W and L.
+const OF_SPLATS: u64 = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14;
+
+/// The mask with its letters: `512 (W)`; `no` where it is 0.
+pub fn show_taint(mask: u64) -> String {
+    let letters: String = taint_flags(mask).map(|(letter, _)| letter).collect();
+    match (mask, letters.as_str()) {
+        (0, _) => "no".to_owned(),
+        (_, "") => mask.to_string(),
+        _ => format!("{mask} ({letters})"),
+    }
+}
+
+/// What each letter of the mask means: `W: the kernel warned`.
+pub fn taint_meanings(mask: u64) -> impl Iterator<Item = String> {
+    taint_flags(mask).map(|(letter, meaning)| format!("{letter}: {meaning}"))
+}
+
+/// Whether a splat must have set what is in `after` and was not in `before`.
+pub fn tells_of_splat(before: u64, after: u64) -> bool {
+    after & !before & OF_SPLATS != 0
+}
+
+fn taint_flags(mask: u64) -> impl Iterator<Item = (char, &'static str)> {
+    TAINT_FLAGS
+        .into_iter()
+        .enumerate()
+        .filter(move |(bit, _)| mask >> bit & 1 == 1)
+        .map(|(_, flag)| flag)
+}
+
+/// The hidden environment variable that names a directory to be used in place of the host's own `/`.
+const VARIABLE: &str = "KVM_TESTS_ROOT";
+
+/// The root of the files that make up the host.
+#[derive(Debug, Clone)]
+pub struct Root {
+    directory: PathBuf,
+    may_change: bool,
+}
+
+impl Root {
+    /// The host itself, or what [`VARIABLE`] names. That is asked once, and the answer passed on.
+    pub fn from_env() -> Self {
+        match env::var_os(VARIABLE).filter(|directory| !directory.is_empty()) {
+            Some(directory) => Self::at(Path::new(&directory)),
+            None => Self::host(),
+        }
+    }
+
+    /// The host itself.
+    pub fn host() -> Self {
+        Self {
+            directory: PathBuf::from("/"),
+            may_change: geteuid().is_root(),
+        }
+    }
+
+    /// A directory that stands for a host, for those who may write to it.
+    pub fn at(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            may_change: access(directory, Access::WRITE_OK).is_ok(),
+        }
+    }
+
+    /// The same, for a user who may change nothing.
+    #[cfg(test)]
+    pub fn unprivileged(self) -> Self {
+        Self {
+            may_change: false,
+            ..self
+        }
+    }
+
+    /// What is to be said whenever this is not the host itself.
+    pub fn announcement(&self) -> Option<String> {
+        let directory = self.directory.display();
+        (!self.is_host()).then(|| {
+            format!("{VARIABLE}: {directory} stands for this host; the host itself is left alone")
+        })
+    }
+
+    /// Whether this is the host itself.
+    pub fn is_host(&self) -> bool {
+        self.directory == Path::new("/")
+    }
+
+    /// Whether modules may be loaded and files of the kernel written: by root only.
+    pub fn may_change(&self) -> bool {
+        self.may_change
+    }
+
+    /// Where the host's file of this absolute path is.
+    pub fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
+        let absolute = absolute.as_ref();
+        self.directory
+            .join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+
+    /// The text of a file, without blanks around it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(&self, absolute: impl AsRef<Path>) -> io::Result<String> {
+        fs::read(self.path(absolute)).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+
+    /// The names of what is in a directory, in order; none where it cannot be read.
+    pub fn names(&self, absolute: impl AsRef<Path>) -> Vec<String> {
+        let entries = fs::read_dir(self.path(absolute)).into_iter().flatten();
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Whether a file may be written by its owner: what root can do tells nothing of a file of the kernel.
+    pub fn is_writable(&self, absolute: impl AsRef<Path>) -> bool {
+        let metadata = fs::metadata(self.path(absolute));
+        metadata.is_ok_and(|metadata| metadata.mode() & 0o200 != 0)
+    }
+
+    /// Writes a value into a file that is there: in one write(2), as files of the kernel want it.
+    ///
+    /// # Errors
+    /// If there is no such file, or it does not take the value.
+    pub fn write(&self, absolute: impl AsRef<Path>, value: &str) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let file = options.write(true).truncate(true);
+        file.open(self.path(absolute))?.write_all(value.as_bytes())
     }
 }
 
@@ -163,5 +328,31 @@ mod tests {
         let expected = "requires 4 CPUs (there are 2) and 2G of memory (there is 1G) and 64 free hugepages of 2M (there are 0)";
         assert_eq!(reason, expected);
         assert_eq!(host.lacks(&Requires::default()), None);
+    }
+
+    #[test]
+    fn taint_is_shown_as_the_kernel_shows_it() {
+        assert_eq!(
+            [
+                show_taint(0),
+                show_taint(512),
+                show_taint(4097),
+                show_taint(1 << 40)
+            ],
+            ["no", "512 (W)", "4097 (PO)", "1099511627776"]
+        );
+        assert_eq!(
+            taint_meanings(512 + 4096).collect::<Vec<_>>(),
+            [
+                "W: the kernel warned",
+                "O: an out-of-tree module was loaded"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_warning_tells_of_a_splat_and_a_module_does_not() {
+        assert!(tells_of_splat(0, 512) && tells_of_splat(4096, 4096 + 128));
+        assert!(!tells_of_splat(512, 512) && !tells_of_splat(0, 4096) && !tells_of_splat(512, 0));
     }
 }

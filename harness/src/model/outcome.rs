@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use signal_hook::low_level::signal_name;
 
-use super::bytes;
 use super::name::CaseName;
+use super::text;
 
 /// What became of a case: upstream's five words.
 #[derive(
@@ -363,7 +363,7 @@ pub struct Outcome {
     /// Which of the run's workers ran it, from 0; 0 also where none did.
     pub worker: usize,
     /// The directory of its output, relative to the run's; `None` where it has none.
-    #[serde(with = "bytes::optional_path")]
+    #[serde(with = "text::optional_path")]
     #[schemars(with = "Option<String>")]
     pub output: Option<PathBuf>,
     /// How much it printed to its standard output.

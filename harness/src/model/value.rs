@@ -8,7 +8,6 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::model::name;
-use crate::model::size;
 
 /// A segment of a name becomes a directory of the results, and Linux's names of files end at 255 bytes (NAME_MAX in
 /// `include/uapi/linux/limits.h`); this leaves room for what is put after it.
@@ -175,10 +174,10 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Scalar::deserialize(deserializer)?;
         let bytes = match &value {
-            Scalar::Text(text) => size::parse(text),
+            Scalar::Text(text) => parse_size(text),
             _ => None,
         };
-        bytes.map(Self).ok_or_else(|| value.wrong(size::SIZE))
+        bytes.map(Self).ok_or_else(|| value.wrong(SIZE))
     }
 }
 
@@ -189,7 +188,7 @@ pub struct PageSize(pub u64);
 impl<'de> Deserialize<'de> for PageSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Text(text) = Text::deserialize(deserializer)?;
-        let bytes = size::parse(&text).filter(|bytes| bytes.is_power_of_two());
+        let bytes = parse_size(&text).filter(|bytes| bytes.is_power_of_two());
         let problem = || format!("{text:?} is no size of a hugepage, as \"2M\" and \"1G\" are");
         bytes.map(Self).ok_or_else(|| de::Error::custom(problem()))
     }
@@ -254,5 +253,55 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
             }
         }
         deserializer.deserialize_any(OneOrMoreVisitor(PhantomData))
+    }
+}
+
+/// The bytes of a size: a whole number followed by `K`, `M`, `G` or `T`, which are powers of 1024.
+///
+/// `None` if it is no such thing, is zero, or does not fit into 64 bits.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let shift = match unit {
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    number
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1 << shift)
+        .filter(|&bytes| bytes > 0)
+}
+
+/// What [`parse_size`] takes, in words that follow "must be".
+pub const SIZE: &str = "a size such as `2M` (K, M, G or T)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_a_number_and_a_unit() {
+        for (text, bytes) in [
+            ("4K", Some(4096)),
+            ("2M", Some(2 << 20)),
+            ("1G", Some(1 << 30)),
+            ("3T", Some(3 << 40)),
+            ("0M", None),
+            ("", None),
+            ("2", None),
+            ("M", None),
+            ("2m", None),
+            ("2MB", None),
+            ("-2M", None),
+            ("2 M", None),
+            ("2é", None),
+            ("99999999999T", None),
+            ("99999999999999999999K", None),
+        ] {
+            assert_eq!(parse_size(text), bytes, "{text}");
+        }
     }
 }

@@ -15,8 +15,8 @@ use super::foreign;
 use super::keys::Keys;
 use super::suite::{SuiteFile, TestEntry};
 use super::suite_toml;
+use crate::model::problem::TextFile;
 use crate::model::problem::{Problem, WrittenAt};
-use crate::model::text_file::TextFile;
 use crate::model::value::Identifier;
 
 /// No configuration is longer than this; a longer file was given by mistake.

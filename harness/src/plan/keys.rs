@@ -10,7 +10,7 @@ use super::suite::{TestEntry, What};
 use crate::model::arch::Arch;
 use crate::model::case::Requires;
 use crate::model::problem::Problem;
-use crate::model::text_file::TextFile;
+use crate::model::problem::TextFile;
 use crate::model::value::{Count, Entries, Identifier, OneOrMore, PageSize, Scalar, Size, Text};
 
 /// A week: nobody waits longer for one test.

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use toml::Spanned;
 
 use crate::model::name;
+use crate::model::problem::TextFile;
 use crate::model::problem::{Problem, excerpt, hint};
-use crate::model::text_file::TextFile;
 use crate::model::value::{Entries, Scalar, Text};
 
 /// The placeholder for the number of CPUs that the runner may use.

@@ -9,7 +9,7 @@ use super::keys::{Keys, SelftestName};
 use super::placeholder::{Matrix, NCPUS};
 use super::suite::{SuiteFile, TestEntry, What};
 use crate::model::problem::Problem;
-use crate::model::text_file::TextFile;
+use crate::model::problem::TextFile;
 use crate::model::value::Identifier;
 
 /// How many tests the matrices of one file may make.
@@ -114,7 +114,7 @@ impl<'f, 'a> SuiteReader<'f, 'a> {
         }
         let (name, place) = match &keys.suite {
             Some(name) => (name.get_ref().0.clone(), self.file.place(name.span().start)),
-            None => (self.name_of_file()?, self.file.path.as_ref().into()),
+            None => (self.file.name("suite")?.0, self.file.path.as_ref().into()),
         };
         Ok(Some(SuiteFile {
             setup,
@@ -122,17 +122,6 @@ impl<'f, 'a> SuiteReader<'f, 'a> {
             env: self.base.env.clone(),
             ..SuiteFile::new(name, place)
         }))
-    }
-
-    fn name_of_file(&self) -> Result<String, Problem> {
-        let stem = self.file.path.file_stem().unwrap_or_default();
-        match Identifier::new(stem.to_string_lossy().into_owned()) {
-            Ok(Identifier(name)) => Ok(name),
-            Err(problem) => {
-                let message = format!("{problem}: rename the file, or say `suite = \"…\"`");
-                Err(self.file.problem(0, message))
-            }
-        }
     }
 
     fn test(&mut self, test: Spanned<DeValue<'a>>) -> Result<(), Problem> {

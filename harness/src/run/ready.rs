@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::earlier::Earlier;
-use crate::environment::Root;
 use crate::exec::ignored;
 use crate::log::History;
 use crate::model::case::Case;
+use crate::model::host::Root;
 use crate::model::outcome::Outcome;
 use crate::options::Options;
 use crate::plan::{Discovered, Selection};

@@ -10,10 +10,9 @@ use rustix::process::geteuid;
 
 use crate::model::case::quoted;
 use crate::model::event::{LeftBehind, Part, PartEnd};
-use crate::model::host::size;
+use crate::model::host::{self, size};
 use crate::model::outcome::{Leak, Outcome, Status};
 use crate::model::state::State;
-use crate::model::taint;
 use crate::model::text::one_line;
 use crate::show::failures::entries;
 use crate::show::output::{cut, first, named};
@@ -190,9 +189,9 @@ impl Summary<'_> {
             note(format!("THIS HOST IS NOT AS IT WAS {}", one_line(problem)));
         }
         if before != after {
-            let [shown, now] = [before, after].map(taint::show);
+            let [shown, now] = [before, after].map(host::show_taint);
             note(format!("KERNEL TAINT before: {shown}; after: {now}"));
-            let meanings = taint::meanings(after & !before);
+            let meanings = host::taint_meanings(after & !before);
             lines.extend(meanings.map(|meaning| format!("  {meaning}")));
         }
     }

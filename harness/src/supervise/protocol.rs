@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::facts::Ended;
 use crate::model::outcome::Step;
-use crate::model::{bytes, text};
+use crate::model::text;
 
 /// The time between asking a process to end (SIGTERM) and killing it.
 pub const GRACE: Duration = Duration::from_secs(2);
@@ -47,21 +47,21 @@ pub fn is_supervisor_process(pid: i32) -> bool {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Task {
     /// The executable; it is not searched for in `PATH`.
-    #[serde(with = "bytes::path")]
+    #[serde(with = "text::path")]
     pub program: PathBuf,
     /// Its arguments, after the program's name.
-    #[serde(with = "bytes::os_strings")]
+    #[serde(with = "text::os_strings")]
     pub args: Vec<OsString>,
     /// What its environment has beside the runner's.
     pub env: Vec<(String, String)>,
     /// Its current directory.
-    #[serde(with = "bytes::path")]
+    #[serde(with = "text::path")]
     pub directory: PathBuf,
     /// The run's directory.
-    #[serde(with = "bytes::path")]
+    #[serde(with = "text::path")]
     pub root: PathBuf,
     /// The directory below that in which its output is kept; it is made where it is not there.
-    #[serde(with = "bytes::path")]
+    #[serde(with = "text::path")]
     pub place: PathBuf,
     /// Which step of a case it is: so are the files of its output called.
     pub step: Step,

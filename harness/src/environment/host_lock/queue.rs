@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, FlockOperation, Mode, OFlags, access, flock, open, openat};
 use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
 
-use super::hold::Hold;
 use crate::environment::journal;
-use crate::environment::root::Root;
 use crate::model::file;
+use crate::model::host::Root;
+use crate::model::problem::excerpt;
+use crate::model::time;
 
 /// Where root's queue is, in the directory of the journal. It is a directory of its own, since others write to it.
 const HOLDS: &str = "holds";
@@ -29,15 +31,67 @@ const BRIEF: Duration = Duration::from_millis(1);
 /// How long somebody may hand out a number before that is worth a word.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// How often a directory is made that others remove at the same time.
-const ATTEMPTS: usize = 100;
+/// How the host, or something on it, is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    /// A test runs on it beside others.
+    Shared,
+    /// A test runs on it, and no other.
+    Alone,
+    /// The suite of this name is set up, which nobody else may have set up at the same time.
+    Suite(String),
+    /// It is to stay in an environment.
+    Environment,
+    /// It is changed or restored by one of those who need it in the same environment.
+    Change,
+}
+
+/// A use of the host, as its file has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hold {
+    /// Who uses it.
+    pub(super) pid: u32,
+    /// The PID namespace in which that is its ID: the processes of another container may stand in the same queue.
+    pub(super) namespace: u64,
+    pub(super) command: String,
+    /// Since when it uses the host, in milliseconds since the epoch.
+    pub(super) since_ms: u64,
+    #[serde(rename = "use")]
+    pub(super) how: Use,
+    /// What the environment sets that the host is to be in meanwhile, a line each; nothing for the host as it is.
+    pub(super) environment: String,
+}
+
+impl Hold {
+    /// Its user, as messages name it.
+    pub(super) fn user(&self) -> String {
+        let (pid, command) = (self.pid, excerpt(&self.command));
+        match time::timestamp(self.since_ms) {
+            Some(since) => format!("pid {pid} ({command}, started at {since:.0})"),
+            None => format!("pid {pid} ({command})"),
+        }
+    }
+}
+
+/// Whether two uses cannot be at the same time.
+pub(super) fn excludes(one: &Hold, other: &Hold) -> bool {
+    match (&one.how, &other.how) {
+        (Use::Suite(one), Use::Suite(other)) => one == other,
+        (Use::Change, Use::Change) => true,
+        (Use::Suite(_) | Use::Change, _) | (_, Use::Suite(_) | Use::Change) => false,
+        _ if one.environment != other.environment => true,
+        (Use::Alone, Use::Alone | Use::Shared) | (Use::Shared, Use::Alone) => true,
+        (Use::Alone | Use::Shared | Use::Environment, _) => false,
+    }
+}
 
 /// A queue, open.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) path: PathBuf,
     directory: File,
-    /// What is removed by the last one who leaves.
+    /// What is removed by the last one who leaves: directories, each in the one after it.
     made: Vec<PathBuf>,
 }
 
@@ -52,43 +106,38 @@ pub(super) struct Queued {
 /// A number of our own. Dropping it leaves the queue.
 #[derive(Debug)]
 pub(super) struct Number {
+    pub(super) hold: Hold,
+    /// Those before it, as far as they are still there.
+    pub(super) ahead: Vec<Queued>,
     path: PathBuf,
-    made: Vec<PathBuf>,
-    _lock: File,
+    queue: Queue,
+    lock: File,
 }
 
 impl Drop for Number {
     fn drop(&mut self) {
-        // 1. The file while it is locked, so that nobody else takes it for a dead one's and removes it.
+        // While it is locked, so that nobody else takes it for a dead one's and removes it.
         fs::remove_file(&self.path).ok();
-        // 2. The directories.
-        remove_unused(&self.made);
     }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        remove_unused(&self.made);
-    }
-}
-
-/// Removes directories, each in the one after it, unless somebody is left in them.
-fn remove_unused(directories: &[PathBuf]) {
-    let is_gone = |directory: &PathBuf| fs::remove_dir(directory).is_ok();
-    directories.iter().all(is_gone);
-}
-
-impl Queued {
-    /// Whether it is still held.
-    pub(super) fn is_held(&self) -> bool {
-        held(&self.path).is_some()
+        // Unless somebody is left in them.
+        let is_gone = |directory: &PathBuf| fs::remove_dir(directory).is_ok();
+        self.made.iter().all(is_gone);
     }
 }
 
 impl Number {
+    /// Looks who of those before it is still there.
+    pub(super) fn look_again(&mut self) {
+        self.ahead.retain(|queued| held(&queued.path).is_some());
+    }
+
     /// Everybody else in its queue.
     pub(super) fn others(&self) -> Vec<Queued> {
-        let mut queued = self.path.parent().map_or(Vec::new(), queued);
+        let mut queued = queued(&self.queue.path);
         queued.retain(|one| one.path != self.path);
         queued
     }
@@ -148,15 +197,11 @@ impl Queue {
     /// # Errors
     /// There is none, and none can be made.
     pub(super) fn open_all(root: &Root) -> io::Result<Vec<Self>> {
-        let of_root = of_root(root);
         let mut queues = Vec::new();
-        if root.may_change() {
-            queues.extend(Self::open(of_root, Some(root)));
-            if !queues.is_empty() {
-                return Ok(queues);
-            }
-        } else {
-            queues.extend(Self::join(of_root));
+        if !root.may_change() {
+            queues.extend(Self::join(of_root(root)));
+        } else if let Ok(queue) = Self::open(of_root(root), Some(root)) {
+            return Ok(vec![queue]);
         }
         match Self::open(of_user(root), None) {
             Err(error) if queues.is_empty() => return Err(error),
@@ -168,27 +213,24 @@ impl Queue {
     /// Opens root's queue, or that of this user, and makes it where it is not there.
     fn open(path: PathBuf, of_root: Option<&Root>) -> io::Result<Self> {
         let say = |error: io::Error| io::Error::other(format!("{}: {error}", path.display()));
-        for _ in 1..ATTEMPTS {
+        let directory = loop {
             match open_directory(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                directory => {
-                    let directory = directory.map_err(say)?;
-                    let mut made = vec![path.clone()];
-                    made.extend(of_root.map(|root| root.path(journal::DIRECTORY)));
-                    return Ok(Self {
-                        path,
-                        directory,
-                        made,
-                    });
-                }
+                opened => break opened.map_err(say)?,
             }
             match make(&path, of_root) {
                 // Somebody has just left and removed what it was to be made in.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && of_root.is_some() => {}
                 made => made.map_err(say)?,
             }
-        }
-        Err(say(io::Error::other("it is removed again and again")))
+        };
+        let mut made = vec![path.clone()];
+        made.extend(of_root.map(|root| root.path(journal::DIRECTORY)));
+        Ok(Self {
+            path,
+            directory,
+            made,
+        })
     }
 
     /// Opens the queue of root for another user, if there is one and this user may write to it.
@@ -207,13 +249,12 @@ impl Queue {
     /// # Errors
     /// It cannot be used; `NotFound` where it has just been removed. `None` if the wait was broken off.
     pub(super) fn line_up(
-        mut self,
+        self,
         hold: impl FnOnce(&[Queued]) -> Hold,
         wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> io::Result<Option<(Number, Hold, Vec<Queued>)>> {
-        // Locked for a moment, until this queue is closed when it is dropped.
+    ) -> io::Result<Option<Number>> {
         let start = Instant::now();
-        while flock(&self.directory, FlockOperation::NonBlockingLockExclusive).is_err() {
+        while !file::try_lock(&self.directory) {
             thread::sleep(BRIEF);
             let message = || format!("waiting for whoever has locked {}", self.path.display());
             if start.elapsed() > MOMENT && wait(&message()).is_break() {
@@ -223,7 +264,7 @@ impl Queue {
         let ahead = queued(&self.path);
         let hold = hold(&ahead);
         let mut number = ahead.iter().map(|other| other.number).max().unwrap_or(0);
-        let file = loop {
+        let lock = loop {
             number = number.saturating_add(1);
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
             let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
@@ -234,13 +275,16 @@ impl Queue {
             }
         };
         let number = Number {
+            hold,
+            ahead,
             path: self.path.join(number.to_string()),
-            made: std::mem::take(&mut self.made),
-            _lock: file,
+            queue: self,
+            lock,
         };
-        flock(&number._lock, FlockOperation::NonBlockingLockExclusive)?;
-        (&number._lock).write_all(&serde_json::to_vec(&hold)?)?;
-        Ok(Some((number, hold, ahead)))
+        flock(&number.lock, FlockOperation::NonBlockingLockExclusive)?;
+        (&number.lock).write_all(&serde_json::to_vec(&number.hold)?)?;
+        file::unlock(&number.queue.directory);
+        Ok(Some(number))
     }
 }
 
