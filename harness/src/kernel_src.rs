@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
+use crate::model::arch::Arch;
 use make::Make;
 use tree::{SELFTESTS, SourceChange, create, remove};
 
@@ -47,14 +48,8 @@ pub fn build(
     say: &dyn Fn(&str),
 ) -> Result<Built> {
     let source = find(kernel_src)?;
-    let srcarch = match architecture {
-        "x86_64" => "x86",
-        "aarch64" => "arm64",
-        "s390x" => "s390",
-        "riscv64" => "riscv",
-        "loongarch64" => "loongarch",
-        other => other,
-    };
+    let known = Arch::from_name(architecture).and_then(|arch| arch.directories().last());
+    let srcarch = known.copied().unwrap_or(architecture);
     let variables = make::variables(architecture)?;
     let work = cache.join(directory_name(&source, srcarch, &variables));
     let _lock = lock(&work)?;

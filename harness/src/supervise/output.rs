@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -115,39 +114,18 @@ impl Output {
         let size = line(beyond + 64).len();
         let cut = beyond + size as u64;
         self.keep(format!("{:\n>size$}", line(cut)).as_bytes());
-        // A rotation is three reversals.
-        let (first, _) = place_of(all);
-        for part in [START..first, first..START + END, START..START + END] {
-            if self.error.is_none() {
-                self.error = self.reverse(part).err();
-            }
+        if self.error.is_none() {
+            self.error = self.rotate(place_of(all).0 - START).err();
         }
         cut
     }
 
-    /// Turns a part of the file round, with little of it in memory at a time.
-    fn reverse(&self, mut part: Range<u64>) -> io::Result<()> {
-        let mut chunks = [[0; CHUNK]; 2];
-        while !part.is_empty() {
-            // What is left for the last turn has no counterpart.
-            let all = part.end - part.start;
-            let is_last = all <= CHUNK as u64;
-            let length = if is_last {
-                all
-            } else {
-                (all / 2).min(CHUNK as u64)
-            };
-            let (from, to) = (part.start, part.end - length);
-            let [front, back] = chunks.each_mut().map(|chunk| &mut chunk[..length as usize]);
-            self.file.read_exact_at(front, from)?;
-            self.file.read_exact_at(back, to)?;
-            front.reverse();
-            back.reverse();
-            self.file.write_all_at(front, to)?;
-            self.file.write_all_at(back, from)?;
-            part = from + length..if is_last { part.end } else { to };
-        }
-        Ok(())
+    /// Lets the end begin at this byte of it.
+    fn rotate(&self, first: u64) -> io::Result<()> {
+        let mut end = vec![0; END as usize];
+        self.file.read_exact_at(&mut end, START)?;
+        end.rotate_left(first as usize);
+        self.file.write_all_at(&end, START)
     }
 }
 
