@@ -12,7 +12,7 @@ use std::time::Instant;
 use crate::model::host::Root;
 use change::Baseline;
 use journal::HostJournal;
-use kmod::{AGAIN, SETTLE_TIME, in_use};
+use kmod::{AGAIN, SETTLE_TIME};
 use plan::ROOT_ONLY;
 
 pub use definition::{Definition, HOST};
@@ -33,6 +33,10 @@ mod journal;
 mod kmod;
 mod plan;
 mod target;
+
+/// Why whoever is not root cannot run on a host that a killed run has left in an environment.
+const LEFT_CHANGED: &str =
+    "a killed run has left this host changed: as root, run kvm-tests restore";
 
 /// For the `wait` of [`Environments::enter`], which comes again and again: passes a message on to `say` when it is a new
 /// one.
@@ -131,7 +135,7 @@ impl Environments {
     ///
     /// # Errors
     /// That cannot be told.
-    pub fn changed(&self) -> Result<Option<String>, String> {
+    pub fn changed(&self) -> Result<Option<String>, Refusal> {
         let Some(journal) = HostJournal::of_this_boot(&self.root)? else {
             return Ok(None);
         };
@@ -156,11 +160,10 @@ impl Environments {
         if plan.is_nothing() && !HostJournal::exists(&self.root) {
             return Ok(String::new());
         }
-        let is_in_use = self.root.may_change() && in_use(&self.root, plan.reloaded()).is_some();
         match plan.refusal {
             // Who uses it may be one of those that are waited for.
-            Some(refusal) if !(is_in_use && matches!(refusal, Refusal::Failed(_))) => Err(refusal),
-            _ => Ok(definition.settings().join("\n")),
+            None | Some(Refusal::InUse(_)) => Ok(definition.settings().join("\n")),
+            Some(refusal) => Err(refusal),
         }
     }
 
@@ -185,19 +188,16 @@ impl Environments {
         wait: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Vec<String>, Refusal> {
         let (root, is_host) = (&self.root, settings.is_empty());
-        let failed = |why: &str| Err(Refusal::Failed(why.to_owned()));
-        match root.may_change() {
-            _ if is_host && !HostJournal::exists(root) => return Ok(Vec::new()),
-            true => {}
-            false if is_host => {
-                return failed(
-                    "a killed run has left this host changed: as root, run kvm-tests restore",
-                );
-            }
-            false if definition.is_empty() || self.plan(definition).is_nothing() => {
-                return Ok(Vec::new());
-            }
-            false => return failed(ROOT_ONLY),
+        if is_host && !HostJournal::exists(root) {
+            return Ok(Vec::new());
+        }
+        if !root.may_change() {
+            let is_that_way = || definition.is_empty() || self.plan(definition).is_nothing();
+            return match is_host {
+                true => Err(Refusal::Failed(LEFT_CHANGED.to_owned())),
+                false if is_that_way() => Ok(Vec::new()),
+                false => Err(Refusal::Failed(ROOT_ONLY.to_owned())),
+            };
         }
         let _change = taken(self.lock.take(&Use::Change, wait))?;
         let mut notes = Vec::new();
@@ -227,24 +227,22 @@ impl Environments {
         let start = Instant::now();
         loop {
             let plan = self.plan(definition);
-            // What has just ended may keep a module in use for a moment.
-            let used = in_use(&self.root, plan.reloaded()).filter(|_| plan.refusal.is_some());
-            if let Some(used) = used.filter(|_| start.elapsed() < SETTLE_TIME) {
-                if wait(&used).is_break() {
-                    return Err(Refusal::Interrupted);
-                }
-                thread::sleep(AGAIN);
-                continue;
-            }
-            return match plan.refusal {
-                Some(refusal) => Err(refusal),
-                None if plan.is_nothing() => Ok(Vec::new()),
+            match &plan.refusal {
+                None if plan.is_nothing() => return Ok(Vec::new()),
                 None => {
                     let baseline = self.baseline.lock();
                     let mut baseline = baseline.unwrap_or_else(PoisonError::into_inner);
-                    change::apply(&self.root, definition, &plan, &mut baseline)
+                    return change::apply(&self.root, definition, &plan, &mut baseline);
                 }
-            };
+                // What has just ended may keep a module in use for a moment.
+                Some(Refusal::InUse(used)) if start.elapsed() < SETTLE_TIME => {
+                    if wait(used).is_break() {
+                        return Err(Refusal::Interrupted);
+                    }
+                    thread::sleep(AGAIN);
+                }
+                Some(refusal) => return Err(refusal.clone()),
+            }
         }
     }
 }

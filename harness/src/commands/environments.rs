@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use clap::Args;
 
 use super::print::print;
@@ -78,7 +78,7 @@ pub fn restore(root: Root) -> anyhow::Result<ExitCode> {
         say(message);
         ControlFlow::Continue(())
     });
-    print(&match restored.map_err(|refusal| anyhow!("{refusal}"))? {
+    print(&match restored? {
         Some(environment) => format!("restored: this host was left in {environment}\n"),
         None => "nothing to restore: this host is as it was\n".to_owned(),
     })?;
@@ -90,9 +90,7 @@ pub fn restore(root: Root) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// That cannot be told.
 pub fn check_restored(root: Root) -> anyhow::Result<ExitCode> {
-    let changed = Environments::new(root)
-        .changed()
-        .map_err(|why| anyhow!(why))?;
+    let changed = Environments::new(root).changed()?;
     match &changed {
         Some(how) => print(&format!("{how}; to put it back: kvm-tests restore\n"))?,
         None => print("this host is as it was\n")?,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::Args;
 use duct::unix::HandleExt;
 use duct::{Handle, cmd};
@@ -67,10 +67,10 @@ pub fn with(options: &WithOptions, embedded: &Embedded, root: Root) -> anyhow::R
             false => ControlFlow::Continue(()),
         }
     });
-    let entered = entered.map_err(|refusal| anyhow!("{refusal}"))?;
+    let entered = entered?;
     entered.notes.iter().for_each(|note| eprintln!("{note}"));
     let status = forwarding.run(options);
-    entered.leave().map_err(|refusal| anyhow!("{refusal}"))?;
+    entered.leave()?;
     status
 }
 

@@ -91,6 +91,11 @@ const fn x86(
     none.on(Vendor::Intel, intel).on(Vendor::Amd, amd)
 }
 
+/// A switch of `kvm` itself on x86.
+const fn common(name: &'static str, meaning: &'static str, knob: &'static str) -> Feature {
+    x86(name, meaning, knob, knob)
+}
+
 /// Every feature. Those on which others depend stand before them: what a user had set is looked for in this order.
 ///
 /// The parameters are those of Linux 6.12 to 7.3: `arch/x86/kvm/{x86.c,mmu/mmu.c,vmx/vmx.c,svm/svm.c,svm/sev.c}`,
@@ -104,7 +109,8 @@ pub(super) const FEATURES: &[Feature] = &[
         .on(Vendor::S390, "kvm.nested").on(Vendor::Power, "kvm_hv.nested"),
     x86("apicv", "APIC virtualization, x2APIC included", "kvm_intel.enable_apicv", "kvm_amd.avic"),
     x86("ipiv", "IPI virtualization", "kvm_intel.enable_ipiv", "kvm_amd.enable_ipiv"),
-    x86("device_posted_irqs", "interrupts of devices posted to vCPUs", "kvm_intel.enable_device_posted_irqs", "kvm_amd.enable_device_posted_irqs"),
+    x86("device_posted_irqs", "interrupts of devices posted to vCPUs",
+        "kvm_intel.enable_device_posted_irqs", "kvm_amd.enable_device_posted_irqs"),
     x86("unrestricted_guest", "real mode without emulation", "kvm_intel.unrestricted_guest", ALWAYS),
     x86("smaller_maxphyaddr", "guests with fewer physical address bits", "kvm_intel.allow_smaller_maxphyaddr", NONE),
     x86("ept_ad", "accessed and dirty bits in EPT", "kvm_intel.eptad", NONE),
@@ -121,17 +127,18 @@ pub(super) const FEATURES: &[Feature] = &[
     x86("lbrv", "virtual last-branch records", NONE, "kvm_amd.lbrv"),
     x86("sev", "encrypted memory", NONE, "kvm_amd.sev"),
     x86("sev_es", "encrypted registers", NONE, "kvm_amd.sev_es"),
-    x86("tdp_mmu", "the MMU for two-dimensional paging alone", "kvm.tdp_mmu", "kvm.tdp_mmu"),
-    x86("mmio_caching", "MMIO remembered in page tables", "kvm.mmio_caching", "kvm.mmio_caching"),
-    x86("pmu", "performance counters for guests", "kvm.enable_pmu", "kvm.enable_pmu"),
-    x86("mediated_pmu", "performance counters that a guest has to itself", "kvm_intel.enable_mediated_pmu", "kvm_amd.enable_mediated_pmu"),
-    x86("virt_at_load", "virtualization on as soon as the module is loaded", "kvm.enable_virt_at_load", "kvm.enable_virt_at_load"),
-    x86("vmware_backdoor", "VMware's I/O port", "kvm.enable_vmware_backdoor", "kvm.enable_vmware_backdoor"),
-    x86("eager_page_split", "huge pages split ahead of dirty logging", "kvm.eager_page_split", "kvm.eager_page_split")
+    common("tdp_mmu", "the MMU for two-dimensional paging alone", "kvm.tdp_mmu"),
+    common("mmio_caching", "MMIO remembered in page tables", "kvm.mmio_caching"),
+    common("pmu", "performance counters for guests", "kvm.enable_pmu"),
+    x86("mediated_pmu", "performance counters that a guest has to itself",
+        "kvm_intel.enable_mediated_pmu", "kvm_amd.enable_mediated_pmu"),
+    common("virt_at_load", "virtualization on as soon as the module is loaded", "kvm.enable_virt_at_load"),
+    common("vmware_backdoor", "VMware's I/O port", "kvm.enable_vmware_backdoor"),
+    common("eager_page_split", "huge pages split ahead of dirty logging", "kvm.eager_page_split")
         .on(Vendor::Riscv, "kvm.eager_page_split"),
-    x86("emulation_prefix", "instructions emulated when prefixed", "kvm.force_emulation_prefix", "kvm.force_emulation_prefix"),
-    x86("ignore_msrs", "unknown MSRs ignored", "kvm.ignore_msrs", "kvm.ignore_msrs"),
-    x86("nx_huge_pages", "huge pages not executable", "kvm.nx_huge_pages", "kvm.nx_huge_pages").of(Allowed::Words(NX_HUGE_PAGES)),
+    common("emulation_prefix", "instructions emulated when prefixed", "kvm.force_emulation_prefix"),
+    common("ignore_msrs", "unknown MSRs ignored", "kvm.ignore_msrs"),
+    common("nx_huge_pages", "huge pages not executable", "kvm.nx_huge_pages").of(Allowed::Words(NX_HUGE_PAGES)),
     everywhere("hpage", "guests backed by huge pages", NONE).on(Vendor::S390, "kvm.hpage"),
     everywhere("halt_polling", "how long a halted vCPU polls, in nanoseconds", "kvm.halt_poll_ns").of(Allowed::Number),
     everywhere("huge_pages", "transparent huge pages behind guest memory", TRANSPARENT_HUGE_PAGES)

@@ -58,8 +58,7 @@ impl Plan {
         };
         plan.steps = plan.describe(root);
         if !plan.steps.is_empty() {
-            let obstacle = plan.look_for_obstacles(root).err();
-            plan.refusal = obstacle.map(Refusal::Failed);
+            plan.refusal = plan.look_for_obstacles(root).err();
         }
         plan
     }
@@ -113,7 +112,7 @@ impl Plan {
     ///
     /// # Errors
     /// Why this cannot be done, with what to do about it.
-    fn look_for_obstacles(&mut self, root: &Root) -> Result<(), String> {
+    fn look_for_obstacles(&mut self, root: &Root) -> Result<(), Refusal> {
         let mut reloaded = self.reloaded().iter();
         if let Some(built_in) = reloaded.find(|module| module.presence == Presence::BuiltIn) {
             let arguments = self.arguments.iter();
@@ -121,12 +120,12 @@ impl Plan {
                 .map(|target| format!("{}={}", target.setting, target.to))
                 .collect();
             let (name, boot) = (&built_in.name, boot.join(" "));
-            return Err(format!(
+            return Err(Refusal::Failed(format!(
                 "{name} cannot be unloaded, it is built into this kernel: boot with {boot}, or use a kernel with {name} as a module"
-            ));
+            )));
         }
         if !root.may_change() {
-            return Err(ROOT_ONLY.to_owned());
+            return Err(Refusal::Failed(ROOT_ONLY.to_owned()));
         }
         if self.reloaded().is_empty() {
             return Ok(());
@@ -135,7 +134,7 @@ impl Plan {
             program(name)?;
         }
         if let Some(used) = in_use(root, self.reloaded()) {
-            return Err(used);
+            return Err(Refusal::InUse(used));
         }
         self.unloaded = needed_by(root, &self.platform.top().name)?;
         Ok(())

@@ -26,6 +26,8 @@ pub enum Refusal {
     Impossible(String),
     /// It was not tried, or failed. The reason says what to do, and whether everything was put back.
     Failed(String),
+    /// Somebody uses a module that has to be loaded anew: it was not tried.
+    InUse(String),
     /// The wait for others was broken off. Nothing was changed.
     Interrupted,
 }
@@ -33,7 +35,9 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Impossible(reason) | Self::Failed(reason) => f.write_str(reason),
+            Self::Impossible(reason) | Self::Failed(reason) | Self::InUse(reason) => {
+                f.write_str(reason)
+            }
             Self::Interrupted => f.write_str("interrupted while waiting for others"),
         }
     }
@@ -217,9 +221,9 @@ fn of_feature(
             target.turns_on = on.then_some(name);
         }
         Allowed::Words(words) => {
-            let word = words.iter().find(|word| word.0 == wanted);
-            word.map_or(wanted, |word| word.1)
-                .clone_into(&mut target.to);
+            for (_, written, _) in words.iter().filter(|word| word.0 == wanted) {
+                (*written).clone_into(&mut target.to);
+            }
         }
     }
     Ok(Some(target))
