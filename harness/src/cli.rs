@@ -2,7 +2,10 @@
 
 use std::ffi::OsString;
 
+use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
+use clap_mangen::Man;
 
 use crate::commands;
 use crate::options::Options;
@@ -41,6 +44,18 @@ pub enum ProgramCommand {
     /// different failure, more failures among iterations than chance explains, or a case that ran before and is now
     /// skipped or gone), and with 2 where they cannot be compared
     Compare(commands::CompareOptions),
+    /// Build the KVM selftests of a kernel tree for this machine, without writing into it, and print where they are
+    Build(commands::BuildOptions),
+    /// Print what completes these commands in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page of this program, or of one of its commands, for man(1)
+    Man {
+        /// The command
+        command: Option<String>,
+    },
     /// Print the JSON schema of run.json, or of a journal's lines
     Schema {
         /// Which of them
@@ -76,6 +91,34 @@ pub fn parse_program(args: &[OsString]) -> Result<ProgramCommand, clap::Error> {
         options.given = args.get(2..).unwrap_or_default().to_vec();
     }
     Ok(command)
+}
+
+/// What completes the program's commands in a shell.
+pub fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Program::command(), "kvm-tests", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// The manual page of the program, or of the command of this name.
+///
+/// # Errors
+/// There is no such command.
+pub fn manual(command: Option<&str>) -> anyhow::Result<String> {
+    let mut program = Program::command();
+    // So a command knows its whole name.
+    program.build();
+    let page = match command {
+        None => program,
+        Some(name) => {
+            let found = program.find_subcommand(name).cloned();
+            found.with_context(|| format!("there is no command `{name}`"))?
+        }
+    };
+    let name = page.get_bin_name().unwrap_or("kvm-tests").replace(' ', "-");
+    let mut text = Vec::new();
+    Man::new(page.display_name(name)).render(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What the program does beside running.
 
+mod build;
 mod compare;
 mod environments;
 mod print;
@@ -7,8 +8,10 @@ mod report;
 mod schema;
 mod with;
 
+pub use build::{BuildOptions, build};
 pub use compare::{CompareOptions, compare};
 pub use environments::{EnvironmentsOptions, check_restored, dry_run, restore, show};
+pub use print::print;
 pub use report::{ReportOptions, report};
 pub use schema::{SchemaOf, schema};
 pub use with::{WithOptions, with};

@@ -93,6 +93,31 @@ pub fn build(
     Ok(built)
 }
 
+/// [`build`]s for this machine when the program runs: in Cargo's target directory where the program lies in one, else in
+/// the user's cache. Returns where the selftests are.
+///
+/// # Errors
+/// As [`build`] has them; there is no place for a cache.
+pub(crate) fn build_here(kernel_src: &Path) -> Result<PathBuf> {
+    let source = std::path::absolute(kernel_src).context("find the current directory")?;
+    let program = std::env::current_exe().unwrap_or_default();
+    let cache = match cache_directory(&program) {
+        cache if cache.starts_with(&program) => users_cache()?,
+        cache => cache,
+    };
+    let say = |what: &str| eprintln!("{:>12} {what}", "KVM");
+    let built = build(source.as_os_str(), &cache, std::env::consts::ARCH, &say)?;
+    Ok(built.selftests)
+}
+
+fn users_cache() -> Result<PathBuf> {
+    let directory = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let home = || directory("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let cache = directory("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    let cache = cache.context("there is no place for what is built: set XDG_CACHE_HOME")?;
+    Ok(cache.join("kvm-tests-kernel"))
+}
+
 /// The directory for [`build`]'s `cache`, given a build script's `OUT_DIR`: all profiles share one in the target
 /// directory (which has a `CACHEDIR.TAG`), where `cargo clean` removes it.
 pub fn cache_directory(out_dir: &Path) -> PathBuf {

@@ -98,6 +98,9 @@ fn act(
         }
         ProgramCommand::Restore { check: true } => commands::check_restored(Root::from_env()),
         ProgramCommand::Restore { check: false } => commands::restore(Root::from_env()),
+        ProgramCommand::Build(options) => commands::build(&options),
+        ProgramCommand::Completions { shell } => printed(Ok(cli::completions(shell))),
+        ProgramCommand::Man { command } => printed(cli::manual(command.as_deref())),
         ProgramCommand::Schema { of } => commands::schema(of),
     };
     result.unwrap_or_else(|error| {
@@ -105,4 +108,9 @@ fn act(
         message.lines().for_each(|line| eprintln!("error: {line}"));
         ExitCode::from(not_started)
     })
+}
+
+fn printed(text: anyhow::Result<String>) -> anyhow::Result<ExitCode> {
+    commands::print(&text?)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -48,7 +48,7 @@ pub struct Options {
     #[arg(long, value_name = "REV..")]
     pub changed: Option<String>,
 
-    /// The git checkout of the kernel that --changed looks at (also KERNEL_SRC)
+    /// The git checkout of the kernel that --changed looks at (also --kernel-src or KERNEL_SRC)
     #[arg(long, value_name = "DIR", requires = "changed")]
     pub kernel_tree: Option<PathBuf>,
 
@@ -127,6 +127,11 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     pub selftests: Vec<PathBuf>,
 
+    /// Build the selftests of this kernel tree, or tarball of one, and run them, as the variable KERNEL_SRC has it done when
+    /// the program is built
+    #[arg(long, value_name = "DIR", conflicts_with = "selftests")]
+    pub kernel_src: Option<PathBuf>,
+
     /// A suite or environment file, or a directory searched for them; repeatable
     #[arg(long, value_name = "PATH")]
     pub config: Vec<PathBuf>,
@@ -145,7 +150,7 @@ pub struct Options {
     /// Go on with a run that was interrupted or killed, or whose host died, in its directory and as its command line had
     /// it: runs what is NO_RUN, and what ran when it died last and alone
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "filters", "exact", "skip", "tag", "skip_tag", "quick", "changed", "kernel_tree", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests",
+        "filters", "exact", "skip", "tag", "skip_tag", "quick", "changed", "kernel_tree", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests", "kernel_src",
         "config", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations", "rerun", "git_bisect",
     ])]
     pub resume: Option<PathBuf>,

@@ -13,6 +13,7 @@ use selftests::Selftests;
 use suite::SuiteFile;
 
 use crate::environment::{Definition, Definitions, Environments, HOST, Refusal};
+use crate::kernel_src;
 use crate::model::arch::Arch;
 use crate::model::case::Case;
 use crate::model::host::Host;
@@ -54,7 +55,15 @@ pub fn discover(
     environments: &Environments,
 ) -> anyhow::Result<Discovered> {
     let target = Arch::from_name(std::env::consts::ARCH);
-    let selftests = find_selftests(&options.selftests, embedded, target);
+    // Those of a run that is gone on with are known.
+    let source = options.kernel_src.as_deref();
+    let source = source.filter(|_| options.selftests.is_empty());
+    let built = source.map(kernel_src::build_here).transpose()?;
+    let given = match built {
+        Some(built) => ("--kernel-src", vec![built]),
+        None => ("--selftests", options.selftests.clone()),
+    };
+    let selftests = find_selftests(given, embedded, target);
     let mut discovered = assemble(selftests, target, &options.config, embedded, host)?;
     check_tags(options, &discovered)?;
     keep_concerned(options, &mut discovered, target)?;
@@ -74,7 +83,7 @@ pub fn names(
     environments: &Environments,
 ) -> anyhow::Result<Vec<String>> {
     let target = Arch::from_name(target);
-    let selftests = find_selftests(&[], embedded, target);
+    let selftests = find_selftests(("", Vec::new()), embedded, target);
     let mut discovered = assemble(selftests, target, &[], embedded, host)?;
     let is_possible = |one: &&Definition| {
         let refusal = environments.plan(one).refusal;
@@ -86,20 +95,20 @@ pub fn names(
     Ok(discovered.names(&Selection::everything()))
 }
 
-/// The selftests of the directories that are `given`, that the variable names, or that were built from `KERNEL_SRC`; else
+/// The selftests of the directories that are `given` by an option, that the variable names, or that were built from `KERNEL_SRC`; else
 /// those that are embedded. With where they come from.
 fn find_selftests(
-    given: &[PathBuf],
+    (option, given): (&'static str, Vec<PathBuf>),
     embedded: &Embedded<'_>,
     target: Option<Arch>,
 ) -> (&'static str, Result<Selftests, Vec<Problem>>) {
     let variable = std::env::var_os(KVM_SELFTESTS).filter(|value| !value.is_empty());
     let built = embedded.built_selftests.map(PathBuf::from);
-    let (from, directories) = match (given, variable, built) {
-        ([_, ..], _, _) => ("--selftests", given.to_owned()),
-        ([], Some(value), _) => (KVM_SELFTESTS, std::env::split_paths(&value).collect()),
-        ([], None, Some(built)) => ("built from KERNEL_SRC", vec![built]),
-        ([], None, None) => {
+    let (from, directories) = match (given.is_empty(), variable, built) {
+        (false, _, _) => (option, given),
+        (true, Some(value), _) => (KVM_SELFTESTS, std::env::split_paths(&value).collect()),
+        (true, None, Some(built)) => ("built from KERNEL_SRC", vec![built]),
+        (true, None, None) => {
             let names = embedded.selftests.iter().map(|(name, _)| *name);
             return ("", Ok(Selftests::embedded(names)));
         }

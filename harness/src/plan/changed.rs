@@ -1,6 +1,5 @@
 //! `--changed`: the selftests that a patch series concerns, by the paths that git says it changed.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -78,8 +77,8 @@ impl Changed {
             return Ok(None);
         };
         let variable = || std::env::var_os("KERNEL_SRC").filter(|value| !value.is_empty());
-        let tree = options.kernel_tree.clone().map(OsString::from);
-        let tree = tree.or_else(variable).map(PathBuf::from);
+        let given = options.kernel_tree.as_ref().or(options.kernel_src.as_ref());
+        let tree = given.cloned().or_else(|| variable().map(PathBuf::from));
         let tree = tree.context("--changed: where is the kernel tree? Give --kernel-tree DIR")?;
         let paths = changed_paths(&tree, revision)?;
         let chosen: Vec<_> = paths

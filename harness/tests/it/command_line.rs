@@ -495,3 +495,35 @@ fn json_is_complete_whatever_is_shown() {
     assert_eq!(events("all=off"), of(true, false));
     assert_eq!(events("pass=full"), of(true, true));
 }
+
+#[test]
+fn completions_and_manual_pages_name_every_command_and_option() {
+    let fixture = Fixture::new();
+    let printed = |arguments: &[&str]| {
+        let ran = Ran::of(fixture.program(arguments).output().unwrap());
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {}", ran.stderr);
+        ran.stdout
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let script = printed(&["completions", shell]);
+        assert!(
+            script.contains("kernel-src") && script.contains("environments"),
+            "{shell}"
+        );
+    }
+    let page = printed(&["man"]);
+    assert!(
+        page.contains(".TH kvm-tests 1") && page.contains("kvm\\-tests\\-run(1)"),
+        "{page}"
+    );
+    let page = printed(&["man", "run"]);
+    assert!(
+        page.contains(".TH kvm-tests-run 1") && page.contains("\\-\\-kernel\\-src"),
+        "{page}"
+    );
+    let ran = Ran::of(fixture.program(&["man", "walk"]).output().unwrap());
+    assert_eq!(
+        (ran.code, &*ran.stderr),
+        (Some(2), "error: there is no command `walk`\n")
+    );
+}

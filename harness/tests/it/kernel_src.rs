@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use harness::kernel_src::{Built, build, cache_directory};
 use tempfile::TempDir;
 
+use crate::support::{self, Ran};
+
 const TOP_MAKEFILE: &str = "
 headers:
 \tmkdir -p $(KBUILD_OUTPUT)/usr/include
@@ -387,4 +389,41 @@ fn all_profiles_share_a_cache_in_the_target_directory() {
     fs::write(target.path().join("CACHEDIR.TAG"), "").unwrap();
     let expected = target.path().join("kvm-tests-kernel");
     assert_eq!(cache_directory(&out_dir), expected);
+}
+
+#[test]
+fn an_installed_program_builds_and_runs_the_selftests_of_a_tree() {
+    let (fixture, place) = (Fixture::new(), support::Fixture::new());
+    let tree = fixture.tree();
+    let tree = tree.to_str().unwrap();
+    let program = |arguments: &[&str]| {
+        let mut program = place.program(arguments);
+        program.env("XDG_CACHE_HOME", place.path().join("cache"));
+        Ran::of(program.output().unwrap())
+    };
+    let ran = program(&["build", tree]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let built = PathBuf::from(ran.stdout.trim_end());
+    assert!(built.join("kvm/one_test").exists() && built.starts_with(place.path()));
+    assert!(ran.stderr.contains("KVM build"), "{}", ran.stderr);
+
+    let ran = program(&["run", "--kernel-src", tree, "--output", "run"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("2 SKIPPED of 2 cases"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stderr.contains("(--kernel-src)") && !ran.stderr.contains("KVM build"));
+    // It goes on with what was built then.
+    let ran = program(&["run", "--resume", "run"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+
+    let ran = program(&["build", "nowhere"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.stderr.contains("nowhere: No such file"),
+        "{}",
+        ran.stderr
+    );
 }
