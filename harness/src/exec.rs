@@ -3,6 +3,7 @@
 mod core_dump;
 mod environments;
 mod executor;
+mod guest_rip;
 mod left_behind;
 mod repeat;
 mod schedule;

@@ -100,9 +100,10 @@ impl<'a> Steps<'a> {
             Command::Program { path, args } => (path.to_path_buf(), args.clone()),
             Command::Shell(line) => in_shell(line),
         };
-        let end = self.step(Step::Selftest, program, args);
+        let end = self.step(Step::Selftest, program.clone(), args);
         if let Ok(ended) = &end {
             self.facts.core_dump = super::core_dump::describe(ended, &self.case.directory);
+            self.facts.guest_rip = super::guest_rip::describe(ended, &program);
         }
         self.facts.steps.push((Step::Selftest, end));
     }

@@ -30,7 +30,7 @@ pub struct Verdict {
 
 /// Judges a case by all that was seen of it.
 ///
-/// The reasons are in this order: what the kernel complained of; what its steps came to; the core dump; output that was not
+/// The reasons are in this order: what the kernel complained of; what its steps came to; where the guest was; the core dump; output that was not
 /// kept; what cannot be killed; its tear-down; its suite's tear-down.
 pub fn judge(facts: &Facts, case: &Case) -> Verdict {
     let mut verdict = of_steps(facts, case);
@@ -432,6 +432,7 @@ fn last_words(evidence: &Evidence) -> Option<&str> {
 /// What makes any case fail, whatever its selftest came to.
 fn also_wrong(facts: &Facts, case: &Case) -> Vec<String> {
     let ended = || facts.steps.iter().filter_map(|(_, end)| end.as_ref().ok());
+    let guest_rip = facts.guest_rip.iter().cloned();
     let core_dump = facts.core_dump.iter();
     let core_dump = core_dump.map(|place| format!("{CORE_DUMP}{place}"));
     let not_kept = ended().filter_map(|ended| ended.not_kept.clone());
@@ -445,7 +446,8 @@ fn also_wrong(facts: &Facts, case: &Case) -> Vec<String> {
     let tear_down = failed(Step::Teardown, "its tear-down");
     let suite_tear_down = failed(Step::SuiteTeardown, &of_suite);
     let tear_downs = [tear_down, suite_tear_down].into_iter().flatten();
-    core_dump
+    guest_rip
+        .chain(core_dump)
         .chain(not_kept)
         .chain(leaks)
         .chain(tear_downs)

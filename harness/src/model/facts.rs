@@ -22,6 +22,8 @@ pub struct Facts {
     pub splats: Vec<Splat>,
     /// Where the kernel put the core of its selftest, where it dumped one.
     pub core_dump: Option<String>,
+    /// Where the guest was, where an assertion tells its RIP.
+    pub guest_rip: Option<String>,
     /// Which of the run's workers ran it, from 0.
     pub worker: usize,
 }

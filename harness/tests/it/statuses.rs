@@ -1,5 +1,7 @@
 //! What the real program makes of selftests that pass, skip, fail, crash, hang, or are not there.
 
+use std::process::Command;
+
 use crate::support::Status;
 use crate::support::{Fixture, Ran, lines_with, processes};
 
@@ -268,4 +270,28 @@ fn a_full_disk_fails_the_cases_that_it_hits_and_the_run_goes_on() {
         "{}",
         ran.stderr
     );
+}
+
+#[test]
+fn an_assertion_that_tells_the_guests_rip_says_where_that_is_in_the_selftest() {
+    let fixture = Fixture::new().file("selftests/list", "").file(
+        "rip.c",
+        "#include <stdio.h>\n\nvoid guest_code(void) {}\n\nint main(void)\n{\n\tfprintf(stderr, \
+         \"==== Test Assertion Failure ====\\n  lib/x86/processor.c:9: false\\n  pid=1 tid=1 errno=0 - Success\\n\"\n\
+         \"  Unhandled exception '0xe' at guest RIP '%p'\\n\", (void *)guest_code);\n\treturn 254;\n}\n",
+    );
+    let mut compiler = Command::new("cc");
+    compiler.args(["-g", "-no-pie", "-o", "selftests/rip_test", "rip.c"]);
+    assert!(
+        compiler
+            .current_dir(fixture.path())
+            .status()
+            .unwrap()
+            .success()
+    );
+    fixture.run(&[]);
+    let reason = fixture.outcome("rip_test::default").reason.unwrap();
+    let told = lines_with(&reason, "guest RIP 0x");
+    assert_eq!(told.len(), 1, "{reason}");
+    assert!(told[0].ends_with(": guest_code at rip.c:3"), "{reason}");
 }
