@@ -91,6 +91,10 @@ impl Threads {
                 process.command,
                 char::from(thread.state),
             );
+            // A thread of the kernel's own in the process.
+            if wchan.starts_with("vhost_task") {
+                continue;
+            }
             let name = match id == process.pid {
                 true if is_only => "main".to_owned(),
                 // Threads that nobody has named are called as their process is.
@@ -191,6 +195,10 @@ fn waits_in(frames: &[&str]) -> Option<String> {
     match name {
         "" | "??" => None,
         "pthread_clockjoin_ex" => Some("pthread_join".to_owned()),
+        // In the guest it is `running`: then only the function that called it tells.
+        "ioctl" if frames.iter().any(|frame| frame.contains("vcpu_run (")) => {
+            Some("KVM_RUN".to_owned())
+        }
         name => Some(name.to_owned()),
     }
 }
@@ -237,6 +245,7 @@ mod tests {
                 thread(7, "in futex"),
                 thread(8, "in KVM_RUN"),
                 thread(9, "running"),
+                thread(10, "running"),
             ],
             text: String::new(),
         };
@@ -244,6 +253,7 @@ mod tests {
             "warning\n\nThread 3 (LWP 9 \"(LWP 7)\"):\nThread 2 (Thread 0x7f (LWP 8) \"x (LWP 7)\"):\n\
              #0  __GI___ioctl (fd=6) at ../sysdeps/unix/ioctl.c:36\n#1  0x40 in vcpu_run () at lib/kvm_util.c:1\n\
              #2  0x41 in worker (s=0x1 \"a at b\") at x86/a_test.c:12\n\
+             \nThread 4 (LWP 10):\n#0  0x7f in ioctl () from /lib/libc.so\n#1  0x40 in _vcpu_run (vcpu=0x1) at lib/kvm_util.c:9\n\
              \nThread 1 (process 7):\n#0  0x7f in __futex () from /lib/libc.so\n\
              #1  0x7f in __pthread_clockjoin_ex () from /lib/libc.so\n#2  main () at a_test.c:5\n",
         );
@@ -257,7 +267,8 @@ mod tests {
             [
                 ("in pthread_join", Some("a_test.c:5")),
                 ("in KVM_RUN", Some("a_test.c:12")),
-                ("running", None)
+                ("running", None),
+                ("in KVM_RUN", Some("kvm_util.c:9"))
             ]
         );
     }
