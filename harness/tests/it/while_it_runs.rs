@@ -275,7 +275,7 @@ fn a_case_that_takes_far_longer_than_last_time_is_told_while_it_runs_and_at_the_
     let begin = Instant::now();
     let is_slow = |line: &str| {
         line.starts_with("  slow_test::default: ")
-            && line.contains(" s, SLOW: last time 0.0 s, pid ")
+            && line.contains(" s, SLOW: last time ")
     };
     'asking: loop {
         signal(&child);
@@ -292,7 +292,7 @@ fn a_case_that_takes_far_longer_than_last_time_is_told_while_it_runs_and_at_the_
     let_go(&fixture);
     let slower = wait_for(&lines, "SLOWER slow_test::default: ");
     assert!(
-        slower.trim_end().ends_with(" s, last time 0.0 s"),
+        slower.contains(" s, last time "),
         "{slower}"
     );
     let ran = Ran::of(child.wait_with_output().unwrap());
