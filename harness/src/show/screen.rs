@@ -124,8 +124,8 @@ impl Screen {
     pub(super) fn draw(&self, text: impl FnOnce(usize, usize) -> String) {
         if let Some(live) = &self.live {
             let (columns, rows) = size_of(io::stderr()).unwrap_or((80, 24));
-            let columns = self.room(columns);
-            live.set_message(self.own(&text(columns, rows)));
+            let text = self.own(&text(self.room(columns), rows));
+            live.set_message(within(&text, columns));
         }
     }
 
@@ -171,6 +171,14 @@ fn above<T>(live: Option<&ProgressBar>, print: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Lines of at most so many columns: in ASCII, where two places of one are cut, it has more than was made room for, and a
+/// line that goes on in the next row would not be cleared.
+fn within(text: &str, columns: usize) -> String {
+    let lines = text.lines();
+    let lines = lines.map(|line| line.chars().take(columns).collect::<String>());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// What tells one file from another.
 fn identity(stream: impl AsFd) -> Option<(u64, u64)> {
     let stat = fstat(stream).ok()?;
@@ -193,4 +201,15 @@ fn is_utf8() -> bool {
     let locale = values.next().unwrap_or_default();
     let locale = locale.to_string_lossy().to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_the_live_display_has_more_columns_than_the_terminal() {
+        assert_eq!(within("a...: la...\nab", 10), "a...: la..\nab");
+        assert_eq!(within("é✗\n", 1), "é");
+    }
 }
