@@ -274,8 +274,7 @@ fn a_case_that_takes_far_longer_than_last_time_is_told_while_it_runs_and_at_the_
     wait_for(&lines, "  results");
     let begin = Instant::now();
     let is_slow = |line: &str| {
-        line.starts_with("  slow_test::default: ")
-            && line.contains(" s, SLOW: last time ")
+        line.starts_with("  slow_test::default: ") && line.contains(" s, SLOW: last time ")
     };
     'asking: loop {
         signal(&child);
@@ -291,10 +290,7 @@ fn a_case_that_takes_far_longer_than_last_time_is_told_while_it_runs_and_at_the_
     }
     let_go(&fixture);
     let slower = wait_for(&lines, "SLOWER slow_test::default: ");
-    assert!(
-        slower.contains(" s, last time "),
-        "{slower}"
-    );
+    assert!(slower.contains(" s, last time "), "{slower}");
     let ran = Ran::of(child.wait_with_output().unwrap());
     // It is no failure.
     assert_eq!(ran.code, Some(0), "{}", ran.stdout);
