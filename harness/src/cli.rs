@@ -56,6 +56,8 @@ pub enum ProgramCommand {
         /// The command
         command: Option<String>,
     },
+    /// Run an installed tree of kselftests as the kernel's run_kselftest.sh does: its options, its output, its exit status
+    Kselftest(commands::KselftestOptions),
     /// Print the JSON schema of run.json, or of a journal's lines
     Schema {
         /// Which of them

@@ -3,6 +3,7 @@
 mod build;
 mod compare;
 mod environments;
+mod kselftest;
 mod print;
 mod report;
 mod schema;
@@ -11,6 +12,7 @@ mod with;
 pub use build::{BuildOptions, build};
 pub use compare::{CompareOptions, compare};
 pub use environments::{EnvironmentsOptions, check_restored, dry_run, restore, show};
+pub use kselftest::{KselftestOptions, kselftest};
 pub use print::print;
 pub use report::{ReportOptions, report};
 pub use schema::{SchemaOf, schema};

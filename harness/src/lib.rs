@@ -5,6 +5,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context;
+
 use crate::cli::ProgramCommand;
 use crate::model::host::Root;
 use crate::plan::SMOKE_SELFTEST;
@@ -71,21 +73,13 @@ fn act(
     }
     // Where that fails, the run can be ended by SIGKILL all the same.
     supervise::accept_signals().ok();
-    // Whatever else is wrong with the arguments, no step of a bisection may be called bad for it.
-    let is_bisect = |arg: &OsString| arg.to_string_lossy().starts_with("--git-bisect");
-    let not_started = match args.iter().any(is_bisect) {
-        true => run::UNTESTABLE,
-        false => run::EXIT_NOT_STARTED,
-    };
+    let not_started = not_started(&args);
     let command = match parse(&args) {
         Ok(command) => command,
         Err(error) => {
             // Where not even this can be printed, the exit status says it.
             drop(error.print());
-            return match error.exit_code() {
-                0 => ExitCode::SUCCESS,
-                _ => ExitCode::from(not_started),
-            };
+            return ExitCode::from(if error.use_stderr() { not_started } else { 0 });
         }
     };
     let result = match command {
@@ -101,6 +95,7 @@ fn act(
         ProgramCommand::Build(options) => commands::build(&options),
         ProgramCommand::Completions { shell } => printed(Ok(cli::completions(shell))),
         ProgramCommand::Man { command } => printed(cli::manual(command.as_deref())),
+        ProgramCommand::Kselftest(options) => kselftest(&options, embedded, &args),
         ProgramCommand::Schema { of } => commands::schema(of),
     };
     result.unwrap_or_else(|error| {
@@ -113,4 +108,28 @@ fn act(
 fn printed(text: anyhow::Result<String>) -> anyhow::Result<ExitCode> {
     commands::print(&text?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The exit status where nothing could be started.
+fn not_started(args: &[OsString]) -> u8 {
+    let is_bisect = |arg: &OsString| arg.to_string_lossy().starts_with("--git-bisect");
+    match args.get(1) {
+        // Whatever else is wrong with the arguments, no step of a bisection may be called bad for it.
+        _ if args.iter().any(is_bisect) => run::UNTESTABLE,
+        // run_kselftest.sh has one for all that goes wrong.
+        Some(command) if command == "kselftest" => 1,
+        _ => run::EXIT_NOT_STARTED,
+    }
+}
+
+fn kselftest(
+    options: &commands::KselftestOptions,
+    embedded: &Embedded,
+    command_line: &[OsString],
+) -> anyhow::Result<ExitCode> {
+    let Some(args) = commands::kselftest(options)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let options = cli::parse_test_target(&args).context("understand the options behind `--`")?;
+    run::run(&options, embedded, command_line)
 }

@@ -1,5 +1,7 @@
 //! The options of a run: which cases, how, and what to print.
 
+mod kselftest;
+
 use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use clap::Args;
 use crate::environment::MadeUp;
 use crate::model::time;
 use crate::show::{Color, Format, Levels, Rule};
+
+pub use kselftest::{InstalledTest, KselftestRun};
 
 /// What a case may take by default, in seconds, where neither its suite nor the command line says otherwise.
 ///
@@ -203,6 +207,9 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u32).range(..=100))]
     pub retry_failed: u32,
 
+    #[command(flatten)]
+    pub kselftest: KselftestRun,
+
     /// These options as they were given.
     #[arg(skip)]
     pub given: Vec<OsString>,
@@ -234,6 +241,15 @@ impl Options {
     pub fn max_fail(&self) -> Option<NonZeroU32> {
         let first = self.fail_fast.then_some(NonZeroU32::MIN);
         self.max_fail.or(first)
+    }
+
+    /// The exit status of a run in which something failed: libtest's, or that of run_kselftest.sh.
+    pub fn exit_failed(&self) -> u8 {
+        if self.kselftest.tests.is_empty() {
+            101
+        } else {
+            1
+        }
     }
 
     /// The timeout of cases that set none.

@@ -24,6 +24,7 @@ pub use discovered::{Discovered, list, not_asked_for};
 pub use embedded::{Embedded, SMOKE_SELFTEST, SmokeSelftest};
 pub use files::{read as read_files, read_embedded};
 pub use selection::{Selection, seed, sort};
+pub use selftests::INSTALLED_LIST;
 
 mod cases;
 mod changed;
@@ -33,6 +34,7 @@ mod files;
 mod foreign;
 #[cfg(test)]
 mod hostile_input;
+mod installed;
 mod keys;
 mod placeholder;
 mod selection;
@@ -55,20 +57,37 @@ pub fn discover(
     environments: &Environments,
 ) -> anyhow::Result<Discovered> {
     let target = Arch::from_name(std::env::consts::ARCH);
-    // Those of a run that is gone on with are known.
-    let source = options.kernel_src.as_deref();
-    let source = source.filter(|_| options.selftests.is_empty());
-    let built = source.map(kernel_src::build_here).transpose()?;
-    let given = match built {
-        Some(built) => ("--kernel-src", vec![built]),
-        None => ("--selftests", options.selftests.clone()),
+    let mut discovered = match (options.kselftest.tests.as_slice(), &*options.selftests) {
+        (tests @ [_, ..], [tree, ..]) => {
+            let (selftests, suites) = installed::of(tests, tree, embedded, ncpus(host));
+            let selftests = (INSTALLED_LIST, Ok(selftests));
+            let no_suites = Embedded {
+                suites: &[],
+                ..*embedded
+            };
+            assemble(selftests, target, suites, &no_suites, host)?
+        }
+        _ => {
+            let selftests = find_selftests(given(options)?, embedded, target);
+            let users = files::read(&embedded.with_local(&options.config), ncpus(host));
+            assemble(selftests, target, users, embedded, host)?
+        }
     };
-    let selftests = find_selftests(given, embedded, target);
-    let mut discovered = assemble(selftests, target, &options.config, embedded, host)?;
     check_tags(options, &discovered)?;
     keep_concerned(options, &mut discovered, target)?;
     discovered.asked_for = choose(options, &discovered.definitions, environments)?;
     Ok(discovered)
+}
+
+/// The directories of selftests that the user gives, and how: those of a run that is gone on with are known.
+fn given(options: &Options) -> anyhow::Result<(&'static str, Vec<PathBuf>)> {
+    let source = options.kernel_src.as_deref();
+    let source = source.filter(|_| options.selftests.is_empty());
+    let built = source.map(kernel_src::build_here).transpose()?;
+    Ok(match built {
+        Some(built) => ("--kernel-src", vec![built]),
+        None => ("--selftests", options.selftests.clone()),
+    })
 }
 
 /// The names of the cases that are known when the program is built for the architecture `target`, as Rust names it: on
@@ -84,7 +103,8 @@ pub fn names(
 ) -> anyhow::Result<Vec<String>> {
     let target = Arch::from_name(target);
     let selftests = find_selftests(("", Vec::new()), embedded, target);
-    let mut discovered = assemble(selftests, target, &[], embedded, host)?;
+    let users = files::read(&embedded.with_local(&[]), ncpus(host));
+    let mut discovered = assemble(selftests, target, users, embedded, host)?;
     let is_possible = |one: &&Definition| {
         let refusal = environments.plan(one).refusal;
         !matches!(refusal, Some(Refusal::Impossible(_)))
@@ -120,14 +140,12 @@ fn find_selftests(
 fn assemble(
     (from, selftests): (&str, Result<Selftests, Vec<Problem>>),
     target: Option<Arch>,
-    paths: &[PathBuf],
+    users: Configuration,
     embedded: &Embedded<'_>,
     host: &Host,
 ) -> anyhow::Result<Discovered> {
-    let ncpus = u32::try_from(host.cpus).unwrap_or(u32::MAX);
-    let users = files::read(&embedded.with_local(paths), ncpus);
-    let mut shipped = files::read_embedded(embedded.suites, ncpus);
-    let environments = files::read_embedded(embedded.environments, ncpus).environments;
+    let mut shipped = files::read_embedded(embedded.suites, ncpus(host));
+    let environments = files::read_embedded(embedded.environments, ncpus(host)).environments;
     let sources = users.environments.iter().chain(&environments);
     let (definitions, environment_problems) =
         Definitions::read(sources.map(|file| (file.path.as_path(), file.text.as_str())));
@@ -173,6 +191,10 @@ fn assemble(
         changed: Vec::new(),
         host: host.clone(),
     })
+}
+
+fn ncpus(host: &Host) -> u32 {
+    u32::try_from(host.cpus).unwrap_or(u32::MAX)
 }
 
 fn sorted(mut cases: Vec<Case>) -> Vec<Case> {

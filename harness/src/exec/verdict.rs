@@ -516,7 +516,7 @@ more
             timeout: None,
             requires: Requires::default(),
             weight: 1,
-            needs_kvm: true,
+            collection: None,
             ignored_splats: Arc::new([]),
             env: Vec::new(),
             tags: Arc::new([]),

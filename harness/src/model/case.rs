@@ -9,6 +9,15 @@ use std::time::Duration;
 
 use crate::model::name::CaseName;
 
+/// The collection of KVM's selftests.
+pub const KVM: &str = "kvm";
+
+/// The variant that a selftest has by itself: run without arguments.
+pub const DEFAULT: &str = "default";
+
+/// The timeout of a case that may take any time.
+pub const NO_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// One thing to run: a suite's variant in an environment.
 ///
 /// What does not depend on the environment is read as if it were its own.
@@ -59,8 +68,8 @@ pub struct Variant {
     pub requires: Requires,
     /// How many of the run's slots it takes, where it is not exclusive.
     pub weight: u32,
-    /// Whether it runs a selftest, which needs KVM.
-    pub needs_kvm: bool,
+    /// The collection of kselftests that its selftest is of; `None` where it runs none.
+    pub collection: Option<Arc<str>>,
     /// The kernel's splats that are no failure of it: patterns of their lines, in which `*` stands for anything.
     pub ignored_splats: Arc<[String]>,
     /// Words to choose it by.
@@ -82,6 +91,27 @@ impl Case {
         } else {
             self.weight
         }
+    }
+
+    /// Whether it runs one of KVM's selftests.
+    pub fn needs_kvm(&self) -> bool {
+        self.collection.as_deref() == Some(KVM)
+    }
+
+    /// What run_kselftest.sh calls it, behind `selftests: `: a selftest by itself after its file, anything else by its name.
+    pub fn kselftest_name(&self) -> String {
+        let mut name = self.name.clone();
+        if let Command::Program { path, .. } = &self.command {
+            let is_selftest = path.parent() == Some(&self.directory) && name.variant == DEFAULT;
+            let file = path.file_name().filter(|_| is_selftest);
+            name.suite = file.map_or(name.suite, |file| file.to_string_lossy().into_owned());
+        }
+        let mut segments: Vec<_> = name.segments().collect();
+        if name.variant == DEFAULT {
+            segments.remove(1 + usize::from(name.environment.is_some()));
+        }
+        let collection = self.collection.as_deref().unwrap_or(KVM);
+        format!("{collection}: {}", segments.join("::"))
     }
 
     /// A shell command that repeats the case's selftest by hand.

@@ -9,12 +9,9 @@ use super::embedded::SMOKE_SELFTEST;
 use super::selftests::{Selftest, Selftests};
 use super::suite::{SuiteFile, TestEntry, What};
 use crate::model::arch::Arch;
-use crate::model::case::{Case, Command, Suite, Variant};
+use crate::model::case::{Case, Command, DEFAULT, Suite, Variant};
 use crate::model::name::CaseName;
 use crate::model::problem::{Problem, WrittenAt, excerpt};
-
-/// The variant that a selftest has by itself: run without arguments.
-const DEFAULT_VARIANT: &str = "default";
 
 /// How to get the kernel's selftests.
 pub(super) const KERNELS_OWN: &str =
@@ -109,7 +106,7 @@ impl<'a> Assembly<'a> {
     }
 
     fn add(&mut self, suite: &Arc<Suite>, test: TestEntry, owner: SuiteOwner) {
-        if test.name == DEFAULT_VARIANT {
+        if test.name == DEFAULT {
             self.has_default.insert(suite.name.clone());
         }
         match &test.what {
@@ -119,7 +116,7 @@ impl<'a> Assembly<'a> {
             _ => {}
         }
         let case = self.case(suite, test, owner);
-        if owner == SuiteOwner::Program && !case.needs_kvm && case.missing.is_some() {
+        if owner == SuiteOwner::Program && case.collection.is_none() && case.missing.is_some() {
             self.left_out.push(case);
         } else {
             self.cases.push(case);
@@ -163,7 +160,7 @@ impl<'a> Assembly<'a> {
             timeout: test.timeout,
             requires: test.requires,
             weight: test.weight,
-            needs_kvm: selftest.is_some(),
+            collection: selftest.map(|selftest| Arc::clone(&selftest.collection)),
             ignored_splats: test.ignored_splats,
             tags: test.tags,
             iterations: test.iterations,

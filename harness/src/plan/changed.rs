@@ -150,7 +150,7 @@ fn selftest_of(case: &Case) -> Option<String> {
         }
         Command::Program { path, .. } => path,
         // A line that begins with a selftest.
-        Command::Shell(line) if case.needs_kvm => Path::new(line.split_whitespace().next()?),
+        Command::Shell(line) if case.needs_kvm() => Path::new(line.split_whitespace().next()?),
         Command::Shell(_) => return None,
     };
     Some(identifier(&file.file_name()?.to_string_lossy()))

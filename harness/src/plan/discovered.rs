@@ -213,7 +213,7 @@ fn ignores(host: &Host, is_as_it_is: bool, case: &Case) -> Option<String> {
     }
     // An environment may load the modules that are not there yet.
     let kvm_problem = host.kvm_problem.as_ref();
-    let kvm_problem = kvm_problem.filter(|_| case.needs_kvm && is_as_it_is);
+    let kvm_problem = kvm_problem.filter(|_| case.needs_kvm() && is_as_it_is);
     kvm_problem.cloned().or_else(|| host.lacks(&case.requires))
 }
 

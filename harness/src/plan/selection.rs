@@ -221,7 +221,7 @@ mod tests {
                 timeout: Some(Duration::from_secs(timeout)),
                 requires: Requires::default(),
                 weight,
-                needs_kvm: false,
+                collection: None,
                 ignored_splats: Default::default(),
                 iterations: 1,
                 missing: None,

@@ -12,13 +12,14 @@ use rustix::fs::{Access, access};
 
 use crate::kernel_src::DOES_NOT_COMPILE;
 use crate::model::arch::Arch;
+use crate::model::case::KVM;
 use crate::model::name::{is_identifier, to_identifier};
 use crate::model::problem::{Problem, WrittenAt, nearest};
 use crate::model::text::printable;
 
 /// The file that an installed tree lists its tests in, one `COLLECTION:NAME` a line
 /// (tools/testing/selftests/Makefile, target `install`).
-const INSTALLED_LIST: &str = "kselftest-list.txt";
+pub const INSTALLED_LIST: &str = "kselftest-list.txt";
 
 /// The selftests that have another name in newer kernels: the old name and the new one.
 const RENAMED: &[(&str, &str)] = &[
@@ -44,6 +45,8 @@ pub(super) struct Selftests {
 pub(super) struct Selftest {
     /// Its name as an identifier: the file's name without `.sh`.
     pub(super) name: String,
+    /// The collection of kselftests that it is of.
+    pub(super) collection: Arc<str>,
     /// The file, by absolute path; `None` where it is embedded in this program.
     pub(super) file: Option<Arc<Path>>,
     /// Where it is run: the directory of its file.
@@ -94,6 +97,7 @@ impl Selftests {
     pub(super) fn embedded<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let selftest = |name: &str| Selftest {
             name: name.to_owned(),
+            collection: KVM.into(),
             file: None,
             directory: Path::new("/").into(),
             missing: None,
@@ -106,6 +110,15 @@ impl Selftests {
                 .collect(),
             sources: Vec::new(),
         }
+    }
+
+    /// These, which are in `directory`.
+    pub(super) fn of(selftests: Vec<Selftest>, directory: &Path) -> Self {
+        let selftests = selftests.into_iter();
+        let by_name = selftests.map(|selftest| (selftest.name.clone(), selftest));
+        let by_name: BTreeMap<_, _> = by_name.collect();
+        let sources = vec![(directory.to_owned(), by_name.len())];
+        Self { by_name, sources }
     }
 
     /// The one called `name` in the kernel's tree, now or before it was renamed, with or without `.sh`.
@@ -180,8 +193,7 @@ fn find_in(directory: &Path, target: Option<Arch>) -> Result<Found, Vec<Problem>
 fn listed(root: &Path, list: &Path, text: &[u8]) -> Result<Found, Vec<Problem>> {
     let mut found = Found::new();
     let mut problems = Vec::new();
-    // Only what this program has built has such a file.
-    let broken = fs::read(root.join(DOES_NOT_COMPILE)).unwrap_or_default();
+    let broken = not_compiled(root);
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let Some(name) = line.trim_ascii().strip_prefix(b"kvm:") else {
             continue;
@@ -195,25 +207,19 @@ fn listed(root: &Path, list: &Path, text: &[u8]) -> Result<Found, Vec<Problem>> 
             problems.push(place.problem(format!("`{name}` is no file name")));
             continue;
         }
-        let path = root.join("kvm").join(OsStr::from_bytes(name));
-        let error = |line: &[u8]| {
-            let error = line.strip_prefix(name)?.strip_prefix(b": ")?;
-            Some(format!("does not compile: {}", printable(error)))
-        };
-        let error = broken.split(|&byte| byte == b'\n').find_map(error);
-        let missing = match look_at(&path) {
-            _ if error.is_some() => error,
-            Look::Program => None,
-            Look::Broken(reason) => Some(reason),
-            Look::Other(reason) => Some(reason.to_owned()),
-        };
-        add(&mut found, Selftest::new(path, missing, None), None);
+        let path = root.join(KVM).join(OsStr::from_bytes(name));
+        add(&mut found, Selftest::listed(path, &broken), None);
     }
     if problems.is_empty() {
         Ok(found)
     } else {
         Err(problems)
     }
+}
+
+/// What the file says that lists the selftests that do not compile: only a tree that this program has built has it.
+pub(super) fn not_compiled(root: &Path) -> Vec<u8> {
+    fs::read(root.join(DOES_NOT_COMPILE)).unwrap_or_default()
 }
 
 /// An in-tree or `OUTPUT=` build: the executables beside their objects, also in the directory of each architecture.
@@ -252,11 +258,29 @@ impl Selftest {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         Self {
             name: identifier(&name),
+            collection: KVM.into(),
             missing: missing.map(|reason| format!("{}: {reason}", path.display())),
             directory: path.parent().unwrap_or(Path::new("/")).into(),
             file: Some(path.into()),
             arch,
         }
+    }
+
+    /// One that a list says must be there; `broken` has those that do not compile.
+    pub(super) fn listed(path: PathBuf, broken: &[u8]) -> Self {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let error = |line: &[u8]| {
+            let error = line.strip_prefix(name)?.strip_prefix(b": ")?;
+            Some(format!("does not compile: {}", printable(error)))
+        };
+        let error = broken.split(|&byte| byte == b'\n').find_map(error);
+        let missing = match look_at(&path) {
+            _ if error.is_some() => error,
+            Look::Program => None,
+            Look::Broken(reason) => Some(reason),
+            Look::Other(reason) => Some(reason.to_owned()),
+        };
+        Self::new(path, missing, None)
     }
 
     fn is_script(&self) -> bool {

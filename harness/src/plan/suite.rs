@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::arch::Arch;
-use crate::model::case::Requires;
+use crate::model::case::{DEFAULT, Requires};
 use crate::model::problem::WrittenAt;
 
 /// A suite.
@@ -93,7 +93,7 @@ impl TestEntry {
     pub(super) fn default_of(name: String) -> Self {
         let args = Vec::new();
         let place = Path::new("").into();
-        Self::new("default".to_owned(), What::Selftest { name, args }, place)
+        Self::new(DEFAULT.to_owned(), What::Selftest { name, args }, place)
     }
 
     /// How long its command lines are, in bytes.

@@ -14,9 +14,6 @@ use crate::plan::Selection;
 use crate::report;
 use crate::show::Display;
 
-/// Something failed.
-const EXIT_FAILED: u8 = 101;
-
 /// A run whose cases have ended, and which has put the host back.
 pub(super) struct RunEnd {
     pub(super) state: State,
@@ -65,7 +62,8 @@ pub(super) fn conclude(
         Some(baseline) => is_worse_than(run, &state, begun, baseline, &display),
         None => false,
     };
-    let has_failed = state.counts().failures() > 0
+    let forgives = run.options.kselftest.no_error_on_fail;
+    let has_failed = (state.counts().failures() > 0 && !forgives)
         || has_ended_badly(&state)
         || is_worse
         || !is_kept
@@ -76,7 +74,8 @@ pub(super) fn conclude(
         display.print(&format!("\nbisect: {}\n", one_line(&why)));
         return Ok(ExitCode::from(code));
     }
-    Ok(exit_code(has_failed, interrupted_by))
+    let failed = has_failed.then(|| run.options.exit_failed());
+    Ok(exit_code(failed, interrupted_by))
 }
 
 /// Whether this part fails the run, whatever became of its cases: by its kernel log, or by a host that is not as before.
@@ -135,13 +134,12 @@ fn is_worse_than(
     comparison.is_worse()
 }
 
-fn exit_code(has_failed: bool, interrupted_by: Option<i32>) -> ExitCode {
+fn exit_code(failed: Option<u8>, interrupted_by: Option<i32>) -> ExitCode {
     match interrupted_by {
         Some(signal) => {
             let signal = u8::try_from(signal).unwrap_or(0);
             ExitCode::from(128_u8.saturating_add(signal))
         }
-        None if has_failed => ExitCode::from(EXIT_FAILED),
-        None => ExitCode::SUCCESS,
+        None => ExitCode::from(failed.unwrap_or(0)),
     }
 }

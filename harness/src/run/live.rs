@@ -34,6 +34,7 @@ pub(super) fn display(
     let expected = run.cases.iter().map(|case| {
         let listed = case.name.listed();
         let expected = Expected {
+            title: case.kselftest_name(),
             weight: case.slots(),
             expected: run.history.expected(&listed),
             last: run.history.last(&listed),
@@ -46,6 +47,7 @@ pub(super) fn display(
         levels: options.shown(),
         color: options.color,
         logfile: options.logfile.clone(),
+        log: options.kselftest.log.clone(),
         results: begun.directory.clone(),
         total: begun.owed,
         filtered_out: run.filtered_out,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::model::case::KVM;
 use crate::model::event::Event;
 use crate::model::outcome::{Counts, Outcome, Status, Step};
 use crate::model::state::State;
@@ -32,6 +33,8 @@ pub struct Setup {
     pub color: Color,
     /// `--logfile`: libtest's lines go there instead of the standard output.
     pub logfile: Option<PathBuf>,
+    /// Where `--format ktap` has what the cases print: in a file or, where it is a directory, in files there.
+    pub log: Option<PathBuf>,
     /// The run's directory.
     pub results: PathBuf,
     /// How many cases this process is to run, or to call ignored.
@@ -125,12 +128,7 @@ impl Display {
     pub fn see(&self, _state: &State, event: &Event) {
         self.with(|screen, seen| match event {
             Event::StepStarted { case, step, .. } if *step <= Step::Selftest => {
-                // A repetition is no test of libtest's.
-                let is_case = seen.remaining.cases.contains_key(case);
-                let is_first = is_case && seen.started.insert(case.clone());
-                let is_told = is_first && self.setup.format == Format::Json;
-                let line = is_told.then(|| Libtest::started(case));
-                line.iter().for_each(|line| screen.print(line));
+                self.started(screen, seen, case);
             }
             Event::Finished(outcome) => self.ended(screen, seen, outcome),
             Event::Repeated(outcome) => {
@@ -255,11 +253,35 @@ impl Display {
         (self.setup.closed)(&error);
     }
 
+    /// A step of a case has started; its first one is the case's start.
+    fn started(&self, screen: &mut Screen, seen: &mut Seen, case: &str) {
+        // A repetition is no test of libtest's.
+        let is_case = seen.remaining.cases.contains_key(case);
+        if !is_case || !seen.started.insert(case.to_owned()) {
+            return;
+        }
+        match (self.setup.format, seen.remaining.cases.get(case)) {
+            (Format::Json, _) => screen.print(&Libtest::started(case)),
+            (Format::Ktap, Some(case)) if self.is_alone() => {
+                screen.print(&ktap_stream::heading(case, self.setup.log.as_deref()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether no other case's lines can come between those of a case.
+    fn is_alone(&self) -> bool {
+        self.setup.workers == 1
+    }
+
     /// A case has ended.
     fn ended(&self, screen: &mut Screen, seen: &mut Seen, outcome: &Outcome) {
         let was_started = seen.started.remove(&outcome.name);
         let expected = seen.remaining.cases.remove(&outcome.name);
-        let expected = expected.unwrap_or_default();
+        let expected = expected.unwrap_or_else(|| Expected {
+            title: format!("{KVM}: {}", outcome.name),
+            ..Expected::default()
+        });
         seen.ended.add(outcome.status);
         match self.setup.format {
             Format::Json | Format::Terse => {
@@ -269,12 +291,13 @@ impl Display {
                 screen.print(&self.libtest.ended(outcome));
             }
             Format::Ktap => {
-                let (number, results) = (seen.ended.total(), &self.setup.results);
                 let block = ktap_stream::Block {
-                    number,
+                    number: seen.ended.total(),
                     outcome,
-                    timeout: expected.timeout,
-                    results,
+                    case: &expected,
+                    results: &self.setup.results,
+                    log: self.setup.log.as_deref(),
+                    is_begun: was_started && self.is_alone(),
                 };
                 screen.write(|out| block.write(out));
             }
@@ -368,6 +391,7 @@ mod tests {
             levels: Levels::new(&rules),
             color: Color::Never,
             logfile: Some(out.to_owned()),
+            log: None,
             results: PathBuf::from("/r"),
             total: CASES.len(),
             filtered_out: 0,

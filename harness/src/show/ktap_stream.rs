@@ -1,12 +1,15 @@
 //! `--format ktap`: what the kernel's run_kselftest.sh prints (kselftest/runner.sh), each case when it has ended.
 
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::time::Duration;
 
+use crate::model::case::NO_TIMEOUT;
+use crate::model::file;
 use crate::model::outcome::{Counts, Exit, Outcome, Status};
 use crate::model::text::one_line;
 use crate::show::output::{STREAMS, copy_lines};
+use crate::show::remaining::Expected;
 
 /// What up to this size is printed of a case goes into one write(2).
 const BLOCK: usize = 256 * 1024;
@@ -24,13 +27,23 @@ pub(super) fn end(counts: Counts) -> String {
     format!("# Totals: pass:{pass} fail:{fail} xfail:0 xpass:0 skip:{skip} error:{error}\n")
 }
 
+/// What is said of a case before it runs.
+pub(super) fn heading(case: &Expected, log: Option<&Path>) -> String {
+    let timeout = log.map_or_else(|| timeout_line(case), |_| String::new());
+    format!("{timeout}# selftests: {}\n", title(case))
+}
+
 /// All that there is to say of a case that has ended.
 pub(super) struct Block<'a> {
     /// It is the `number`th to end.
     pub(super) number: usize,
     pub(super) outcome: &'a Outcome,
-    pub(super) timeout: Duration,
+    pub(super) case: &'a Expected,
     pub(super) results: &'a Path,
+    /// The file to whose end goes what it has printed, or the directory of such files.
+    pub(super) log: Option<&'a Path>,
+    /// Its heading has been written.
+    pub(super) is_begun: bool,
 }
 
 impl Block<'_> {
@@ -39,30 +52,55 @@ impl Block<'_> {
     /// # Errors
     /// `out` cannot be written.
     pub(super) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Self {
-            number,
-            outcome,
-            timeout,
-            results,
-        } = self;
         let mut out = BufWriter::with_capacity(BLOCK, out);
-        // A selftest's own case is called as the kernel calls it.
-        let (name, seconds) = (one_line(&outcome.name), timeout.as_secs());
-        let name = name.strip_suffix("::default").unwrap_or(&name);
-        writeln!(out, "# timeout set to {seconds}\n# selftests: kvm: {name}")?;
-        for stream in STREAMS {
-            copy_lines(outcome, results, stream, ("", "# "), &mut out)?;
+        if !self.is_begun {
+            write!(out, "{}", heading(self.case, self.log))?;
         }
-        let reason = one_line(outcome.first_line());
-        if outcome.status != Status::Passed {
-            writeln!(out, "# {}: {reason}", outcome.status.as_str())?;
+        match self.log.map(|log| self.write_log(log)) {
+            None => self.copy(&mut out)?,
+            Some(Ok(())) => {}
+            // That spoils no result.
+            Some(Err(error)) => writeln!(out, "# what it printed cannot be written: {error}")?,
         }
+        let reason = one_line(self.outcome.first_line());
+        if self.outcome.status != Status::Passed {
+            writeln!(out, "# {}: {reason}", self.outcome.status.as_str())?;
+        }
+        let (result, directive) = self.result(&reason);
+        let (number, title) = (self.number, title(self.case));
+        writeln!(out, "{result} {number} selftests: {title}{directive}")?;
+        out.flush()
+    }
+
+    fn write_log(&self, log: &Path) -> io::Result<()> {
+        let mut path = log.to_owned();
+        if log.is_dir() {
+            path.push(self.case.title.rsplit(": ").next().unwrap_or_default());
+            fs::remove_file(&path).ok();
+        }
+        let mut out = BufWriter::new(file::append(&path)?);
+        write!(out, "{}", timeout_line(self.case))?;
+        self.copy(&mut out)?;
+        out.flush()
+    }
+
+    fn copy(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut streams = STREAMS.iter();
+        streams
+            .try_for_each(|stream| copy_lines(self.outcome, self.results, stream, ("", "# "), out))
+    }
+
+    /// The first word of the result and, where there is one, its directive.
+    fn result(&self, reason: &str) -> (&'static str, String) {
         // What stands behind the `#` must not begin another directive.
         let why = reason.replace('#', "\\x23");
-        let (result, directive) = match (outcome.status, outcome.exit) {
+        match (self.outcome.status, self.outcome.exit) {
             (Status::Passed, _) => ("ok", String::new()),
             (Status::Skipped, _) => ("ok", " # SKIP".to_owned()),
-            (Status::TimedOut, _) => ("not ok", format!(" # TIMEOUT {seconds} seconds")),
+            (Status::TimedOut, _) => {
+                let seconds = self.case.timeout.as_secs();
+                ("not ok", format!(" # TIMEOUT {seconds} seconds"))
+            }
             (Status::NoRun, _) => ("not ok", format!(" # ERROR {why}")),
             // As a shell says it.
             (Status::Failed, Some(Exit::Code(code @ 1..))) => ("not ok", format!(" # exit={code}")),
@@ -70,14 +108,28 @@ impl Block<'_> {
                 ("not ok", format!(" # exit={}", 128 + signal))
             }
             (Status::Failed, _) => ("not ok", format!(" # {why}")),
-        };
-        writeln!(out, "{result} {number} selftests: kvm: {name}{directive}")?;
-        out.flush()
+        }
     }
+}
+
+/// The case's name, as a TAP line can have it.
+fn title(case: &Expected) -> String {
+    one_line(&case.title).replace('#', "\\x23")
+}
+
+fn timeout_line(case: &Expected) -> String {
+    let seconds = if case.timeout == NO_TIMEOUT {
+        0
+    } else {
+        case.timeout.as_secs()
+    };
+    format!("# timeout set to {seconds}\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::show::stage::outcome;
 
@@ -118,11 +170,18 @@ mod tests {
         ];
         let mut stream = begin(outcomes.len()).into_bytes();
         for (outcome, number) in outcomes.iter().zip(1..) {
+            let case = Expected {
+                title: format!("kvm: {}", outcome.name.trim_end_matches("::default")),
+                timeout: Duration::from_secs(120),
+                ..Expected::default()
+            };
             let block = Block {
                 number,
                 outcome,
-                timeout: Duration::from_secs(120),
+                case: &case,
                 results: results.path(),
+                log: None,
+                is_begun: false,
             };
             block.write(&mut stream).unwrap();
         }

@@ -16,6 +16,8 @@ const WORTH_TELLING: Duration = Duration::from_secs(2);
 /// What is known before of a case.
 #[derive(Debug, Clone, Default)]
 pub struct Expected {
+    /// What run_kselftest.sh calls it.
+    pub title: String,
     /// How long it took when it last ran to its end; `None` also where it was skipped.
     pub last: Option<Duration>,
     /// How long it will take if it does what it last did.
@@ -135,6 +137,7 @@ mod tests {
     fn expected(weight: u32, expected: Option<u64>) -> Expected {
         let expected = expected.map(Duration::from_secs);
         Expected {
+            title: String::new(),
             last: expected,
             expected,
             weight,
