@@ -49,3 +49,26 @@ check_comparison() {
     python3 .ci/comparison.py check "$first" "$otherwise" "$replaced"
     unset KERNEL_SRC
 }
+
+# What CIs call, ./run_kselftest.sh of an installed tree, is this program: they find every case, and those that are quick end
+# as with the kernel's own script.
+check_kselftest() {
+    local built tree=target/ci-kselftest list=target/ci-kselftest-list
+    built=$(find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install')
+    rm -rf "$tree"
+    cp -a "$built" "$tree"
+    cargo run --locked --quiet -- kselftest --install "$tree"
+    run_kselftest "$tree/run_kselftest.sh" target/ci-kselftest-ours
+    cp "$tree/kselftest-list.txt" "$list"
+    # The list is edited, as CIs do it.
+    grep -Ev "^kvm:($SLOW)" "$list" > "$tree/kselftest-list.txt"
+    run_kselftest "$tree/run_kselftest.sh.orig" target/ci-kselftest-theirs
+    python3 .ci/kselftest.py "$list" target/ci-kselftest-ours target/ci-kselftest-theirs
+    cargo run --locked --quiet -- kselftest --uninstall "$tree"
+    cmp "$tree/run_kselftest.sh" "$built/run_kselftest.sh"
+}
+
+# The newest script exits with 1 where tests failed, that of 6.12 with 0.
+run_kselftest() { # SCRIPT OUTPUT
+    "$1" -c kvm < /dev/null > "$2" || [ $? -eq 1 ]
+}
