@@ -1,6 +1,7 @@
 """What `kvm-tests compare` must say of two runs of the same selftests, and of one with a selftest that fails otherwise.
 
 usage: comparison.py check OLD NEW [CASE]      nothing changed but what varies, and but for CASE, which fails otherwise
+       comparison.py known RUN CASE           all that failed in RUN is known, but for CASE
        comparison.py replace RUN OLD NEW       copies the selftests OLD to NEW, where one that failed in RUN does so
                                                with another assertion; prints the name of its case
 """
@@ -35,6 +36,12 @@ def check(old, new, replaced=None):
         sys.exit(f"exit status {ran.returncode}, {len(compared)} of {len(cases)} cases, changed {changed}, expected {expected}")
 
 
+def known(run, replaced):
+    failed = {o["name"] for o in outcomes(run) if o["status"] in ("FAILED", "TIMED_OUT") and "known" not in o}
+    if failed != {replaced}:
+        sys.exit(f"failed, and not known: {failed}; expected {replaced}")
+
+
 def replace(run, old, new):
     failed = next(o for o in outcomes(run) if o["status"] == "FAILED" and o["assertion"] and o["name"] not in VARY)
     shutil.rmtree(new, ignore_errors=True)
@@ -53,4 +60,4 @@ def outcomes(run):
     return json.loads((pathlib.Path(run) / "run.json").read_text())["outcomes"]
 
 
-{"check": check, "replace": replace}[sys.argv[1]](*sys.argv[2:])
+{"check": check, "known": known, "replace": replace}[sys.argv[1]](*sys.argv[2:])

@@ -30,7 +30,8 @@ fast_selftests() { # LIST
     sed 's/: test$//' "$1" | grep -Ev "^($SLOW)"
 }
 
-# The same again, read as JSON by others: nothing changed. With one of them failing otherwise, that alone is told.
+# The same again, read as JSON by others: nothing changed. With one of them failing otherwise, that alone is told, also where
+# everything that failed at first is known.
 check_comparison() {
     local fast selftests first=target/kvm-tests/ci again=target/kvm-tests/ci-again otherwise=target/kvm-tests/ci-otherwise
     local copy=target/ci-otherwise tools=target/ci-tools replaced
@@ -45,8 +46,10 @@ check_comparison() {
 
     selftests=$(find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install')
     replaced=$(python3 .ci/comparison.py replace "$first" "$selftests" "$copy")
-    cargo test --locked -- --exact "${fast[@]}" --output "$otherwise" --selftests "$copy" || [ $? -eq 101 ]
+    target/debug/kvm-tests known --from "$first" > target/ci-known.toml
+    cargo test --locked -- --exact "${fast[@]}" --output "$otherwise" --selftests "$copy" --known target/ci-known.toml || [ $? -eq 101 ]
     python3 .ci/comparison.py check "$first" "$otherwise" "$replaced"
+    python3 .ci/comparison.py known "$otherwise" "$replaced"
     unset KERNEL_SRC
 }
 

@@ -40,6 +40,8 @@ pub enum ProgramCommand {
     },
     /// Write the reports of a run again, also of one that was killed: what had not ended is NO_RUN
     Report(commands::ReportOptions),
+    /// Print entries of known failures for what failed in a run, to be edited: how a new machine starts
+    Known(commands::KnownOptions),
     /// Say what changed between two runs. Exits with 0 where nothing got worse, with 1 where something did (a new or a
     /// different failure, more failures among iterations than chance explains, or a case that ran before and is now
     /// skipped or gone), and with 2 where they cannot be compared

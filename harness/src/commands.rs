@@ -3,6 +3,7 @@
 mod build;
 mod compare;
 mod environments;
+mod known;
 mod kselftest;
 mod print;
 mod report;
@@ -12,6 +13,7 @@ mod with;
 pub use build::{BuildOptions, build};
 pub use compare::{CompareOptions, compare};
 pub use environments::{EnvironmentsOptions, check_restored, dry_run, restore, show};
+pub use known::{KnownOptions, known};
 pub use kselftest::{KselftestOptions, kselftest};
 pub use print::print;
 pub use report::{ReportOptions, report};

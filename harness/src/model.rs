@@ -6,6 +6,7 @@ pub mod event;
 pub mod facts;
 pub mod file;
 pub mod host;
+pub mod known;
 pub mod name;
 pub mod outcome;
 pub mod problem;

@@ -140,6 +140,10 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     pub config: Vec<PathBuf>,
 
+    /// A file of known failures: a case that fails as it is known to do does not fail the run; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub known: Vec<PathBuf>,
+
     /// Apply this environment and run in it; repeatable, globs; `host` is the host as it is
     #[arg(long, value_name = "NAME")]
     pub environment: Vec<String>,
@@ -155,7 +159,7 @@ pub struct Options {
     /// it: runs what is NO_RUN, and what ran when it died last and alone
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filters", "exact", "skip", "tag", "skip_tag", "quick", "changed", "kernel_tree", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests", "kernel_src",
-        "config", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations", "rerun", "git_bisect",
+        "config", "known", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations", "rerun", "git_bisect",
     ])]
     pub resume: Option<PathBuf>,
 

@@ -8,6 +8,7 @@ use cases::{Assembly, KERNELS_OWN, SuiteOwner};
 use changed::Changed;
 use discovered::Chosen;
 use files::Configuration;
+use known::KnownFailures;
 use selection::NOT_QUICK;
 use selftests::Selftests;
 use suite::SuiteFile;
@@ -36,6 +37,7 @@ mod foreign;
 mod hostile_input;
 mod installed;
 mod keys;
+mod known;
 mod placeholder;
 mod selection;
 mod selftests;
@@ -69,7 +71,11 @@ pub fn discover(
         }
         _ => {
             let selftests = find_selftests(given(options)?, embedded, target);
-            let users = files::read(&embedded.with_local(&options.config), ncpus(host));
+            let users = files::read(
+                &embedded.with_local(&options.config),
+                &options.known,
+                ncpus(host),
+            );
             assemble(selftests, target, users, embedded, host)?
         }
     };
@@ -103,7 +109,7 @@ pub fn names(
 ) -> anyhow::Result<Vec<String>> {
     let target = Arch::from_name(target);
     let selftests = find_selftests(("", Vec::new()), embedded, target);
-    let users = files::read(&embedded.with_local(&[]), ncpus(host));
+    let users = files::read(&embedded.with_local(&[]), &[], ncpus(host));
     let mut discovered = assemble(selftests, target, users, embedded, host)?;
     let is_possible = |one: &&Definition| {
         let refusal = environments.plan(one).refusal;
@@ -189,6 +195,7 @@ fn assemble(
         ignored_splats: users.ignored_splats,
         concerns: [users.concerns, shipped.concerns].concat(),
         changed: Vec::new(),
+        known: KnownFailures::new(users.known, host),
         host: host.clone(),
     })
 }

@@ -24,6 +24,7 @@ use crate::log::{History, Nextest, Resumed, read};
 use crate::model::case::Case;
 use crate::model::event::{Event, Sink};
 use crate::model::host::{Host, Root};
+use crate::model::text::one_line;
 use crate::options::Options;
 use crate::plan::{self, Discovered, Embedded, Selection};
 use crate::show;
@@ -129,6 +130,9 @@ fn list(
     }
     let out = show::destination(options.logfile.as_deref()).context("create the logfile")?;
     let out = io::BufWriter::new(out);
+    for note in discovered.notes_on_known() {
+        eprintln!("{}", one_line(&note));
+    }
     match plan::list(discovered, selection, options.format(), out) {
         Ok(0) if !selection.is_all() => eprintln!("{}", discovered.nothing_matches(selection)),
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -112,7 +112,7 @@ fn described(environments: &Environments, definition: &Definition) -> String {
 /// Everything that is wrong with them, a line each.
 pub fn definitions(embedded: &Embedded, paths: &[PathBuf]) -> anyhow::Result<Definitions> {
     // No suite is of interest here, and so no number of CPUs.
-    let users = read_files(&embedded.with_local(paths), 1);
+    let users = read_files(&embedded.with_local(paths), &[], 1);
     let shipped = read_embedded(embedded.environments, 1);
     let files = users.environments.iter().chain(&shipped.environments);
     let (definitions, problems) =

@@ -50,7 +50,7 @@ impl Executor {
         self.context
             .sink
             .record(Event::Finished(Box::new(outcome.clone())));
-        if outcome.status.is_failure() {
+        if outcome.kind().is_failure() {
             self.count_failure();
         }
         outcome
@@ -192,6 +192,8 @@ fn outcome(case: &Case, facts: &Facts, started_ms: u64) -> Outcome {
     let unknown = Outcome {
         status: verdict.status,
         reason: verdict.reason,
+        beside: verdict.beside,
+        known: verdict.known.map(|known| Box::new((*known).clone())),
         worker: facts.worker,
         reproduce: case.reproduce(),
         splats: facts.splats.clone(),

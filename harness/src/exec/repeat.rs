@@ -25,6 +25,15 @@ pub fn repeat(executor: &Executor, mut failed: HashMap<String, Outcome>) {
         let Some(first) = failed.get_mut(&case.name.repeated().to_string()) else {
             continue;
         };
+        // That it comes and goes is known: one pass shows it.
+        if first.known.is_some()
+            && first
+                .repetitions
+                .iter()
+                .any(|one| one.status == Status::Passed)
+        {
+            continue;
+        }
         // Also where the run ends early by now: the last one tears its suite down.
         let repetition = executor.run_to_end(place);
         if repetition.status == Status::NoRun && executor.supervisors.ended_early().is_some() {

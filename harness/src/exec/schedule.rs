@@ -8,7 +8,7 @@ use anyhow::Context;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use super::executor::Executor;
-use crate::model::outcome::{Outcome, Status};
+use crate::model::outcome::{Outcome, OutcomeKind};
 
 /// Has libtest-mimic run the cases at `places`, with so many threads.
 ///
@@ -43,10 +43,10 @@ fn trial(place: usize, executor: &Arc<Executor>) -> Trial {
 }
 
 fn conclude(outcome: &Outcome) -> Result<Completion, Failed> {
-    match outcome.status {
-        Status::Passed => Ok(Completion::Completed),
-        Status::Skipped => Ok(Completion::ignored()),
-        Status::Failed | Status::TimedOut | Status::NoRun => {
+    match outcome.kind() {
+        OutcomeKind::Passed | OutcomeKind::Xpass => Ok(Completion::Completed),
+        OutcomeKind::Skipped | OutcomeKind::Known => Ok(Completion::ignored()),
+        OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::NoRun => {
             Err(outcome.first_line().to_owned().into())
         }
     }

@@ -1,11 +1,13 @@
 //! What the facts of a case add up to: the only judge of a status.
 
 use std::io;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use crate::model::case::{Case, Command};
-use crate::model::facts::{EarlyEnd, Ended, Evidence, Facts, Obstacle, StepEnd, ThreadState};
+use crate::model::facts::{EarlyEnd, Ended, Evidence, Facts, Ktap, Obstacle, StepEnd, ThreadState};
+use crate::model::known::{Expectation, KnownFailure};
 use crate::model::outcome::{Assertion, Exit, Leak, Outcome, Status, Step, Subtest, SubtestResult};
 use crate::model::signature::{CORE_DUMP, LAST_OUTPUT, THREADS};
 use crate::model::text::{plural, printable};
@@ -26,6 +28,10 @@ pub struct Verdict {
     pub status: Status,
     /// Why it is no pass: a first line that stands alone, and more lines where there is more to say.
     pub reason: Option<String>,
+    /// The known failure that it is; of a pass, the one that it should have been.
+    pub known: Option<Arc<KnownFailure>>,
+    /// What is wrong beside its assertion, its sub-tests and the kernel's splats.
+    pub beside: Vec<String>,
 }
 
 /// Judges a case by all that was seen of it.
@@ -34,7 +40,12 @@ pub struct Verdict {
 /// kept; what cannot be killed; its tear-down; its suite's tear-down.
 pub fn judge(facts: &Facts, case: &Case) -> Verdict {
     let mut verdict = of_steps(facts, case);
+    let printed = wrong_in_output(facts, &verdict);
+    let mut beside = wrong_beside(facts, &verdict, printed.is_empty());
     for reason in also_wrong(facts, case) {
+        // These say where, not what.
+        let is_place = reason.starts_with(CORE_DUMP) || facts.guest_rip.as_ref() == Some(&reason);
+        beside.extend((!is_place).then(|| reason.clone()));
         verdict.worsen(reason);
     }
     if !facts.splats.is_empty() {
@@ -43,15 +54,54 @@ pub fn judge(facts: &Facts, case: &Case) -> Verdict {
         let reasons: Vec<_> = titles.chain(verdict.reason).collect();
         verdict = Verdict::new(Status::Failed, reasons.join("\n"));
     }
-    verdict
+    let splats = facts.splats.iter().map(|splat| splat.title.clone());
+    let wrong = printed.into_iter().chain(beside.iter().cloned());
+    let known = held_against(
+        &case.known,
+        verdict,
+        &wrong.chain(splats).collect::<Vec<_>>(),
+    );
+    Verdict { beside, ..known }
 }
 
-/// What is known of a case that failed and was run again: it stays what it was, and tells how often it failed.
+/// The verdict on a case of which these failures are `known`. A failure is known where all that is `wrong` is.
+fn held_against(known: &[Arc<KnownFailure>], verdict: Verdict, wrong: &[String]) -> Verdict {
+    let with = |expect| known.iter().find(move |known| known.expect == expect);
+    let found = match verdict.status {
+        Status::Failed | Status::TimedOut => {
+            let known_of = |wrong: &String| known.iter().find(|known| known.has(wrong));
+            let all: Option<Vec<_>> = wrong.iter().map(known_of).collect();
+            all.and_then(|all| all.first().copied())
+        }
+        Status::Passed => with(Expectation::Fail),
+        Status::Skipped => with(Expectation::Crash),
+        Status::NoRun => None,
+    };
+    match found {
+        Some(known) if known.strict && verdict.status == Status::Passed => {
+            let reason = format!("XPASS: it passed, but is a {known} ({})", known.place);
+            Verdict::new(Status::Failed, reason)
+        }
+        found => Verdict {
+            known: found.cloned(),
+            ..verdict
+        },
+    }
+}
+
+/// What is known of a case that failed and was run again: it stays what it was, and tells how often it failed. A known failure
+/// that was another one then is known no more.
 pub fn repeated(first: &Outcome) -> Outcome {
-    let reason = first.reason.as_deref().unwrap_or_default();
-    let rate = first.rate().map(|rate| format!("{rate}: {reason}"));
+    let mut again = first.repetitions.iter();
+    let is_other = |one: &&Outcome| one.kind().is_failure() && one.status != Status::NoRun;
+    let other = again.find(|one| first.known.is_some() && is_other(one));
+    let reason = other.unwrap_or(first).reason.clone();
+    let rate = first
+        .rate()
+        .map(|rate| format!("{rate}: {}", reason.clone().unwrap_or_default()));
     Outcome {
-        reason: rate.or(first.reason.clone()),
+        reason: rate.or(reason),
+        known: first.known.clone().filter(|_| other.is_none()),
         ..first.clone()
     }
 }
@@ -61,6 +111,8 @@ impl Verdict {
         Self {
             status,
             reason: Some(reason.into()),
+            known: None,
+            beside: Vec::new(),
         }
     }
 
@@ -206,7 +258,12 @@ fn of_selftest(ended: &Ended, case: &Case, ended_early: Option<EarlyEnd>) -> Ver
             let reason = skip_of_all(evidence);
             let skipped = reason.as_ref().map(|_| Status::Skipped);
             let status = skipped.unwrap_or(Status::Passed);
-            Verdict { status, reason }
+            Verdict {
+                status,
+                reason,
+                known: None,
+                beside: Vec::new(),
+            }
         }
         Exit::Code(SKIP) if may_pass => Verdict::new(Status::Skipped, skip(evidence)),
         Exit::Code(_) | Exit::Signal { .. } | Exit::ByUser => {
@@ -219,9 +276,7 @@ fn of_selftest(ended: &Ended, case: &Case, ended_early: Option<EarlyEnd>) -> Ver
 fn complaints(exit: Exit, evidence: &Evidence) -> Vec<String> {
     let ktap = &evidence.ktap;
     let mut lines: Vec<_> = evidence.assertion.iter().flat_map(assertion).collect();
-    if let Some(reason) = &ktap.bail_out {
-        lines.push(format!("Bail out! {reason}").trim_end().to_owned());
-    }
+    lines.extend(bail_out(ktap));
     if ktap.not_ok > 0 {
         let (what, kind) = ("not ok", SubtestResult::NotOk);
         lines.extend(subtests(what, kind, ktap.not_ok, evidence));
@@ -231,7 +286,19 @@ fn complaints(exit: Exit, evidence: &Evidence) -> Vec<String> {
         let (what, kind) = ("passed unexpectedly", SubtestResult::Xpass);
         lines.extend(subtests(what, kind, ktap.xpass, evidence));
     }
-    lines.extend(ktap.contradiction.clone());
+    lines.extend(contradictions(exit, evidence));
+    lines
+}
+
+fn bail_out(ktap: &Ktap) -> Option<String> {
+    let reason = ktap.bail_out.as_ref()?;
+    Some(format!("Bail out! {reason}").trim_end().to_owned())
+}
+
+/// What in the output is no result of a test, and does not fit its results.
+fn contradictions(exit: Exit, evidence: &Evidence) -> Vec<String> {
+    let ktap = &evidence.ktap;
+    let mut lines: Vec<_> = ktap.contradiction.iter().cloned().collect();
     if let Some(line) = &evidence.usage {
         let exited = match exit {
             Exit::Code(code) => format!(" and exited with {code}"),
@@ -304,6 +371,49 @@ fn subtests(what: &str, result: SubtestResult, all: u64, evidence: &Evidence) ->
     });
     lines.extend(reasons);
     lines
+}
+
+/// What of the selftest's output is wrong, each thing by itself, where it has failed by the `verdict` on its steps.
+fn wrong_in_output(facts: &Facts, verdict: &Verdict) -> Vec<String> {
+    let ended = facts.selftest().filter(|_| verdict.status.is_failure());
+    let evidence = ended.map(|ended| &ended.evidence).into_iter();
+    let assertion = evidence.clone().flat_map(|one| &one.assertion);
+    let assertion = assertion.map(|one| self::assertion(one).join(" "));
+    let subtests = evidence.flat_map(|one| &one.ktap.subtests);
+    assertion
+        .chain(subtests.filter_map(Subtest::wrong))
+        .collect()
+}
+
+/// What else is: where nothing else `is_all`, the reason.
+fn wrong_beside(facts: &Facts, verdict: &Verdict, is_all: bool) -> Vec<String> {
+    if !verdict.status.is_failure() {
+        return Vec::new();
+    }
+    let mut reason = verdict.reason.iter().cloned();
+    let Some(Ended { exit, evidence, .. }) = facts.selftest() else {
+        return reason.collect();
+    };
+    let ktap = &evidence.ktap;
+    let mut wrong: Vec<_> = bail_out(ktap).into_iter().collect();
+    let kept = |kind| {
+        ktap.subtests
+            .iter()
+            .filter(|one| one.result == kind)
+            .count() as u64
+    };
+    let lost = ktap.not_ok - kept(SubtestResult::NotOk) + ktap.xpass - kept(SubtestResult::Xpass);
+    wrong.extend((lost > 0).then(|| format!("{lost} more sub-tests")));
+    wrong.extend(contradictions(*exit, evidence));
+    // A code adds nothing to what was printed before it.
+    if (is_all && wrong.is_empty()) || !matches!(exit, Exit::Code(_)) {
+        let first = |reason: String| reason.lines().next().map(str::to_owned);
+        wrong.extend(match exit {
+            Exit::Signal { .. } => Some(exit.to_string()),
+            _ => reason.next().and_then(first),
+        });
+    }
+    wrong
 }
 
 fn failure(exit: Exit, evidence: &Evidence, mut complaints: Vec<String>) -> String {
@@ -531,6 +641,7 @@ more
             environment_options: None,
             suspect: false,
             ignored: None,
+            known: Vec::new(),
         }
     }
 
@@ -580,7 +691,7 @@ more
     }
 
     fn told(verdict: Verdict) -> (Status, String) {
-        let Verdict { status, reason } = verdict;
+        let Verdict { status, reason, .. } = verdict;
         assert_eq!(reason.is_none(), status == Status::Passed);
         (status, reason.unwrap_or_default())
     }

@@ -73,7 +73,7 @@ impl Resumed {
                 "the run used the selftests built into this program: unset KVM_SELFTESTS and KERNEL_SRC to resume it"
             );
         }
-        let not_run = self.closed.of_status(Status::NoRun);
+        let not_run = self.closed.of_kind(Status::NoRun);
         let mut to_run: HashMap<&str, &Outcome> = not_run
             .map(|outcome| (outcome.name.as_str(), outcome))
             .collect();
@@ -133,7 +133,7 @@ impl Resumed {
 }
 
 fn suspects(state: &State) -> Vec<&Outcome> {
-    let not_run = state.of_status(Status::NoRun);
+    let not_run = state.of_kind(Status::NoRun);
     not_run.filter(|outcome| outcome.suspect).collect()
 }
 

@@ -119,6 +119,7 @@ fn part(info: Info) -> Part {
         shuffle_seed: info.shuffle_seed,
         nextest_run_id: info.nextest_run_id,
         resumes: false,
+        notes_on_known: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::known::{Expectation, KnownFailure};
 use crate::model::name::CaseName;
 
 /// The collection of KVM's selftests.
@@ -35,6 +36,8 @@ pub struct Case {
     pub suspect: bool,
     /// Why it is listed but ignored, as far as that is known without running anything.
     pub ignored: Option<String>,
+    /// The failures that are known of it.
+    pub known: Vec<Arc<KnownFailure>>,
 }
 
 impl Deref for Case {
@@ -112,6 +115,12 @@ impl Case {
         }
         let collection = self.collection.as_deref().unwrap_or(KVM);
         format!("{collection}: {}", segments.join("::"))
+    }
+
+    /// The known failure for which it is never run.
+    pub fn crash(&self) -> Option<&KnownFailure> {
+        let mut known = self.known.iter().map(|known| &**known);
+        known.find(|known| known.expect == Expectation::Crash)
     }
 
     /// A shell command that repeats the case's selftest by hand.

@@ -110,6 +110,9 @@ pub struct Part {
     pub nextest_run_id: Option<String>,
     /// It goes on with a run whose earlier parts have ended or died.
     pub resumes: bool,
+    /// What is to be said of the known failures that do not hold: they have expired, or no case is called so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes_on_known: Vec<String>,
 }
 
 /// How a part ended.

@@ -72,6 +72,11 @@ impl CaseName {
         numbers.filter_map(|(what, number)| Some(format!("{what}{}", number?)))
     }
 
+    /// The same on the host as it is.
+    pub fn on_host(&self) -> String {
+        format!("{}::{}", self.suite, self.variant)
+    }
+
     /// Its segments, in order.
     pub fn segments(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let environment = self.environment.iter().map(String::as_str);

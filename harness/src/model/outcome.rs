@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use signal_hook::low_level::signal_name;
 
+use super::known::{KnownFailure, SUBTEST_IS_WRONG};
 use super::name::CaseName;
 use super::text;
 
@@ -40,10 +41,53 @@ impl Status {
         Self::NoRun,
     ];
 
+    /// Whether it tells that something is wrong, known or not.
+    pub fn is_failure(self) -> bool {
+        OutcomeKind::from(self).is_failure()
+    }
+
+    /// The word that users see.
+    pub fn as_str(self) -> &'static str {
+        OutcomeKind::from(self).as_str()
+    }
+}
+
+/// What an outcome counts as: its status, but where it is a known failure, or passed against that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum OutcomeKind {
+    /// [`Status::Passed`]
+    Passed,
+    /// It is known to fail, and passed.
+    Xpass,
+    /// [`Status::Skipped`]
+    Skipped,
+    /// It failed, or did not end in its time, as it is known to do.
+    Known,
+    /// [`Status::Failed`]
+    Failed,
+    /// [`Status::TimedOut`]
+    TimedOut,
+    /// [`Status::NoRun`]
+    NoRun,
+}
+
+impl OutcomeKind {
+    /// All of them, the best first.
+    pub const ALL: [Self; 7] = [
+        Self::Passed,
+        Self::Xpass,
+        Self::Skipped,
+        Self::Known,
+        Self::Failed,
+        Self::TimedOut,
+        Self::NoRun,
+    ];
+
     /// Whether a run with such a case has failed.
     pub fn is_failure(self) -> bool {
         match self {
-            Self::Passed | Self::Skipped => false,
+            Self::Passed | Self::Xpass | Self::Skipped | Self::Known => false,
             Self::Failed | Self::TimedOut | Self::NoRun => true,
         }
     }
@@ -52,7 +96,9 @@ impl Status {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Passed => "PASSED",
+            Self::Xpass => "XPASS",
             Self::Skipped => "SKIPPED",
+            Self::Known => "KNOWN",
             Self::Failed => "FAILED",
             Self::TimedOut => "TIMED_OUT",
             Self::NoRun => "NO_RUN",
@@ -60,37 +106,55 @@ impl Status {
     }
 }
 
-/// How many cases have ended, of every status.
+impl From<Status> for OutcomeKind {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Passed => Self::Passed,
+            Status::Skipped => Self::Skipped,
+            Status::Failed => Self::Failed,
+            Status::TimedOut => Self::TimedOut,
+            Status::NoRun => Self::NoRun,
+        }
+    }
+}
+
+/// How many cases have ended, of every kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts([usize; Status::ALL.len()]);
+pub struct Counts([usize; OutcomeKind::ALL.len()]);
 
 impl Counts {
-    /// Those of these statuses.
-    pub fn of_all(statuses: impl IntoIterator<Item = Status>) -> Self {
+    /// Those of these kinds.
+    pub fn of_all<K: Into<OutcomeKind>>(kinds: impl IntoIterator<Item = K>) -> Self {
         let mut counts = Self::default();
-        statuses.into_iter().for_each(|status| counts.add(status));
+        kinds.into_iter().for_each(|kind| counts.add(kind));
         counts
     }
 
     /// Counts one more.
-    pub fn add(&mut self, status: Status) {
-        self.0[status as usize] += 1;
+    pub fn add(&mut self, kind: impl Into<OutcomeKind>) {
+        self.0[kind.into() as usize] += 1;
     }
 
     /// Counts one less.
-    pub fn remove(&mut self, status: Status) {
-        self.0[status as usize] -= 1;
+    pub fn remove(&mut self, kind: impl Into<OutcomeKind>) {
+        self.0[kind.into() as usize] -= 1;
     }
 
-    /// How many of `status`.
-    pub fn of(self, status: Status) -> usize {
-        self.0[status as usize]
+    /// How many of `kind`.
+    pub fn of(self, kind: impl Into<OutcomeKind>) -> usize {
+        self.0[kind.into() as usize]
+    }
+
+    /// The kinds of which there are any.
+    pub fn there(self) -> impl Iterator<Item = OutcomeKind> {
+        let kinds = OutcomeKind::ALL.into_iter();
+        kinds.filter(move |kind| self.of(*kind) > 0)
     }
 
     /// Those that failed in one way or another.
     pub fn failures(self) -> usize {
-        let failures = Status::ALL.into_iter().filter(|status| status.is_failure());
-        failures.map(|status| self.of(status)).sum()
+        let failures = self.there().filter(|kind| kind.is_failure());
+        failures.map(|kind| self.of(kind)).sum()
     }
 
     /// All of them.
@@ -102,23 +166,16 @@ impl Counts {
 impl Serialize for Counts {
     /// `{"PASSED": 1, "FAILED": 2}`: those of which there are any.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let there = Status::ALL
-            .into_iter()
-            .filter(|status| self.of(*status) > 0);
-        serializer.collect_map(there.map(|status| (status, self.of(status))))
+        serializer.collect_map(self.there().map(|kind| (kind, self.of(kind))))
     }
 }
 
 impl fmt::Display for Counts {
     /// `1 PASSED, 2 FAILED`: those of which there are any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = Status::ALL
-            .into_iter()
-            .filter(|status| self.of(*status) > 0);
-        let words: Vec<_> = there
-            .map(|status| format!("{} {}", self.of(status), status.as_str()))
-            .collect();
-        f.write_str(&words.join(", "))
+        let words = self.there();
+        let words = words.map(|kind| format!("{} {}", self.of(kind), kind.as_str()));
+        f.write_str(&Vec::from_iter(words).join(", "))
     }
 }
 
@@ -287,6 +344,18 @@ pub struct Subtest {
     pub reason: Option<String>,
 }
 
+impl Subtest {
+    /// What is wrong with it, if anything is.
+    pub fn wrong(&self) -> Option<String> {
+        let [not_ok, xpass] = SUBTEST_IS_WRONG;
+        match self.result {
+            SubtestResult::NotOk => Some(format!("{not_ok}{}", self.name)),
+            SubtestResult::Xpass => Some(format!("{xpass}{}", self.name)),
+            SubtestResult::Ok | SubtestResult::Skip | SubtestResult::Todo => None,
+        }
+    }
+}
+
 /// A complaint of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Splat {
@@ -390,6 +459,13 @@ pub struct Outcome {
     /// What became of it when it was run again, alone, because it had failed (`--retry-failed`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repetitions: Vec<Outcome>,
+    /// What is wrong with it beside its assertion, its sub-tests and the kernel's splats.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<String>,
+    /// The known failure that it is; where it passed, the one that it should have been.
+    // Most have none, and need no room for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<Box<KnownFailure>>,
 }
 
 impl Outcome {
@@ -421,6 +497,25 @@ impl Outcome {
             splats: Vec::new(),
             suspect: false,
             repetitions: Vec::new(),
+            beside: Vec::new(),
+            known: None,
+        }
+    }
+
+    /// What it counts as.
+    pub fn kind(&self) -> OutcomeKind {
+        match (self.status, &self.known) {
+            (Status::Passed, Some(_)) => OutcomeKind::Xpass,
+            (Status::Failed | Status::TimedOut, Some(_)) => OutcomeKind::Known,
+            (status, _) => status.into(),
+        }
+    }
+
+    /// Why it does not count as passed, in a line: that it is known where it is, else the first line of the reason.
+    pub fn message(&self) -> String {
+        match &self.known {
+            Some(known) => known.to_string(),
+            None => self.first_line().to_owned(),
         }
     }
 

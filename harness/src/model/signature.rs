@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 
+use super::known::flat;
 use super::outcome::{Exit, Outcome, Status, SubtestResult};
 
 /// How the line of a reason begins that says where a core is. It tells nothing about the failure.
@@ -52,7 +53,7 @@ impl Signature {
     pub fn of(outcome: &Outcome) -> Self {
         let assertion = outcome.assertion.as_ref().map(|assertion| FailedAssertion {
             file: assertion.file.rsplit('/').next().unwrap_or_default().into(),
-            expression: words(&assertion.expression),
+            expression: flat(&assertion.expression),
             message: normalised(&assertion.message),
         });
         let subtests = outcome.subtests.iter();
@@ -153,11 +154,7 @@ pub fn normalised(text: &str) -> String {
         }
     }
     result.push_str(rest);
-    words(&result)
-}
-
-fn words(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    flat(&result)
 }
 
 fn is_word(c: char) -> bool {

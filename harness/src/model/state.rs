@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Event, Part, PartEnd, SCHEMA_VERSION, Span};
 use super::name::CaseName;
-use super::outcome::{Counts, Outcome, Splat, Status, Step};
+use super::outcome::{Counts, Outcome, OutcomeKind, Splat, Step};
 
 /// A run, as far as it has come. run.json holds one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -201,12 +201,12 @@ impl State {
 
     fn finish(&mut self, outcome: Outcome) {
         self.forget(&outcome.name);
-        self.progress.counts.add(outcome.status);
+        self.progress.counts.add(outcome.kind());
         match self.progress.places.get(&outcome.name) {
             // It has run again, in a later part.
             Some(&place) => {
                 let before = std::mem::replace(&mut self.outcomes[place], outcome);
-                self.progress.counts.remove(before.status);
+                self.progress.counts.remove(before.kind());
             }
             None => {
                 let place = self.outcomes.len();
@@ -260,7 +260,7 @@ impl State {
     fn index(&mut self) {
         let names = self.outcomes.iter().map(|outcome| outcome.name.clone());
         self.progress.places = names.zip(0..).collect();
-        self.progress.counts = Counts::of_all(self.outcomes.iter().map(|outcome| outcome.status));
+        self.progress.counts = Counts::of_all(self.outcomes.iter().map(Outcome::kind));
     }
 
     /// The part that began first. A state that was made from a run has one.
@@ -301,7 +301,7 @@ impl State {
         self.last()?.end.as_ref()?.ended_early.as_deref()
     }
 
-    /// How many cases have ended, by status.
+    /// How many cases have ended, by kind.
     pub fn counts(&self) -> Counts {
         self.progress.counts
     }
@@ -311,10 +311,10 @@ impl State {
         Some(&self.outcomes[*self.progress.places.get(name)?])
     }
 
-    /// The outcomes of this status.
-    pub fn of_status(&self, status: Status) -> impl Iterator<Item = &Outcome> {
-        let outcomes = self.outcomes.iter();
-        outcomes.filter(move |outcome| outcome.status == status)
+    /// The outcomes of this kind.
+    pub fn of_kind(&self, kind: impl Into<OutcomeKind>) -> impl Iterator<Item = &Outcome> {
+        let (outcomes, kind) = (self.outcomes.iter(), kind.into());
+        outcomes.filter(move |outcome| outcome.kind() == kind)
     }
 
     /// The steps that run at this moment, by their cases, those that began first in front.
@@ -335,7 +335,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::outcome::Exit;
+    use crate::model::outcome::{Exit, Status};
 
     fn name(variant: &str) -> CaseName {
         CaseName::new("s", variant)

@@ -65,6 +65,12 @@ pub fn utc(ms: u64) -> String {
     time.map_or_else(String::new, |time| time.to_string())
 }
 
+/// Today, as UTC has it.
+pub fn today() -> jiff::civil::Date {
+    let now = jiff::Timestamp::now();
+    now.to_zoned(jiff::tz::TimeZone::UTC).date()
+}
+
 /// A time in seconds, as people read it: `0.4 s`, `12 s`.
 pub fn seconds(time: Duration) -> String {
     if time < Duration::from_secs(10) {

@@ -174,6 +174,7 @@ impl<'a> Assembly<'a> {
             environment_options: None,
             suspect: false,
             ignored,
+            known: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::changed::Concern;
+use super::known::KnownFailures;
 use super::selection::Selection;
 use crate::environment::{Definition, Definitions, HOST};
 use crate::model::case::Case;
@@ -37,6 +38,7 @@ pub struct Discovered {
     pub(super) concerns: Vec<Concern>,
     /// What `--changed` chose, and why.
     pub(super) changed: Vec<String>,
+    pub(super) known: KnownFailures,
     pub(super) host: Host,
 }
 
@@ -72,7 +74,8 @@ impl Discovered {
         let others = others.filter(move |one| none && selection.considers(&one.name));
         let others = others.map(|one| (Cow::Borrowed(one), Some(not_asked_for(&one.name))));
         let environments = asked_for.chain(host).chain(others);
-        environments.flat_map(|(environment, ignored)| {
+        let known = &self.known;
+        environments.flat_map(move |(environment, ignored)| {
             let mut host = self.host.clone();
             environment.reserve_in(&mut host.free_hugepages);
             let name = Some(environment.prefix()).filter(|name| !name.is_empty());
@@ -86,6 +89,9 @@ impl Discovered {
                     ..case.clone()
                 };
                 case.name.environment.clone_from(&name);
+                case.known = known.of(&case.name);
+                let crash = case.crash().map(ToString::to_string);
+                case.ignored = case.ignored.take().or(crash);
                 case.environment_options = name.is_some().then(|| Arc::clone(&options));
                 case
             })
@@ -174,6 +180,21 @@ impl Discovered {
     /// The kernel's splats that count for no case: patterns of their lines.
     pub fn ignored_splats(&self) -> &[String] {
         &self.ignored_splats
+    }
+
+    /// How many known failures hold, in words.
+    pub fn describe_known(&self) -> Option<String> {
+        self.known.describe()
+    }
+
+    /// What is to be said of known failures that do not hold.
+    pub fn notes_on_known(&self) -> Vec<String> {
+        let cases = self.cases.iter().chain(&self.left_out);
+        let defined = self.definitions.iter();
+        let environments = defined.chain(self.asked_for.iter().map(|one| &one.definition));
+        let environments = environments.map(Definition::prefix);
+        let names: Vec<_> = cases.map(|case| &case.name).collect();
+        self.known.notes(&names, &environments.collect::<Vec<_>>())
     }
 
     /// The directories of the selftests.

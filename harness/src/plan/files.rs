@@ -13,6 +13,7 @@ use toml::de::DeTable;
 use super::changed::{ChangedFile, Concern};
 use super::foreign;
 use super::keys::Keys;
+use super::known::{self, KNOWN, KnownEntry};
 use super::suite::{SuiteFile, TestEntry};
 use super::suite_toml;
 use crate::model::problem::TextFile;
@@ -46,6 +47,8 @@ pub struct Configuration {
     pub(super) ignored_splats: Vec<String>,
     /// Which paths in a kernel tree concern which selftests.
     pub(super) concerns: Vec<Concern>,
+    /// The known failures.
+    pub(super) known: Vec<KnownEntry>,
     /// What is wrong. If there is anything, the rest is incomplete.
     pub problems: Vec<Problem>,
 }
@@ -60,12 +63,16 @@ pub struct EnvironmentSource {
 }
 
 /// Reads files, and directories searched for them: in the order of their names, without the hidden ones, each file once.
-/// `{ncpus}` in them is `ncpus`.
-pub fn read(paths: &[PathBuf], ncpus: u32) -> Configuration {
+/// `{ncpus}` in them is `ncpus`. Files of known failures are also read where they are called otherwise.
+pub fn read(paths: &[PathBuf], known: &[PathBuf], ncpus: u32) -> Configuration {
     let mut reader = FilesReader {
         ncpus,
         ..FilesReader::default()
     };
+    // First: whatever they are called, they are that.
+    known
+        .iter()
+        .for_each(|path| reader.file(path, FileKind::Known));
     paths.iter().for_each(|path| reader.given(path));
     reader.found
 }
@@ -90,6 +97,8 @@ pub fn read_embedded(files: &[(&str, &str)], ncpus: u32) -> Configuration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FileKind {
     Toml,
+    /// TOML, of known failures.
+    Known,
     Json,
     Test,
 }
@@ -99,6 +108,7 @@ const NO_FORMAT: &str = "neither a .toml, a .json nor a .test file";
 impl FileKind {
     fn of(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
+            "toml" if path.file_stem()? == KNOWN => Some(Self::Known),
             "toml" => Some(Self::Toml),
             "json" => Some(Self::Json),
             "test" => Some(Self::Test),
@@ -209,7 +219,12 @@ impl FilesReader {
                     let source = EnvironmentSource { path, text };
                     self.found.environments.push(source);
                 }
+                Ok(table) if table.contains_key(KNOWN) => self.known(&file, table),
                 Ok(table) => self.toml(&file, table),
+                Err(problems) => self.found.problems.extend(problems),
+            },
+            FileKind::Known => match file.parse() {
+                Ok(table) => self.known(&file, table),
                 Err(problems) => self.found.problems.extend(problems),
             },
         }
@@ -240,6 +255,12 @@ impl FilesReader {
                 self.found.defaults.insert(selftest, test);
             }
         }
+    }
+
+    fn known<'a>(&mut self, file: &TextFile<'a>, table: DeTable<'a>) {
+        let (entries, problems) = known::read(file, table);
+        self.found.known.extend(entries);
+        self.found.problems.extend(problems);
     }
 
     fn suite(&mut self, suite: SuiteFile) {
@@ -354,7 +375,7 @@ mod tests {
     fn no_shipped_test_runs_what_another_one_or_a_selftest_by_itself_does() {
         let suites = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kvm-tests/suites");
         for ncpus in [1, 2, 4, 8] {
-            let shipped = read(std::slice::from_ref(&suites), ncpus);
+            let shipped = read(std::slice::from_ref(&suites), &[], ncpus);
             assert_eq!(shipped.problems, []);
             let mut seen = HashMap::new();
             for test in shipped.suites.iter().flat_map(|suite| &suite.tests) {

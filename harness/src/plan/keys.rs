@@ -279,7 +279,7 @@ impl<'de> Deserialize<'de> for Variable {
 
 /// A part of a line of the kernel's log.
 #[derive(Debug)]
-struct Pattern(String);
+pub(super) struct Pattern(pub(super) String);
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -288,7 +288,7 @@ impl<'de> Deserialize<'de> for Pattern {
         text_that(
             deserializer,
             says_something,
-            "a part of a line of the kernel's log",
+            "a part of a line that says something",
         )
         .map(Self)
     }

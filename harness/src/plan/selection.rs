@@ -230,6 +230,7 @@ mod tests {
             environment_options: None,
             suspect: false,
             ignored: None,
+            known: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use maud::{Markup, PreEscaped, html};
 
 use super::reported::Reported;
 use crate::log;
-use crate::model::outcome::{Counts, Outcome, Splat, Status};
+use crate::model::outcome::{Counts, Outcome, OutcomeKind, Splat, Status};
 use crate::model::signature::grouped;
 use crate::model::state::State;
 use crate::model::text::printable_within;
@@ -98,7 +98,15 @@ impl<'a> Page<'a> {
         }
         page.environments.sort_by_key(Option::is_some);
         let mut failures = grouped(failed);
-        failures.sort_by_key(|group| (!page.is_new(group), group[0].status, &group[0].suite));
+        failures.sort_by_key(|group| {
+            let is_known = group[0].kind() == OutcomeKind::Known;
+            (
+                is_known,
+                !page.is_new(group),
+                group[0].status,
+                &group[0].suite,
+            )
+        });
         for (failure, number) in failures.iter().zip(1..) {
             let names = failure.iter().map(|outcome| outcome.name.as_str());
             let anchors = names.map(|name| (name, format!("f{number}")));
@@ -198,8 +206,8 @@ impl<'a> Page<'a> {
             html! {
                 tr {
                     th scope="row" { (text(name)) }
-                    @for status in Status::ALL {
-                        td.number.(class(status)).none[counts.of(status) == 0] { (counts.of(status)) }
+                    @for kind in self.kinds() {
+                        td.number.(class(kind)).none[counts.of(kind) == 0] { (counts.of(kind)) }
                     }
                 }
             }
@@ -208,15 +216,23 @@ impl<'a> Page<'a> {
             table.counts {
                 thead { tr {
                     th scope="col" { "environment" }
-                    @for status in Status::ALL { th.(class(status)) scope="col" { (status.as_str()) } }
+                    @for kind in self.kinds() { th.(class(kind)) scope="col" { (kind.as_str()) } }
                 } }
                 @for environment in &self.environments {
                     @let inside = outcomes.iter().filter(|outcome| outcome.environment.as_deref() == *environment);
-                    (row(environment.unwrap_or("host"), Counts::of_all(inside.map(|outcome| outcome.status))))
+                    (row(environment.unwrap_or("host"), Counts::of_all(inside.map(Outcome::kind))))
                 }
                 (row("all", self.run.state.counts()))
             }
         }
+    }
+
+    /// The kinds of outcomes that are told apart: those of known failures only where there are any.
+    fn kinds(&self) -> impl Iterator<Item = OutcomeKind> {
+        let counts = self.run.state.counts();
+        let is_status = |kind| Status::ALL.into_iter().any(|status| kind == status.into());
+        let kinds = OutcomeKind::ALL.into_iter();
+        kinds.filter(move |kind| is_status(*kind) || counts.of(*kind) > 0)
     }
 
     /// The splats that could not be shown to be a case's own.
@@ -233,7 +249,7 @@ impl<'a> Page<'a> {
     /// Why cases were skipped, the commonest reason first.
     fn skipped(&self) -> Markup {
         let mut reasons: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
-        for outcome in self.run.state.of_status(Status::Skipped) {
+        for outcome in self.run.state.of_kind(Status::Skipped) {
             let reason = reasons.entry(outcome.first_line());
             reason.or_default().push(outcome);
         }
@@ -261,14 +277,14 @@ fn text(untrusted: &str) -> String {
     printable_within(untrusted.as_bytes(), usize::MAX)
 }
 
-/// The style's class for a status.
-fn class(status: Status) -> String {
-    status.as_str().to_lowercase()
+/// The style's class for a kind of outcomes.
+fn class(kind: OutcomeKind) -> String {
+    kind.as_str().to_lowercase()
 }
 
-/// The sign for a status.
-fn glyph(status: Status) -> &'static str {
-    ["✓", "–", "✗", "T", "?"][status as usize]
+/// The sign for a kind of outcomes.
+fn glyph(kind: OutcomeKind) -> &'static str {
+    ["✓", "!", "–", "k", "✗", "T", "?"][kind as usize]
 }
 
 /// `0.05 s`, `12.40 s`, `3 min`.

@@ -10,7 +10,7 @@ use signal_hook::low_level::signal_name;
 
 use super::reported::{Reported, account, name_in_suite};
 use crate::model::name::CaseName;
-use crate::model::outcome::{Counts, Exit, Outcome, Splat, Status, Step};
+use crate::model::outcome::{Counts, Exit, Outcome, OutcomeKind, Splat, Status, Step};
 use crate::model::text::{printable, printable_within};
 use crate::model::time::timestamp;
 
@@ -37,7 +37,7 @@ pub(super) fn write(run: &Reported<'_>, out: &mut dyn Write) -> io::Result<()> {
         let suite = suites.entry(outcome.environment.as_deref());
         suite.or_default().push(outcome);
     }
-    let counts = Counts::of_all(outcomes.map(|outcome| outcome.status));
+    let counts = Counts::of_all(outcomes.map(Outcome::kind));
     let mut attributes = about("kvm-tests".to_owned(), counts, run.part.started_ms);
     attributes.extend(run.state.duration_s().map(time));
     let mut facts = run.facts();
@@ -79,7 +79,7 @@ fn suite(
     facts: &[(String, String)],
     counts: Counts,
 ) -> io::Result<()> {
-    let of_suite = Counts::of_all(outcomes.iter().map(|outcome| outcome.status));
+    let of_suite = Counts::of_all(outcomes.iter().map(|outcome| outcome.kind()));
     let began = outcomes.iter().map(|outcome| outcome.started_ms).min();
     let mut attributes = about(package(outcomes[0]), of_suite, began.unwrap_or_default());
     attributes.push(time(
@@ -123,7 +123,8 @@ fn case(
         _ => (name, None),
     });
     let case = element(xml, "testcase", attributes);
-    if outcome.status == Status::Passed && outputs.iter().all(|(_, output)| output.is_none()) {
+    let has_passed = matches!(outcome.kind(), OutcomeKind::Passed | OutcomeKind::Xpass);
+    if has_passed && outputs.iter().all(|(_, output)| output.is_none()) {
         return case.write_empty().map(drop);
     }
     let write = |xml: &mut Writer<_>| {
@@ -141,15 +142,15 @@ fn case(
 /// What tells that a case did not pass, in texts of at most `limit` bytes.
 fn not_passed(xml: &mut Writer<impl Write>, outcome: &Outcome, limit: usize) -> io::Result<()> {
     let within = |text: &str| printable_within(text.as_bytes(), limit);
-    let message = ("message", within(outcome.first_line()));
+    let message = ("message", within(&outcome.message()));
     // What kind of failure it is: the signal that a process died of, or else the status.
-    let kind = match (outcome.status, outcome.exit) {
-        (Status::Passed, _) => return Ok(()),
-        (Status::Skipped, _) => {
+    let kind = match (outcome.kind(), outcome.exit) {
+        (OutcomeKind::Passed | OutcomeKind::Xpass, _) => return Ok(()),
+        (OutcomeKind::Skipped | OutcomeKind::Known, _) => {
             return element(xml, "skipped", [message]).write_empty().map(drop);
         }
-        (Status::Failed, Some(Exit::Signal { signal, .. })) => signal_name(signal),
-        (Status::Failed | Status::TimedOut | Status::NoRun, _) => None,
+        (OutcomeKind::Failed, Some(Exit::Signal { signal, .. })) => signal_name(signal),
+        (OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::NoRun, _) => None,
     };
     let kind = kind.unwrap_or(outcome.status.as_str()).to_owned();
     let account = within(&account(outcome));
@@ -162,7 +163,7 @@ fn not_passed(xml: &mut Writer<impl Write>, outcome: &Outcome, limit: usize) -> 
 
 /// How long a text of a case may be in a run of so many: a failure has a reason and two outputs, any other two outputs.
 fn limit(outcome: &Outcome, counts: Counts) -> usize {
-    let texts = match outcome.status.is_failure() {
+    let texts = match outcome.kind().is_failure() {
         true => 3 * counts.failures(),
         false => 2 * (counts.total() - counts.failures()),
     };
@@ -182,7 +183,10 @@ fn about(name: String, counts: Counts, started_ms: u64) -> Vec<Attribute> {
         ("tests", counts.total().to_string()),
         ("failures", counts.failures().to_string()),
         ("errors", "0".to_owned()),
-        ("skipped", counts.of(Status::Skipped).to_string()),
+        (
+            "skipped",
+            (counts.of(Status::Skipped) + counts.of(OutcomeKind::Known)).to_string(),
+        ),
     ];
     attributes.extend(timestamp(started_ms).map(|time| ("timestamp", time.to_string())));
     attributes

@@ -62,6 +62,10 @@ fn test(run: &Reported<'_>, outcome: &Outcome) -> Value {
         "environment": {"comment": text(&run.part.host.hostname), "misc": misc(facts)},
         "misc": {"status": outcome.status.as_str(), "reproduce": text(&outcome.reproduce)},
     });
+    if let Some(known) = &outcome.known {
+        let link = known.link.as_deref().unwrap_or_default();
+        test["misc"]["known"] = json!({"reason": text(&known.reason), "link": text(link)});
+    }
     if let Some(time) = timestamp(outcome.started_ms) {
         test["start_time"] = json!(time.to_string());
     }

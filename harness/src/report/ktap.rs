@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 use super::reported::{Reported, account, name_in_suite};
-use crate::model::outcome::{Outcome, Status, Subtest, SubtestResult};
+use crate::model::outcome::{Outcome, OutcomeKind, Subtest, SubtestResult};
 use crate::model::text::printable_within;
 
 /// What is kept of a name and of a line, in bytes.
@@ -78,16 +78,26 @@ impl Sum {
 }
 
 fn of_case(outcome: &Outcome, names: &mut Names) -> Test {
-    let (result, word) = match outcome.status {
-        Status::Passed => (Sum::Ok, ""),
-        Status::Skipped => (Sum::Skip, "SKIP"),
-        Status::Failed => (Sum::NotOk, ""),
-        Status::TimedOut => (Sum::NotOk, "TIMEOUT"),
-        Status::NoRun => (Sum::NotOk, "ERROR"),
+    let (result, word) = match outcome.kind() {
+        OutcomeKind::Passed => (Sum::Ok, ""),
+        OutcomeKind::Skipped => (Sum::Skip, "SKIP"),
+        // No failures: as kselftest.h prints them.
+        OutcomeKind::Known => (Sum::Ok, "XFAIL"),
+        OutcomeKind::Xpass => (Sum::Ok, "XPASS"),
+        OutcomeKind::Failed => (Sum::NotOk, ""),
+        OutcomeKind::TimedOut => (Sum::NotOk, "TIMEOUT"),
+        OutcomeKind::NoRun => (Sum::NotOk, "ERROR"),
     };
     let name = names.unique(&name_in_suite(outcome));
-    let subtests = nested(&outcome.subtests);
-    let mut test = Test::new(name, result, word, outcome.first_line(), subtests);
+    let mut subtests = outcome.subtests.clone();
+    if outcome.kind() == OutcomeKind::Known {
+        let failed = subtests
+            .iter_mut()
+            .filter(|one| one.result == SubtestResult::NotOk);
+        failed.for_each(|one| one.result = SubtestResult::Todo);
+    }
+    let subtests = nested(&subtests);
+    let mut test = Test::new(name, result, word, &outcome.message(), subtests);
     if outcome.status.is_failure() {
         let account = format!("{}: {}", outcome.status.as_str(), account(outcome));
         let reproduce = format!("reproduce: {}", outcome.reproduce);

@@ -83,7 +83,7 @@ impl<'a> Reported<'a> {
 
     /// Why the run was not finished; empty where it was.
     fn not_finished(&self) -> String {
-        let not_run = self.state.of_status(Status::NoRun);
+        let not_run = self.state.of_kind(Status::NoRun);
         let (suspects, others): (Vec<_>, Vec<_>) = not_run.partition(|outcome| outcome.suspect);
         let (suspects, others) = (suspects.len(), others.len());
         match self.state.finished {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::reported::Reported;
-use crate::model::outcome::{Outcome, Status, Step};
+use crate::model::outcome::{Outcome, OutcomeKind, Step};
 use crate::model::text::printable;
 use crate::model::time::timestamp;
 
@@ -21,15 +21,19 @@ pub(super) fn document(run: &Reported<'_>, data: Option<&Path>) -> Value {
 
 fn result(outcome: &Outcome, place: Option<&Path>) -> Value {
     let whole = outcome.duration_s.clamp(0.0, 1e9).round() as u64;
+    let known = outcome.known.as_deref().map(|known| format!("{known}\n"));
     let reason = outcome.reason.as_deref().unwrap_or_default();
+    let reason = known.unwrap_or_default() + reason;
     let name = format!("/{}", outcome.name.replace("::", "/"));
     let mut result = json!({
         "name": printable(name.as_bytes()),
-        "result": match outcome.status {
-            Status::Passed => "pass",
-            Status::Skipped => "skip",
-            Status::Failed | Status::TimedOut => "fail",
-            Status::NoRun => "error",
+        "result": match outcome.kind() {
+            OutcomeKind::Passed => "pass",
+            // Told, and no failure.
+            OutcomeKind::Known | OutcomeKind::Xpass => "info",
+            OutcomeKind::Skipped => "skip",
+            OutcomeKind::Failed | OutcomeKind::TimedOut => "fail",
+            OutcomeKind::NoRun => "error",
         },
         "note": printable(reason.as_bytes()).lines().collect::<Vec<_>>(),
         "duration": format!("{:02}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60),

@@ -112,6 +112,7 @@ pub(super) fn part(
         shuffle_seed,
         nextest_run_id: nextest.map(|nextest| nextest.run_id.clone()),
         resumes: options.resume.is_some(),
+        notes_on_known: discovered.notes_on_known(),
     })
 }
 

@@ -14,8 +14,12 @@ use crate::kernel_log::KernelLog;
 use crate::log::Recorder;
 use crate::model::case::Case;
 use crate::model::event::{Event, Sink};
+use crate::model::known::Expectation;
 use crate::model::outcome::{Outcome, Status};
 use crate::supervise::Supervisors;
+
+/// How often a flaky case that is known to be so is run again when it has failed, at most.
+const FLAKY_TIMES: u32 = 3;
 
 /// A run while its cases run.
 pub(super) struct RunningCases<'a> {
@@ -60,10 +64,13 @@ impl RunningCases<'_> {
             let failed = state.outcomes.iter().filter(has_failed);
             failed.map(|one| (one.name.clone(), one.clone())).collect()
         });
-        let times = self.run.options.retry_failed;
+        let times = |case: &Case| match failed.get(&case.name.to_string())?.known.as_deref() {
+            None => Some(self.run.options.retry_failed),
+            Some(known) => (known.expect == Expectation::Flaky).then_some(FLAKY_TIMES),
+        };
         let cases = self.run.cases.iter();
-        let cases = cases.filter(|case| failed.contains_key(&case.name.to_string()));
-        let again: Arc<[Case]> = cases.flat_map(|case| repetitions(case, times)).collect();
+        let again = cases.flat_map(|case| repetitions(case, times(case).unwrap_or(0)));
+        let again: Arc<[Case]> = again.collect();
         if again.is_empty() || self.supervisors.ended_early().is_some() {
             return Vec::new();
         }

@@ -75,6 +75,10 @@ pub(super) fn header(run: &Ready<'_>, begun: &Begun, kernel_log: &KernelLog) -> 
     add("environment", run.discovered.describe_environments());
     let earlier = run.earlier.iter().map(Earlier::describe);
     add("run again", earlier.collect());
+    add(
+        "known",
+        run.discovered.describe_known().into_iter().collect(),
+    );
     add("stand-in", run.root.announcement().into_iter().collect());
     add(
         "lock",

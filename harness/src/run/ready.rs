@@ -28,7 +28,7 @@ pub(super) struct Ready<'a> {
 impl Ready<'_> {
     /// Whether it is run, rather than told to be ignored.
     pub(super) fn is_executed(&self, case: &Case) -> bool {
-        case.ignored.is_none() || self.selection.runs_ignored()
+        case.ignored.is_none() || (self.selection.runs_ignored() && case.crash().is_none())
     }
 
     /// The outcomes of those that are told to be ignored.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::model::case::KVM;
 use crate::model::event::Event;
-use crate::model::outcome::{Counts, Outcome, Status, Step};
+use crate::model::outcome::{Counts, Outcome, OutcomeKind, Status, Step};
 use crate::model::state::State;
 use crate::model::text::one_line;
 use crate::model::time::now_ms;
@@ -132,6 +132,12 @@ impl Display {
             }
             Event::Finished(outcome) => self.ended(screen, seen, outcome),
             Event::Repeated(outcome) => {
+                // It was known, and is so no more.
+                if outcome.kind().is_failure() && !seen.failures.contains(&outcome.name) {
+                    seen.ended.remove(OutcomeKind::Known);
+                    seen.ended.add(outcome.kind());
+                    seen.failures.push(outcome.name.clone());
+                }
                 let repetition = outcome.repetitions.last();
                 let line =
                     repetition.map(|one| format!("AGAIN {}", failure(one).trim_end_matches(": ")));
@@ -282,7 +288,7 @@ impl Display {
             title: format!("{KVM}: {}", outcome.name),
             ..Expected::default()
         });
-        seen.ended.add(outcome.status);
+        seen.ended.add(outcome.kind());
         match self.setup.format {
             Format::Json | Format::Terse => {
                 if self.setup.format == Format::Json && !was_started {
@@ -310,7 +316,7 @@ impl Display {
         if !self.is_news(seen, outcome, was_started) {
             return;
         }
-        if outcome.status.is_failure() {
+        if outcome.kind().is_failure() {
             seen.failures.push(outcome.name.clone());
         }
         if self.setup.levels.of(outcome.status) != Level::Off {
@@ -318,6 +324,9 @@ impl Display {
             self.show(screen, outcome);
             slow.iter()
                 .for_each(|line| screen.say(&format!("SLOWER {line}")));
+            if outcome.kind() == OutcomeKind::Xpass {
+                screen.say(&failure(outcome));
+            }
         }
     }
 
@@ -342,7 +351,7 @@ impl Display {
         }
         let is_pretty = self.setup.format == Format::Pretty;
         let has_reason = self.setup.format == Format::Ktap || is_pretty && screen.is_joined;
-        if outcome.status.is_failure() && !has_reason {
+        if outcome.kind().is_failure() && !has_reason {
             screen.say(&failure(outcome));
         }
         if is_pretty {

@@ -22,8 +22,8 @@ const INTERRUPTED: &str = "interrupted";
 
 /// A failure in one line.
 pub(super) fn failure(outcome: &Outcome) -> String {
-    let (name, reason) = (one_line(&outcome.name), one_line(outcome.first_line()));
-    format!("{} {name}: {reason}", outcome.status.as_str())
+    let (name, reason) = (one_line(&outcome.name), one_line(&outcome.message()));
+    format!("{} {name}: {reason}", outcome.kind().as_str())
 }
 
 /// What there is to say of a failure beside the first line of its reason.
@@ -56,7 +56,7 @@ pub(super) fn details(outcome: &Outcome, results: &Path) -> Vec<String> {
 /// entry's lines the first one stands alone.
 pub(super) fn entries(state: &State, status: Status, results: &Path) -> Vec<Vec<String>> {
     let mut alike = BTreeMap::<_, Vec<&Outcome>>::new();
-    for one in state.of_status(status) {
+    for one in state.of_kind(status) {
         let (reason, case) = match status {
             Status::NoRun if one.first_line().starts_with(INTERRUPTED) => (INTERRUPTED, None),
             Status::NoRun => (one.first_line(), None),

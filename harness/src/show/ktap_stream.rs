@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::case::NO_TIMEOUT;
 use crate::model::file;
-use crate::model::outcome::{Counts, Exit, Outcome, Status};
+use crate::model::outcome::{Counts, Exit, Outcome, OutcomeKind, Status};
 use crate::model::text::one_line;
 use crate::show::output::{STREAMS, copy_lines};
 use crate::show::remaining::Expected;
@@ -21,10 +21,18 @@ pub(super) fn begin(total: usize) -> String {
 
 /// After the last case.
 pub(super) fn end(counts: Counts) -> String {
-    let [pass, skip, error] =
-        [Status::Passed, Status::Skipped, Status::NoRun].map(|status| counts.of(status));
+    let [pass, xfail, xpass, skip, error] = [
+        OutcomeKind::Passed,
+        OutcomeKind::Known,
+        OutcomeKind::Xpass,
+        OutcomeKind::Skipped,
+        OutcomeKind::NoRun,
+    ]
+    .map(|kind| counts.of(kind));
     let fail = counts.failures() - error;
-    format!("# Totals: pass:{pass} fail:{fail} xfail:0 xpass:0 skip:{skip} error:{error}\n")
+    format!(
+        "# Totals: pass:{pass} fail:{fail} xfail:{xfail} xpass:{xpass} skip:{skip} error:{error}\n"
+    )
 }
 
 /// What is said of a case before it runs.
@@ -66,7 +74,7 @@ impl Block<'_> {
         if self.outcome.status != Status::Passed {
             writeln!(out, "# {}: {reason}", self.outcome.status.as_str())?;
         }
-        let (result, directive) = self.result(&reason);
+        let (result, directive) = self.result();
         let (number, title) = (self.number, title(self.case));
         writeln!(out, "{result} {number} selftests: {title}{directive}")?;
         out.flush()
@@ -91,23 +99,28 @@ impl Block<'_> {
     }
 
     /// The first word of the result and, where there is one, its directive.
-    fn result(&self, reason: &str) -> (&'static str, String) {
+    fn result(&self) -> (&'static str, String) {
         // What stands behind the `#` must not begin another directive.
-        let why = reason.replace('#', "\\x23");
-        match (self.outcome.status, self.outcome.exit) {
-            (Status::Passed, _) => ("ok", String::new()),
-            (Status::Skipped, _) => ("ok", " # SKIP".to_owned()),
-            (Status::TimedOut, _) => {
+        let why = one_line(&self.outcome.message()).replace('#', "\\x23");
+        match (self.outcome.kind(), self.outcome.exit) {
+            (OutcomeKind::Passed, _) => ("ok", String::new()),
+            (OutcomeKind::Skipped, _) => ("ok", " # SKIP".to_owned()),
+            // As kselftest.h prints them: they are no failures.
+            (OutcomeKind::Known, _) => ("ok", format!(" # XFAIL {why}")),
+            (OutcomeKind::Xpass, _) => ("ok", format!(" # XPASS {why}")),
+            (OutcomeKind::TimedOut, _) => {
                 let seconds = self.case.timeout.as_secs();
                 ("not ok", format!(" # TIMEOUT {seconds} seconds"))
             }
-            (Status::NoRun, _) => ("not ok", format!(" # ERROR {why}")),
+            (OutcomeKind::NoRun, _) => ("not ok", format!(" # ERROR {why}")),
             // As a shell says it.
-            (Status::Failed, Some(Exit::Code(code @ 1..))) => ("not ok", format!(" # exit={code}")),
-            (Status::Failed, Some(Exit::Signal { signal, .. })) => {
+            (OutcomeKind::Failed, Some(Exit::Code(code @ 1..))) => {
+                ("not ok", format!(" # exit={code}"))
+            }
+            (OutcomeKind::Failed, Some(Exit::Signal { signal, .. })) => {
                 ("not ok", format!(" # exit={}", 128 + signal))
             }
-            (Status::Failed, _) => ("not ok", format!(" # {why}")),
+            (OutcomeKind::Failed, _) => ("not ok", format!(" # {why}")),
         }
     }
 }

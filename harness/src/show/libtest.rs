@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::model::outcome::{Counts, Outcome, Status};
+use crate::model::outcome::{Counts, Outcome, OutcomeKind, Status};
 use crate::model::text::{one_line, plural, printable, printable_within};
 use crate::show::failures::details;
 use crate::show::options::Format;
@@ -51,10 +51,12 @@ impl Libtest {
 
     /// A case has ended.
     pub(super) fn ended(&self, outcome: &Outcome) -> String {
-        let (colour, word, character) = match outcome.status {
-            Status::Passed => (GREEN, "ok", "."),
-            Status::Skipped => (YELLOW, "ignored", "i"),
-            Status::Failed | Status::TimedOut | Status::NoRun => (RED, "FAILED", "F"),
+        let (colour, word, character) = match outcome.kind() {
+            OutcomeKind::Passed | OutcomeKind::Xpass => (GREEN, "ok", "."),
+            OutcomeKind::Skipped | OutcomeKind::Known => (YELLOW, "ignored", "i"),
+            OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::NoRun => {
+                (RED, "FAILED", "F")
+            }
         };
         match self.format {
             Format::Json => return self.event(outcome),
@@ -62,16 +64,18 @@ impl Libtest {
             Format::Pretty | Format::Ktap => {}
         }
         let (name, width) = (one_line(&outcome.name), self.name_width);
-        let reason = one_line(outcome.first_line());
-        let word = match outcome.status {
-            Status::Passed => self.coloured(colour, word),
-            Status::Skipped => self.coloured(colour, &format!("{word} ({reason})")),
+        let reason = one_line(&outcome.message());
+        let word = match outcome.kind() {
+            OutcomeKind::Passed | OutcomeKind::Xpass => self.coloured(colour, word),
+            OutcomeKind::Skipped | OutcomeKind::Known => {
+                self.coloured(colour, &format!("{word} ({reason})"))
+            }
             _ if !self.is_joined => self.coloured(colour, word),
-            Status::Failed => format!("{} ({reason})", self.coloured(colour, word)),
-            status => format!(
+            OutcomeKind::Failed => format!("{} ({reason})", self.coloured(colour, word)),
+            kind => format!(
                 "{} ({}: {reason})",
                 self.coloured(colour, word),
-                status.as_str()
+                kind.as_str()
             ),
         };
         format!("test {name:<width$} ... {word}\n")
@@ -93,7 +97,8 @@ impl Libtest {
         time: Duration,
     ) -> String {
         let (seconds, failed) = (time.as_secs_f64(), counts.failures());
-        let (passed, ignored) = (counts.of(Status::Passed), counts.of(Status::Skipped));
+        let passed = counts.of(OutcomeKind::Passed) + counts.of(OutcomeKind::Xpass);
+        let ignored = counts.of(OutcomeKind::Skipped) + counts.of(OutcomeKind::Known);
         if self.format == Format::Json {
             let event = if failed > 0 { "failed" } else { "ok" };
             let line = json!({
@@ -145,15 +150,17 @@ impl Libtest {
     }
 
     fn event_within(&self, outcome: &Outcome, room: usize) -> Value {
-        let reason = printable(outcome.reason.as_deref().unwrap_or_default().as_bytes());
+        let known = outcome.known.as_ref().map(ToString::to_string);
+        let reason = known.or(outcome.reason.clone()).unwrap_or_default();
+        let reason = printable(reason.as_bytes());
         let mut line =
             json!({"type": "test", "name": outcome.name, "exec_time": outcome.duration_s});
-        let heading = match outcome.status {
-            Status::Skipped => {
+        let heading = match outcome.kind() {
+            OutcomeKind::Skipped | OutcomeKind::Known => {
                 return json!({"type": "test", "name": outcome.name, "event": "ignored", "message": reason});
             }
-            Status::Passed => String::new(),
-            Status::Failed | Status::TimedOut | Status::NoRun => {
+            OutcomeKind::Passed | OutcomeKind::Xpass => String::new(),
+            OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::NoRun => {
                 let reproduce = printable_within(outcome.reproduce.as_bytes(), REPRODUCE_LIMIT);
                 format!(
                     "{}: {reason}\nreproduce: {reproduce}\n",
@@ -161,7 +168,7 @@ impl Libtest {
                 )
             }
         };
-        let is_failure = outcome.status.is_failure();
+        let is_failure = outcome.kind().is_failure();
         line["event"] = if is_failure { "failed" } else { "ok" }.into();
         if is_failure || self.shows_passed {
             let ends = STREAMS.iter().map(|stream| {

@@ -116,7 +116,7 @@ impl Snapshot<'_> {
 
     fn failures(&self) -> Vec<String> {
         let failures = self.state.outcomes.iter();
-        let failures: Vec<_> = failures.filter(|one| one.status.is_failure()).collect();
+        let failures: Vec<_> = failures.filter(|one| one.kind().is_failure()).collect();
         let heading = failures.first().map(|_| "FAILED SO FAR".to_owned());
         let earlier = failures.len().saturating_sub(ANSWERED);
         let told = (earlier > 0).then(|| format!("  {earlier} earlier ones"));

@@ -11,7 +11,7 @@ use rustix::process::geteuid;
 use crate::model::case::quoted;
 use crate::model::event::{LeftBehind, Part, PartEnd};
 use crate::model::host::{self, size};
-use crate::model::outcome::{Leak, Outcome, Status};
+use crate::model::outcome::{Leak, Outcome, OutcomeKind, Status};
 use crate::model::state::State;
 use crate::model::text::one_line;
 use crate::show::failures::entries;
@@ -98,6 +98,7 @@ impl Summary<'_> {
         if !is_interrupted {
             section(&mut lines, "SKIPPED", skipped(self.state, self.columns));
         }
+        self.add_known(&mut lines);
         self.add_failures(&mut lines, is_interrupted);
         let slower = first(self.slower.to_vec(), SHOWN);
         section(&mut lines, "SLOWER THAN BEFORE", slower);
@@ -128,6 +129,38 @@ impl Summary<'_> {
         let told =
             outcomes.filter_map(|one| Some(format!("{}: {}", one_line(&one.name), tell(one)?)));
         first(told.collect(), SHOWN)
+    }
+
+    /// The known failures that came, and those that did not; and what is wrong with the entries.
+    fn add_known(&self, lines: &mut Vec<String>) {
+        let last = self.state.last().map(|share| &share.part);
+        let notes = last.iter().flat_map(|part| &part.notes_on_known);
+        let of_kind = |kind| {
+            let outcomes = self.state.of_kind(kind);
+            let told = outcomes.map(|one| {
+                let known = one.known.as_deref();
+                let link = known.and_then(|known| known.link.as_deref());
+                let link = link.map_or_else(String::new, |link| format!(" ({link})"));
+                let rate = one
+                    .rate()
+                    .map_or_else(String::new, |rate| format!(", {rate}"));
+                one_line(&format!("{}: {}{rate}{link}", one.name, one.message()))
+            });
+            first(told.collect(), SHOWN_FAILURES)
+        };
+        section(
+            lines,
+            "KNOWN failures, which do not fail the run",
+            of_kind(OutcomeKind::Known),
+        );
+        let heading = "XPASS: known to fail, and passed";
+        section(lines, heading, of_kind(OutcomeKind::Xpass));
+        let heading = "KNOWN FAILURES THAT DO NOT HOLD";
+        section(
+            lines,
+            heading,
+            first(notes.map(|note| one_line(note)).collect(), SHOWN),
+        );
     }
 
     fn add_failures(&self, lines: &mut Vec<String>, is_interrupted: bool) {
@@ -200,7 +233,7 @@ impl Summary<'_> {
 /// The reasons for skipping, the commonest first, with the cases, in so many columns.
 pub(super) fn skipped(state: &State, columns: usize) -> Vec<String> {
     let mut by_reason = BTreeMap::<&str, Vec<&str>>::new();
-    for outcome in state.of_status(Status::Skipped) {
+    for outcome in state.of_kind(Status::Skipped) {
         by_reason
             .entry(outcome.first_line())
             .or_default()

@@ -181,7 +181,7 @@ suites/bad.toml:66:26: hugepages of one size are required twice
 suites/bad.toml:70:14: unknown key `disk`; known here: `cpus`, `memory`, `hugepages`
 suites/bad.toml:74:9: invalid value: string " ", expected a line for the shell
 suites/bad.toml:78:11: invalid value: string "a\0b", expected a string without NUL
-suites/bad.toml:82:21: invalid value: string "*", expected a part of a line of the kernel's log
+suites/bad.toml:82:21: invalid value: string "*", expected a part of a line that says something
 suites/bad.toml:86:9: invalid value: string "A=B", expected the name of a variable
 suites/bad.toml:90:8: the name "not-one" is no identifier; `not_one` would be one
 suites/bad.toml:92:1: missing key `name`

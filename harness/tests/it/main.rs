@@ -24,6 +24,7 @@ mod interruption;
 mod kernel_log;
 mod kernel_src;
 mod killed;
+mod known;
 mod kselftest;
 mod least_privilege;
 mod left_behind;

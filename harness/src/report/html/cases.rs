@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::{Page, class, duration, glyph, lines, text};
 use crate::model::host::size;
-use crate::model::outcome::{Counts, Outcome, Status, Step, Subtest, SubtestResult};
+use crate::model::outcome::{Counts, Outcome, OutcomeKind, Status, Step, Subtest, SubtestResult};
 use crate::model::text::plural;
 use crate::model::time::{is_slower, of_seconds, utc};
 
@@ -30,7 +30,7 @@ const LEAST: usize = 512;
 
 /// What rows are sorted and folded by: those with a failure come first, each alone under its name; of the others those with
 /// the same statuses are together, of which each is the worst in its environment, and `None` where the case did not run.
-type Alike<'a> = (Reverse<bool>, Option<Name<'a>>, Vec<Option<Status>>);
+type Alike<'a> = (Reverse<bool>, Option<Name<'a>>, Vec<Option<OutcomeKind>>);
 
 /// A case's suite and variant.
 type Name<'a> = (&'a str, &'a str);
@@ -52,14 +52,17 @@ impl Page<'_> {
         let reason = outcome.reason.as_deref().unwrap_or("no reason given");
         let (first, rest) = reason.split_once('\n').unwrap_or((reason, ""));
         html! {
-            details.failure.case.{ "worst-" (class(outcome.status)) } open[self.failures.len() <= OPEN] {
+            details.failure.case.{ "worst-" (class(outcome.kind())) } open[self.failures.len() <= OPEN] {
                 summary {
-                    span.badge.(class(outcome.status)) { (outcome.status.as_str()) } " "
+                    span.badge.(class(outcome.kind())) { (outcome.kind().as_str()) } " "
                     strong { (text(&outcome.suite)) span.soft { "::" (text(&outcome.variant)) } } " "
                     span { @if self.is_new(failure) { span.new { "NEW" } " " } (text(first)) " " span.where { (self.places(failure)) } }
                 }
                 // A link into a closed `details` opens it, one to the `details` itself does not.
                 div id={ "f" (number) } {
+                    @if let Some(known) = &outcome.known {
+                        p { (text(&known.to_string())) " " (text(known.link.as_deref().unwrap_or_default())) }
+                    }
                     @if !rest.is_empty() { pre { (text(rest)) } }
                     (subtests(&outcome.subtests))
                     @for splat in &outcome.splats { (lines(splat)) }
@@ -85,12 +88,9 @@ impl Page<'_> {
         let name = (failure[0].suite.as_str(), failure[0].variant.as_str());
         let others = self.cases[&name].iter();
         let others = others.filter(|other| failure.iter().all(|one| one.name != other.name));
-        let counts = Counts::of_all(others.map(|other| other.status));
-        for status in Status::ALL
-            .into_iter()
-            .filter(|status| counts.of(*status) > 0)
-        {
-            places.push(format!("{} others {}", counts.of(status), glyph(status)));
+        let counts = Counts::of_all(others.map(|other| other.kind()));
+        for kind in counts.there() {
+            places.push(format!("{} others {}", counts.of(kind), glyph(kind)));
         }
         text(&places.join(", "))
     }
@@ -133,7 +133,7 @@ impl Page<'_> {
         let mut counts = Counts::default();
         for &name in self.cases.keys() {
             let cells = self.environments.iter().map(|at| self.inside(name, *at));
-            let statuses = cells.map(|cell| cell.iter().map(|one| one.status).max());
+            let statuses = cells.map(|cell| cell.iter().map(|one| one.kind()).max());
             let statuses: Vec<_> = statuses.collect();
             counts.add(worst(&statuses));
             let is_failure = worst(&statuses).is_failure();
@@ -146,10 +146,10 @@ impl Page<'_> {
                 "Matrix " span.soft { (plural(self.cases.len(), "case")) " by " (plural(self.environments.len(), "environment")) }
             }
             p.filters {
-                @for status in Status::ALL {
-                    label.(class(status)) {
-                        input type="checkbox" id={ "show-" (class(status)) } checked;
-                        b { (glyph(status)) } " " (status.as_str()) " " (counts.of(status))
+                @for kind in self.kinds() {
+                    label.(class(kind)) {
+                        input type="checkbox" id={ "show-" (class(kind)) } checked;
+                        b { (glyph(kind)) } " " (kind.as_str()) " " (counts.of(kind))
                     }
                 }
                 input #find type="search" hidden placeholder="find in cases" aria-label="find in cases";
@@ -174,7 +174,7 @@ impl Page<'_> {
     }
 
     /// Rows with the same statuses.
-    fn block(&self, statuses: &[Option<Status>], names: &[Name<'_>]) -> Markup {
+    fn block(&self, statuses: &[Option<OutcomeKind>], names: &[Name<'_>]) -> Markup {
         let worst = format!("worst-{}", class(worst(statuses)));
         html! {
             tbody.fold[names.len() >= ALIKE] {
@@ -195,17 +195,17 @@ impl Page<'_> {
     }
 
     fn cell(&self, outcomes: &[&Outcome]) -> Markup {
-        let Some(worst) = outcomes.iter().max_by_key(|outcome| outcome.status) else {
+        let Some(worst) = outcomes.iter().max_by_key(|outcome| outcome.kind()) else {
             return html! { td {} };
         };
         let title = match outcomes {
             [skipped] if skipped.status == Status::Skipped => text(skipped.first_line()),
-            [one] => format!("{} {}", one.status.as_str(), duration(one.duration_s)),
-            _ => Counts::of_all(outcomes.iter().map(|outcome| outcome.status)).to_string(),
+            [one] => format!("{} {}", one.kind().as_str(), duration(one.duration_s)),
+            _ => Counts::of_all(outcomes.iter().map(|outcome| outcome.kind())).to_string(),
         };
-        let sign = glyph(worst.status);
+        let sign = glyph(worst.kind());
         html! {
-            td.(class(worst.status)) title=(title) {
+            td.(class(worst.kind())) title=(title) {
                 @match self.anchors.get(worst.name.as_str()) {
                     Some(anchor) => a href={ "#" (anchor) } { (sign) },
                     None => (sign),
@@ -233,7 +233,7 @@ impl Page<'_> {
                     @let slower = before.is_some_and(|before| is_slower(seconds(before), seconds(outcome)));
                     tr {
                         th scope="row" { span { (text(&outcome.name)) } }
-                        td.number.(class(outcome.status)) { (duration(outcome.duration_s)) }
+                        td.number.(class(outcome.kind())) { (duration(outcome.duration_s)) }
                         td.number.slower[slower] {
                             (before.map_or_else(String::new, |before| duration(before.duration_s))) @if slower { ", slower" }
                         }
@@ -244,9 +244,9 @@ impl Page<'_> {
     }
 }
 
-fn worst(statuses: &[Option<Status>]) -> Status {
+fn worst(statuses: &[Option<OutcomeKind>]) -> OutcomeKind {
     let statuses = statuses.iter().flatten().copied();
-    statuses.max().unwrap_or(Status::Passed)
+    statuses.max().unwrap_or(OutcomeKind::Passed)
 }
 
 /// The sub-tests that failed, of how many.

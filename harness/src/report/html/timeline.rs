@@ -74,11 +74,11 @@ impl Page<'_> {
         let column = |seconds: f64| (seconds / whole * COLUMNS).floor();
         let together = outcomes.chunk_by(|a, b| column(start(a)) == column(end(b)));
         let bars = together.filter_map(|outcomes| {
-            let worst = outcomes.iter().max_by_key(|outcome| outcome.status)?;
+            let worst = outcomes.iter().max_by_key(|outcome| outcome.kind())?;
             Some(Bar {
                 start: start(outcomes[0]),
                 end: end(outcomes.last()?),
-                class: class(worst.status),
+                class: class(worst.kind()),
                 name: &worst.name,
                 anchor: self.anchors.get(worst.name.as_str()).map(String::as_str),
             })
