@@ -42,6 +42,9 @@ pub enum ProgramCommand {
     Report(commands::ReportOptions),
     /// Print entries of known failures for what failed in a run, to be edited: how a new machine starts
     Known(commands::KnownOptions),
+    /// Make one run of several: shards, runs of several hosts, merged ones. What their plan has and none of them ran is NO_RUN.
+    /// Exits with 101 where something failed, is missing, or could not be read
+    Merge(commands::MergeOptions),
     /// Say what changed between two runs. Exits with 0 where nothing got worse, with 1 where something did (a new or a
     /// different failure, more failures among iterations than chance explains, or a case that ran before and is now
     /// skipped or gone), and with 2 where they cannot be compared

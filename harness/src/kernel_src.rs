@@ -25,6 +25,10 @@ mod make;
 pub mod stubs;
 mod tree;
 
+/// The file beside the selftests that says what they were built from: a commit (`-dirty` where the tree had changes), or
+/// a tarball's name.
+pub const BUILT_FROM: &str = "built-from";
+
 /// KVM selftests that have been built.
 #[derive(Debug)]
 pub struct Built {
@@ -85,6 +89,7 @@ pub fn build(
     }
     tree::link(tree, &work)?;
     make.build(tree)?;
+    fs::write(built.selftests.join(BUILT_FROM), tree::described(&source))?;
     remove(&unpacked)?;
     // 3. To Cargo, what is newer than a build script's start is a reason to run it again: this is one only if removed.
     create(&done)?

@@ -86,6 +86,7 @@ fn act(
         ProgramCommand::Run(options) => run::run(&options, embedded, &args),
         ProgramCommand::Report(options) => commands::report(&options),
         ProgramCommand::Known(options) => commands::known(&options),
+        ProgramCommand::Merge(options) => commands::merge(&options),
         ProgramCommand::Compare(options) => commands::compare(&options),
         ProgramCommand::With(options) => commands::with(&options, embedded, Root::from_env()),
         ProgramCommand::Environments(options) => {

@@ -2,8 +2,12 @@
 
 mod directory;
 mod history;
+mod hosts;
 mod journal;
+mod merge;
+mod names;
 mod nextest;
+mod plan_file;
 mod read;
 mod recorder;
 mod resume;
@@ -16,8 +20,11 @@ use anyhow::Context;
 pub use directory::{Place, RunDirectory};
 pub use history::History;
 pub use journal::Journal;
+pub use merge::Parts;
+pub use names::{PLAN_JSON, RUN_JSON};
 pub use nextest::{Member, Nextest};
-pub use read::{RUN_JSON, before, fold, read};
+pub use plan_file::{read_plan, write_plan};
+pub use read::{before, fold, read};
 pub use recorder::Recorder;
 pub use resume::{Resumed, what_killed_the_latest};
 

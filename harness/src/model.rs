@@ -9,6 +9,7 @@ pub mod host;
 pub mod known;
 pub mod name;
 pub mod outcome;
+pub mod planned;
 pub mod problem;
 pub mod signature;
 pub mod state;

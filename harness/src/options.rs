@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::environment::MadeUp;
+use crate::model::planned::Shard;
 use crate::model::time;
 use crate::show::{Color, Format, Levels, Rule};
 
@@ -171,6 +172,22 @@ pub struct Options {
     /// of it fails as it did there, and 125 otherwise: skipped, another failure, could not be run
     #[arg(long, value_name = "RUN", conflicts_with_all = ["list", "rerun", "baseline"])]
     pub git_bisect: Option<PathBuf>,
+    /// Run only this part of the cases: K/N, of N parts of about one size, or environment=NAME. Every machine splits alike;
+    /// `kvm-tests merge` makes one run of the parts
+    #[arg(long, value_name = "SHARD")]
+    pub shard: Option<Shard>,
+
+    /// Write to this file (`-`: the standard output) what is to run, for --plan, and run nothing
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["shard", "list", "dry_run", "resume", "plan", "git_bisect"])]
+    pub plan_only: Option<PathBuf>,
+
+    /// Run what this file (`-`: the standard input) says: the cases, and the options that it was written with. The selftests
+    /// must be the same
+    #[arg(long, value_name = "PLAN", conflicts_with_all = [
+        "filters", "exact", "skip", "tag", "skip_tag", "quick", "changed", "kernel_tree", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench",
+        "environment", "set", "param", "dry_run", "resume", "rerun", "git_bisect", "timeout", "iterations",
+    ])]
+    pub plan: Option<PathBuf>,
 
     /// Keep the results here; refused where it exists
     #[arg(long, value_name = "DIR")]

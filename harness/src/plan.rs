@@ -35,6 +35,7 @@ mod files;
 mod foreign;
 #[cfg(test)]
 mod hostile_input;
+mod identity;
 mod installed;
 mod keys;
 mod known;
@@ -185,6 +186,7 @@ fn assemble(
         left_out: sorted(assembly.left_out),
         replaced,
         sources: describe(&selftests, from),
+        selftests: selftests.files(),
         directories: selftests
             .sources
             .into_iter()
@@ -295,6 +297,7 @@ fn choose(
         .environment
         .iter()
         .any(|name| name.contains(['*', '?', '[']));
+    let is_ours = |name: &str| options.shard.as_ref().is_none_or(|shard| shard.is_in(name));
     let mut chosen = Vec::new();
     let mut refused = Vec::new();
     for definition in selected {
@@ -303,7 +306,13 @@ fn choose(
         let by_name = !has_glob || is_made_up || options.environment.contains(&definition.name);
         let is_nothing = plan.is_nothing() && definition.name != HOST;
         let ignored = match plan.refusal {
-            Some(refusal) if by_name && !options.list && !options.dry_run => {
+            Some(refusal)
+                if by_name
+                    && !options.list
+                    && !options.dry_run
+                    && options.plan_only.is_none()
+                    && is_ours(&definition.name) =>
+            {
                 refused.push(format!("environment {}: {refusal}", definition.name));
                 continue;
             }

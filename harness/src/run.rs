@@ -5,8 +5,9 @@ mod cases;
 mod conclude;
 mod earlier;
 mod live;
+mod narrowed;
 mod ready;
-mod resumed;
+mod recorded;
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
@@ -20,7 +21,7 @@ use crate::commands;
 use crate::environment::{self, Environments};
 use crate::exec::{Signals, Traces};
 use crate::kernel_log::{self, KernelLog};
-use crate::log::{History, Nextest, Resumed, read};
+use crate::log::{History, Nextest, Resumed, read, write_plan};
 use crate::model::case::Case;
 use crate::model::event::{Event, Sink};
 use crate::model::host::{Host, Root};
@@ -52,20 +53,23 @@ pub fn run(
     // First, so that asking what runs ends nothing, whenever it comes.
     let signals = Signals::catch()?;
     let mut resumed = options.resume.as_deref().map(Resumed::open).transpose()?;
-    let options = match &resumed {
-        Some(resumed) => &resumed::options(resumed.first()?, options)?,
-        None => options,
-    };
+    let (options, planned) = recorded::options(options, resumed.as_ref())?;
     let root = Root::from_env();
     let host = probe(&root);
-    let discovered = plan::discover(options, embedded, &host, &Environments::new(root.clone()))?;
-    let selection = Selection::new(options);
+    let discovered = plan::discover(&options, embedded, &host, &Environments::new(root.clone()))?;
+    let selection = Selection::new(&options);
     if options.list {
-        return list(&discovered, &selection, options);
+        return list(&discovered, selection, &options);
     }
     let (mut cases, filtered_out) = discovered.select(&selection, options.iterations);
     if cases.is_empty() && !options.bench && resumed.is_none() {
         bail!("{}", discovered.nothing_matches(&selection));
+    }
+    let results = begin::default_results()?;
+    let earlier = Earlier::choose(&options, &results.directory, &mut cases)?;
+    let planned = narrowed::narrow(&options, planned, &discovered, &mut cases)?;
+    if let (Some(path), Some(planned)) = (&options.plan_only, &planned) {
+        return write_plan(planned, path).map(|()| ExitCode::SUCCESS);
     }
     if options.dry_run {
         return commands::dry_run(&root, &discovered.environments(), &cases);
@@ -73,25 +77,22 @@ pub fn run(
     if let Some(resumed) = &mut resumed {
         resumed.retain(&mut cases, &discovered.selftest_sources())?;
     }
-    let nextest = Nextest::of(begin::only_case(options))?;
+    let nextest = Nextest::of(begin::only_case(&options))?;
     let number = |run: &Nextest| run.number(&mut cases, options.iterations);
     nextest.iter().for_each(number);
-    let results = begin::default_results()?;
-    let earlier = Earlier::choose(options, &results.directory, &mut cases)?;
     let history = History::load(&results.directory, &host.hostname);
-    let seed = sort(options, &history, &mut cases);
+    let seed = sort(&options, &history, &mut cases);
     let baseline = options.baseline.as_deref().map(read).transpose()?;
-    let part = begin::part(
-        options,
-        &discovered,
-        host,
-        seed,
-        command_line,
-        nextest.as_ref(),
-    )?;
-    let begun = begin::begin(options, &results, part, &cases, nextest, resumed)?;
+    let part = begin::part(&options, &discovered, host, seed, command_line)?;
+    let owed = begin::Owed {
+        planned,
+        cases: &cases,
+        nextest,
+        resumed,
+    };
+    let begun = begin::begin(&options, &results, part, owed)?;
     let run = Ready {
-        options,
+        options: &options,
         root,
         discovered,
         selection,
@@ -122,12 +123,13 @@ fn probe(root: &Root) -> Host {
 
 fn list(
     discovered: &Discovered,
-    selection: &Selection,
+    selection: Selection,
     options: &Options,
 ) -> anyhow::Result<ExitCode> {
     for line in discovered.describe_changed() {
         eprintln!("changed: {line}");
     }
+    let selection = &selection.within(options.shard.clone());
     let out = show::destination(options.logfile.as_deref()).context("create the logfile")?;
     let out = io::BufWriter::new(out);
     for note in discovered.notes_on_known() {
@@ -177,6 +179,7 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
         recorder.with_state(|state| Traces::read().since(&before, &state.outcomes))
     });
     recorder.record(begin::part_ended(
+        begun.part.id.clone(),
         run.started,
         ended_early,
         kernel,

@@ -24,7 +24,7 @@ pub use options::{Color, Format, Levels, Rule};
 pub use output::named;
 pub use remaining::Expected;
 pub use screen::destination;
-pub use summary::header_of;
+pub use summary::{header_of, summary};
 
 #[cfg(test)]
 mod stage {
@@ -74,6 +74,7 @@ mod stage {
 
     pub(super) fn end(interrupted_by: Option<i32>, kernel: KernelEnd) -> PartEnd {
         PartEnd {
+            part: String::new(),
             at_ms: BEGIN_MS,
             duration_s: 1.0,
             interrupted_by,

@@ -1,5 +1,7 @@
 //! How a case of one run relates to the case of the same name in another.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::model::outcome::{Counts, Outcome, Status};
@@ -100,7 +102,7 @@ pub(super) enum ChangeKind {
 #[derive(Debug, Serialize)]
 pub(super) struct CaseChange<'a> {
     /// Its name, without iterations.
-    pub(super) name: &'a str,
+    pub(super) name: Cow<'a, str>,
     pub(super) kind: ChangeKind,
     /// It fails as it did not before, or what had been tested is not tested any more.
     pub(super) worse: bool,
@@ -112,7 +114,7 @@ pub(super) struct CaseChange<'a> {
 
 impl<'a> CaseChange<'a> {
     /// Compares the case called `name`.
-    pub(super) fn of(name: &'a str, old: Option<Tally<'a>>, new: Option<Tally<'a>>) -> Self {
+    pub(super) fn of(name: Cow<'a, str>, old: Option<Tally<'a>>, new: Option<Tally<'a>>) -> Self {
         let kind = match (&old, &new) {
             (None, None) => ChangeKind::Unchanged,
             (Some(_), None) => ChangeKind::Vanished,

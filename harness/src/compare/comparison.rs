@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::case::{CaseChange, ChangeKind, Tally};
 use super::difference::{RunDifference, between};
 use crate::model::event::Part;
+use crate::model::name::on_host;
 use crate::model::outcome::{Counts, Outcome};
 use crate::model::state::State;
 use crate::model::time::{SLOWER_FACTOR, is_slower_by, of_seconds};
@@ -47,7 +48,7 @@ pub struct Comparison<'a> {
     /// Every case that fails, or that is not as it was, by name.
     pub(super) changes: Vec<CaseChange<'a>>,
     /// The names of all others: they pass, or are skipped, as before.
-    unchanged: Vec<&'a str>,
+    unchanged: Vec<Cow<'a, str>>,
     /// How many cases were not selected in one of the runs.
     pub(super) not_compared: NotCompared,
     /// How many times as long (and 2 s longer) a case takes that is slower.
@@ -79,7 +80,7 @@ pub(super) struct NotCompared {
 /// A case that passes in both runs, and takes longer or less.
 #[derive(Debug, Serialize)]
 pub(super) struct Pace<'a> {
-    pub(super) name: &'a str,
+    pub(super) name: Cow<'a, str>,
     /// How long it took to pass, in seconds; of iterations the median.
     pub(super) old_s: f64,
     pub(super) new_s: f64,
@@ -88,7 +89,8 @@ pub(super) struct Pace<'a> {
 impl<'a> Comparison<'a> {
     /// Compares `new` with `old`; cases that take `slower` times as long are worse.
     pub fn of(old: &'a Side, new: &'a Side, slower: Option<f64>) -> Self {
-        let (mut was, mut is) = (old.cases(), new.cases());
+        let has_hosts = [old, new].iter().any(|side| side.state.hosts().len() > 1);
+        let (mut was, mut is) = (old.cases(has_hosts), new.cases(has_hosts));
         let alike = selection(&old.state) == selection(&new.state);
         let mut comparison = Self {
             schema_version: SCHEMA_VERSION,
@@ -104,9 +106,9 @@ impl<'a> Comparison<'a> {
             slower: Vec::new(),
             faster: Vec::new(),
         };
-        let names: BTreeSet<&str> = was.keys().chain(is.keys()).copied().collect();
+        let names: BTreeSet<Cow<'a, str>> = was.keys().chain(is.keys()).cloned().collect();
         for name in names {
-            match (was.remove(name), is.remove(name)) {
+            match (was.remove(&name), is.remove(&name)) {
                 (Some(old), None) if new.has_left_out(old[0], alike) => {
                     comparison.not_compared.old_only += 1;
                 }
@@ -125,10 +127,14 @@ impl<'a> Comparison<'a> {
     }
 
     fn add(&mut self, change: CaseChange<'a>) {
-        let name = change.name;
+        let name = change.name.clone();
         if let Some([old_s, new_s]) = change.durations_s() {
             let (old, new) = (of_seconds(old_s), of_seconds(new_s));
-            let pace = Pace { name, old_s, new_s };
+            let pace = Pace {
+                name: name.clone(),
+                old_s,
+                new_s,
+            };
             if is_slower_by(old, new, self.slower_factor) {
                 self.slower.push(pace);
             } else if is_slower_by(new, old, self.slower_factor) {
@@ -164,11 +170,17 @@ impl Side {
         }
     }
 
-    /// The outcomes of each case, by its name without iterations.
-    fn cases(&self) -> BTreeMap<&str, Vec<&Outcome>> {
-        let mut cases: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
+    /// The outcomes of each case, by its name without iterations. Where one of the runs has several hosts, a case on Intel is
+    /// another one than that on AMD, and hosts of one vendor stand for each other.
+    fn cases(&self, has_hosts: bool) -> BTreeMap<Cow<'_, str>, Vec<&Outcome>> {
+        let mut cases: BTreeMap<Cow<'_, str>, Vec<&Outcome>> = BTreeMap::new();
         for outcome in &self.state.outcomes {
-            cases.entry(outcome.listed()).or_default().push(outcome);
+            let part = self.state.first_on(outcome.host.as_deref());
+            let name = match part.filter(|_| has_hosts) {
+                Some(part) => on_host(&part.host.cpu_vendor, outcome.listed_there()).into(),
+                None => outcome.listed().into(),
+            };
+            cases.entry(name).or_default().push(outcome);
         }
         cases
     }
@@ -177,7 +189,7 @@ impl Side {
     /// selection. A run that selected nothing in particular had all on the host as it was.
     fn has_left_out(&self, case: &Outcome, alike: bool) -> bool {
         match &self.left_out {
-            Some(names) => names.contains(case.listed()),
+            Some(names) => names.contains(case.listed_there()),
             None if selection(&self.state).is_empty() => case.environment.is_some() && !alike,
             None => !alike,
         }
@@ -192,7 +204,7 @@ fn selection(state: &State) -> Vec<String> {
     while let Some(option) = options.next() {
         let name = option.split('=').next().unwrap_or_default();
         let is_in = |names: &str| names.split(' ').any(|one| one == name);
-        if is_in(WITH_VALUE) {
+        if is_in(WITH_VALUE) || (state.is_merged() && name == "--shard") {
             // The value may be a word of its own.
             if name == option {
                 options.next();

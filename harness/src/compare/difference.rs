@@ -35,10 +35,36 @@ pub(super) struct RunDifference {
     pub(super) new: String,
 }
 
-/// All differences between two runs.
+/// All differences between two runs. Each host is held against one of the same vendor.
 pub(super) fn between(old: &State, new: &State) -> Vec<RunDifference> {
+    let (were, are) = (old.hosts(), new.hosts());
+    if were.len() < 2 && are.len() < 2 {
+        return on_host(old, None, new, None);
+    }
     let mut found = Vec::new();
-    if let (Some(old), Some(new)) = (old.first(), new.first()) {
+    for host in are {
+        let is_like = |was: &&Option<&str>| vendor(old, **was) == vendor(new, host);
+        if let Some(was) = were.iter().find(is_like) {
+            let name = host.or(*was).unwrap_or_default();
+            let mut of_host = on_host(old, *was, new, host);
+            let add = |one: &mut RunDifference| one.what = format!("{}: {}", flat(name), one.what);
+            of_host.iter_mut().for_each(add);
+            found.extend(of_host);
+        }
+    }
+    found
+}
+
+fn vendor<'s>(state: &'s State, host: Option<&str>) -> Option<&'s str> {
+    let part = state.first_on(host)?;
+    Some(&part.host.cpu_vendor)
+}
+
+/// What differs between a host of one run and a host of the other.
+fn on_host(old: &State, was: Option<&str>, new: &State, is: Option<&str>) -> Vec<RunDifference> {
+    let (old_host, new_host) = (was, is);
+    let mut found = Vec::new();
+    if let (Some(old), Some(new)) = (old.first_on(was), new.first_on(is)) {
         for ((what, old), (_, new)) in facts(old).into_iter().zip(facts(new)) {
             found.extend(difference(what, &old, &new));
         }
@@ -51,7 +77,8 @@ pub(super) fn between(old: &State, new: &State) -> Vec<RunDifference> {
     let spans = new.environments.iter();
     let names: BTreeSet<_> = spans.map(|span| &span.environment).collect();
     for name in names {
-        let (Some(was), Some(is)) = (old.last_span(name), new.last_span(name)) else {
+        let (Some(was), Some(is)) = (old.last_span(old_host, name), new.last_span(new_host, name))
+        else {
             continue;
         };
         let [old, new] = [was, is].map(|span| span.settings.join(", "));

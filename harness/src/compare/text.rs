@@ -150,7 +150,7 @@ fn sections(
     let slower = comparison.slower.iter().flat_map(|pace| {
         let told = format!(
             "{}: {:.1} s, was {:.1} s",
-            flat(pace.name),
+            flat(&pace.name),
             pace.new_s,
             pace.old_s
         );
@@ -244,8 +244,8 @@ fn head(change: &CaseChange<'_>) -> String {
         _ => {}
     }
     match told.is_empty() {
-        true => flat(change.name),
-        false => format!("{} ({})", flat(change.name), told.join(", ")),
+        true => flat(&change.name),
+        false => format!("{} ({})", flat(&change.name), told.join(", ")),
     }
 }
 

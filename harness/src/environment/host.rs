@@ -20,6 +20,7 @@ pub fn probe(root: &Root) -> Host {
     Host {
         hostname: text(uname.nodename()),
         kernel: text(uname.release()),
+        boot_id: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
         kernel_version: text(uname.version()),
         cpu_vendor: cpu_vendor.unwrap_or_else(|| machine.clone()),
         cpu_model: of_cpu("model name").unwrap_or_default(),

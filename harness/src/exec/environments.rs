@@ -167,6 +167,7 @@ impl Gate {
     fn span(&self, definition: &Definition, entered: &Entered, entering_ms: u64) -> Option<Span> {
         let is_told = definition.name != HOST || !entered.notes.is_empty();
         is_told.then(|| Span {
+            host: None,
             environment: definition.name.clone(),
             part: self.part.clone(),
             settings: definition.settings(),

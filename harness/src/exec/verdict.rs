@@ -1029,6 +1029,7 @@ more
             unkillable,
         };
         let splat = Splat {
+            host: None,
             name: "WARNING".into(),
             title: "WARNING: at x".into(),
             at_us: 0,

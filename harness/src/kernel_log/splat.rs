@@ -119,6 +119,7 @@ fn finished(ended: Vec<Open>) -> Vec<(Whose, Splat)> {
 impl Open {
     fn new(record: &Record, is_marked: bool, cases: &Cases) -> Self {
         let splat = Splat {
+            host: None,
             name: "splat".to_owned(),
             title: String::new(),
             at_us: record.time_us,

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use duct::cmd;
 
 /// Where all selftests are in a tree.
 pub(super) const SELFTESTS: &str = "tools/testing/selftests";
@@ -108,6 +109,26 @@ pub(super) fn link(tree: &Path, work: &Path) -> Result<()> {
         directory.push(next);
     }
     symlink(work.join("build/usr"), links.join("usr")).context("link the exported headers")
+}
+
+/// What a source is: the commit of a tree, with `-dirty` where it has changes, or the name of a tarball. Empty where that is
+/// not known.
+pub(super) fn described(source: &Path) -> String {
+    if !source.is_dir() {
+        let name = source.file_name().unwrap_or_default();
+        return name.to_string_lossy().into_owned();
+    }
+    let arguments = [
+        "describe",
+        "--always",
+        "--exclude=*",
+        "--abbrev=40",
+        "--dirty",
+    ];
+    let git = cmd("git", arguments).dir(source).stderr_null();
+    // A repository that the tree happens to lie in is not the kernel's.
+    let git = git.env("GIT_CEILING_DIRECTORIES", source.parent().unwrap_or(source));
+    git.read().unwrap_or_default()
 }
 
 /// Makes an empty file.

@@ -8,21 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::journal::JOURNALS;
-use super::read::{self, RUN_JSON};
+use super::names::{FILES, JOURNALS};
+use super::read;
 use crate::model::event::Part;
 use crate::model::file;
 use crate::model::time::timestamp;
-
-/// What else stands beside the cases' directories.
-const FILES: &[&str] = &[
-    RUN_JSON,
-    "junit.xml",
-    "results.ktap",
-    "report.html",
-    "kernel.log",
-    "console.log",
-];
 
 /// Where a new run is kept.
 #[derive(Debug, Clone)]
@@ -206,13 +196,16 @@ fn put_aside(path: &Path) -> anyhow::Result<PathBuf> {
 /// Something in a run's directory that no run has made.
 fn foreign_entry(path: &Path) -> anyhow::Result<Option<OsString>> {
     let ours = read::top_directories(path)?;
-    let is_ours = |name: &OsStr| {
-        name == JOURNALS
-            || FILES.iter().any(|file| {
-                name == *file || name.as_encoded_bytes() == format!("{file}.unfinished").as_bytes()
-            })
-            || ours.contains(name)
+    let is_behind = |rest: &[u8]| {
+        // `kernel.log.1` of a merged run, and what was about to be written.
+        let is_number = rest.iter().skip(1).all(u8::is_ascii_digit);
+        rest.is_empty() || rest == b".unfinished" || (rest[0] == b'.' && is_number)
     };
+    let is_file = |name: &OsStr| {
+        let rest = |file: &&str| name.as_encoded_bytes().strip_prefix(file.as_bytes());
+        FILES.iter().filter_map(rest).any(is_behind)
+    };
+    let is_ours = |name: &OsStr| is_file(name) || ours.contains(name);
     for entry in fs::read_dir(path).with_context(|| format!("read {}", path.display()))? {
         let name = entry?.file_name();
         if !is_ours(&name) {

@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::names::JOURNALS;
 use crate::model::event::Event;
 use crate::model::file;
-
-/// The directory of the journals in that of a run, one for each part.
-pub const JOURNALS: &str = "journal";
 
 /// How a journal's name ends.
 const EXTENSION: &str = "jsonl";

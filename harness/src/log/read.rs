@@ -10,14 +10,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use super::journal::{self, JOURNALS};
-use super::version1;
+use super::journal;
+use super::names::{JOURNALS, RUN_JSON};
+use super::{hosts, version1};
 use crate::model::event::{Event, SCHEMA_VERSION};
 use crate::model::file;
 use crate::model::state::State;
-
-/// The file that holds the whole run once it has ended.
-pub const RUN_JSON: &str = "run.json";
 
 /// The longest line of a journal that is read, in bytes: a million cases are named in less.
 const LONGEST: u64 = 256 << 20;
@@ -61,24 +59,66 @@ pub fn read(path: &Path) -> anyhow::Result<(State, PathBuf)> {
 /// One cannot be read, or does not say what it was to run.
 pub fn fold(directory: &Path) -> anyhow::Result<State> {
     let mut state = State::default();
-    let journals = journal::all_in(directory)
-        .with_context(|| format!("read {}", directory.join(JOURNALS).display()))?;
-    for path in &journals {
+    for Opened { path, first, label } in opened(directory)? {
         let context = || format!("read {}", path.display());
-        let mut lines = Lines::open(path).with_context(context)?;
-        state.apply(&lines.first().with_context(context)?);
+        let on_host = |event: Event| match &label {
+            Some(label) => event.on(label),
+            None => event,
+        };
+        state.apply(&on_host(first.with_context(context)?));
+        let mut lines = Lines::open(&path).with_context(context)?;
+        lines.next().with_context(context)?;
         // A line that cannot be read says nothing: the last one may have been cut off with its writer or the disk's space,
         // and a crash of the host can leave zeros where the file system had no time to write. Its case has no outcome then.
         while let Some(line) = lines.next().with_context(context)? {
             if let Ok(event) = serde_json::from_slice(line) {
-                state.apply(&event);
+                state.apply(&on_host(event));
             }
         }
     }
-    if journals.is_empty() {
+    Ok(state)
+}
+
+/// A journal, as far as its first line.
+pub(super) struct Opened {
+    pub(super) path: PathBuf,
+    pub(super) first: anyhow::Result<Event>,
+    /// What the host of the part is called, where the run has several.
+    pub(super) label: Option<String>,
+}
+
+/// The journals in a run's directory.
+///
+/// # Errors
+/// It is none of a run, or cannot be read. What a journal's first line says may be one, too.
+pub(super) fn opened(directory: &Path) -> anyhow::Result<Vec<Opened>> {
+    let paths = journal::all_in(directory)
+        .with_context(|| format!("read {}", directory.join(JOURNALS).display()))?;
+    if paths.is_empty() {
         bail!("{} is not the directory of a run", directory.display());
     }
-    Ok(state)
+    let open = |path: PathBuf| {
+        let first = Lines::open(&path)
+            .map_err(Into::into)
+            .and_then(|mut lines| lines.first());
+        Opened {
+            path,
+            first,
+            label: None,
+        }
+    };
+    let mut all: Vec<_> = paths.into_iter().map(open).collect();
+    let parts = all.iter().filter_map(|one| match &one.first {
+        Ok(Event::PartStarted { part, cases }) => Some((&**part, cases.as_slice())),
+        _ => None,
+    });
+    let mut labels = hosts::labels(&parts.collect::<Vec<_>>()).into_iter();
+    for one in &mut all {
+        if let Ok(Event::PartStarted { .. }) = one.first {
+            one.label = labels.next().flatten();
+        }
+    }
+    Ok(all)
 }
 
 /// Whether a directory is that of a run: the first line of a journal in it can be read.
@@ -94,10 +134,14 @@ pub fn is_run(directory: &Path) -> bool {
 /// The journals cannot be read.
 pub fn top_directories(directory: &Path) -> anyhow::Result<BTreeSet<OsString>> {
     let mut names = BTreeSet::new();
-    for path in journal::all_in(directory)? {
-        if let Ok(Event::PartStarted { cases, .. }) = Lines::open(&path)?.first() {
-            let top = cases.iter().filter_map(|case| case.segments().next());
-            names.extend(top.map(|segment| OsString::from(segment.into_owned())));
+    for Opened { first, label, .. } in opened(directory)? {
+        match (label, first) {
+            (Some(label), _) => drop(names.insert(label.into())),
+            (None, Ok(Event::PartStarted { cases, .. })) => {
+                let top = cases.iter().filter_map(|case| case.segments().next());
+                names.extend(top.map(|segment| OsString::from(segment.into_owned())));
+            }
+            _ => {}
         }
     }
     Ok(names)
@@ -145,10 +189,10 @@ fn read_run_json(path: &Path) -> anyhow::Result<State> {
     }
 }
 
-/// What every version of a run.json and of a part has.
+/// What every version of a run.json, of a part and of a plan has.
 #[derive(Deserialize)]
-struct Version {
-    schema_version: u32,
+pub(super) struct Version {
+    pub(super) schema_version: u32,
 }
 
 /// A newer version of this program wrote it.
@@ -168,7 +212,7 @@ impl fmt::Display for Newer {
     }
 }
 
-fn check_version(schema_version: u32) -> anyhow::Result<()> {
+pub(super) fn check_version(schema_version: u32) -> anyhow::Result<()> {
     if schema_version > SCHEMA_VERSION {
         bail!(Newer(schema_version));
     }
@@ -214,7 +258,7 @@ impl Lines {
         }
         let damaged = "line 1, which says what it was to run, is damaged";
         match serde_json::from_slice(line).context(damaged)? {
-            event @ Event::PartStarted { .. } => Ok(event),
+            event @ (Event::PartStarted { .. } | Event::Planned(_)) => Ok(event),
             _ => bail!(damaged),
         }
     }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::directory::{RunDirectory, is_in_use};
-use super::read::{self, RUN_JSON};
+use super::names::RUN_JSON;
+use super::read;
 use crate::model::case::Case;
 use crate::model::event::Part;
 use crate::model::outcome::{Outcome, Status};
@@ -45,6 +46,12 @@ impl Resumed {
             closed,
             gone: Vec::new(),
         };
+        if resumed.closed.is_merged() {
+            bail!(
+                "{} was merged of several runs: resume these, where they are, and merge them again",
+                resumed.directory.root().display()
+            );
+        }
         if resumed.first()?.nextest_run_id.is_some() {
             bail!(
                 "{} is a run of nextest: let nextest run again what has not run",

@@ -74,6 +74,7 @@ pub fn read(text: &[u8]) -> anyhow::Result<State> {
     let end = run.finished.then(|| {
         let duration_s = run.duration_s.unwrap_or(0.0);
         PartEnd {
+            part: String::new(),
             at_ms: started_ms.saturating_add(whole_ms(of_seconds(duration_s))),
             duration_s,
             interrupted_by: run.interrupted_by,
@@ -119,12 +120,13 @@ fn part(info: Info) -> Part {
         shuffle_seed: info.shuffle_seed,
         nextest_run_id: info.nextest_run_id,
         resumes: false,
-        notes_on_known: Vec::new(),
+        ..Part::default()
     }
 }
 
 fn span(stay: Stay) -> Span {
     Span {
+        host: None,
         environment: stay.environment,
         part: stay.pid.to_string(),
         settings: stay.settings,

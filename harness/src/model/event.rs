@@ -7,8 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::host::{self, Host, Modules};
-use super::name::CaseName;
+use super::name::{CaseName, on_host};
 use super::outcome::{Exit, Outcome, Splat, Step};
+use super::planned::Planned;
 use super::text;
 
 /// The version of the journal's and run.json's form; raised with every change that an older reader would get wrong.
@@ -18,6 +19,8 @@ pub const SCHEMA_VERSION: u32 = 2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
+    /// What all parts together owe: the only line of a plan, and of the journals of a merged run that keep it.
+    Planned(Box<Planned>),
     /// A process begins its share of a run: the first line of each journal.
     PartStarted {
         /// What is known of it.
@@ -68,6 +71,35 @@ pub enum Event {
     PartEnded(Box<PartEnd>),
 }
 
+impl Event {
+    /// The same, as a run of several hosts has it: on the one called `host`.
+    #[must_use]
+    pub fn on(mut self, host: &str) -> Self {
+        let put = |name: &mut String| *name = on_host(host, name);
+        let ours = || Some(host.to_owned());
+        match &mut self {
+            Self::Planned(_) => {}
+            Self::PartStarted { part, cases } => {
+                part.label = ours();
+                cases.iter_mut().for_each(|case| case.host = ours());
+            }
+            Self::EnvironmentEntered(span) | Self::EnvironmentLeft(span) => span.host = ours(),
+            Self::Starting { cases } => cases.iter_mut().for_each(put),
+            Self::StepStarted { case, .. } | Self::StepEnded { case, .. } => put(case),
+            Self::Finished(outcome) | Self::Repeated(outcome) => outcome.put_on(host),
+            Self::Splat(splat) => {
+                splat.host = ours();
+                splat.while_running.iter_mut().for_each(put);
+            }
+            Self::PartEnded(end) => {
+                let left = end.left_behind.iter_mut();
+                left.for_each(|left| left.cases.iter_mut().for_each(put));
+            }
+        }
+        self
+    }
+}
+
 /// One process's share of a run, as it begins.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Part {
@@ -95,6 +127,9 @@ pub struct Part {
     pub pid: u32,
     /// The host as it was then.
     pub host: Host,
+    /// What the host is called in a run of several; `None` in a run on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Where the selftests came from.
     #[serde(with = "text::os_strings")]
     #[schemars(with = "Vec<String>")]
@@ -113,11 +148,23 @@ pub struct Part {
     /// What is to be said of the known failures that do not hold: they have expired, or no case is called so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes_on_known: Vec<String>,
+    /// The run that it was begun for, by the name of that run's first part: in a merged run there are several.
+    #[serde(default)]
+    pub run: String,
+    /// The [`Planned`] that it has a share in, by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// Which share of it: `1/4`, `environment=shadow_mmu`; `None` where it is all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<String>,
 }
 
 /// How a part ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PartEnd {
+    /// The part's name; of one that does not say, the last.
+    #[serde(default)]
+    pub part: String,
     /// When, in milliseconds since the epoch.
     pub at_ms: u64,
     /// How long it took, in seconds.
@@ -185,6 +232,9 @@ pub struct Span {
     pub environment: String,
     /// The part that entered it.
     pub part: String,
+    /// The host's name in a run of several; `None` in a run on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// What the environment sets: `tdp=off`, `512 hugepages of 2M`.
     pub settings: Vec<String>,
     /// What else changed with it, and what a killed run had left.

@@ -24,6 +24,9 @@ pub struct Host {
     pub hostname: String,
     /// The kernel's release, such as `6.12.117`.
     pub kernel: String,
+    /// Which time it has booted, as the kernel names that; empty where it does not.
+    #[serde(default)]
+    pub boot_id: String,
     /// The kernel's version: its build number and date.
     pub kernel_version: String,
     /// The machine, such as `x86_64`.

@@ -13,7 +13,8 @@ const ITERATION: &str = "iteration_";
 /// The same of a repetition's.
 const RETRY: &str = "retry_";
 
-/// The name of a case: `suite::variant`, with `environment::` before it for any environment but the host as it is.
+/// The name of a case: `suite::variant`, with `environment::` before it for any environment but the host as it is, and in a
+/// run of several hosts with `host::` before all.
 ///
 /// A variant of a matrix has one more segment in `variant` (`sweep::vcpus_4`).
 #[derive(
@@ -21,6 +22,9 @@ const RETRY: &str = "retry_";
 )]
 #[serde(deny_unknown_fields)]
 pub struct CaseName {
+    /// The host's name in a run of several; `None` in a run on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// The environment's name; `None` is the host as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
@@ -40,6 +44,7 @@ impl CaseName {
     /// A name on the host as it is, without iterations.
     pub fn new(suite: &str, variant: impl Into<String>) -> Self {
         Self {
+            host: None,
             environment: None,
             suite: suite.to_owned(),
             variant: variant.into(),
@@ -79,8 +84,12 @@ impl CaseName {
 
     /// Its segments, in order.
     pub fn segments(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        let environment = self.environment.iter().map(String::as_str);
-        let named = environment
+        let before = self
+            .host
+            .iter()
+            .chain(&self.environment)
+            .map(String::as_str);
+        let named = before
             .chain([self.suite.as_str()])
             .chain(self.variant.split("::"))
             .map(Cow::Borrowed);
@@ -97,13 +106,18 @@ impl CaseName {
 
 impl fmt::Display for CaseName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(environment) = &self.environment {
-            write!(f, "{environment}::")?;
+        for before in self.host.iter().chain(&self.environment) {
+            write!(f, "{before}::")?;
         }
         write!(f, "{}::{}", self.suite, self.variant)?;
         self.numbers()
             .try_for_each(|number| write!(f, "::{number}"))
     }
+}
+
+/// The name of a case in a run of several hosts, on the one called `host`.
+pub fn on_host(host: &str, name: &str) -> String {
+    format!("{host}::{name}")
 }
 
 /// The name of one iteration of the case that is `listed` so.

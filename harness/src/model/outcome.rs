@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use schemars::JsonSchema;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use signal_hook::low_level::signal_name;
 
 use super::known::{KnownFailure, SUBTEST_IS_WRONG};
-use super::name::CaseName;
+use super::name::{CaseName, on_host};
 use super::text;
 
 /// What became of a case: upstream's five words.
@@ -369,6 +369,9 @@ pub struct Splat {
     pub lines: Vec<String>,
     /// The cases that were running when it began, where it could not be shown to be that of one of them.
     pub while_running: Vec<String>,
+    /// The host's name in a run of several; `None` in a run on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 impl Splat {
@@ -378,7 +381,8 @@ impl Splat {
         const NAMED: usize = 12;
         let cases = &self.while_running;
         if cases.is_empty() {
-            return "while no case was running".to_owned();
+            let host = self.host.iter().map(|host| format!("on {host}, "));
+            return host.collect::<String>() + "while no case was running";
         }
         let named = cases[..cases.len().min(NAMED)].join(", ");
         match cases.len().saturating_sub(NAMED) {
@@ -402,6 +406,9 @@ pub struct Printed {
 pub struct Outcome {
     /// The case's whole name, unique in its run.
     pub name: String,
+    /// The host's name in a run of several; `None` in a run on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// The environment part of the name; `None` is the host as it was.
     pub environment: Option<String>,
     /// The suite part of the name.
@@ -473,6 +480,7 @@ impl Outcome {
     pub fn no_run(name: &CaseName, started_ms: u64, reason: &str) -> Self {
         Self {
             name: name.to_string(),
+            host: name.host.clone(),
             environment: name.environment.clone(),
             suite: name.suite.clone(),
             variant: name.variant.clone(),
@@ -528,6 +536,18 @@ impl Outcome {
         (!self.repetitions.is_empty()).then(|| format!("failed {failed} of {ran}"))
     }
 
+    /// The same, as a run of several hosts has it: on the one called `host`.
+    pub fn put_on(&mut self, host: &str) {
+        self.host = Some(host.to_owned());
+        self.name = on_host(host, &self.name);
+        self.output = self
+            .output
+            .as_ref()
+            .map(|place| Path::new(host).join(place));
+        let repetitions = self.repetitions.iter_mut();
+        repetitions.for_each(|repetition| repetition.put_on(host));
+    }
+
     /// The first line of the reason; empty where there is none.
     pub fn first_line(&self) -> &str {
         let reason = self.reason.as_deref().unwrap_or_default();
@@ -537,6 +557,7 @@ impl Outcome {
     /// The name of its case.
     pub fn case_name(&self) -> CaseName {
         CaseName {
+            host: self.host.clone(),
             environment: self.environment.clone(),
             suite: self.suite.clone(),
             variant: self.variant.clone(),
@@ -548,5 +569,13 @@ impl Outcome {
     /// The name without its iteration.
     pub fn listed(&self) -> &str {
         super::name::listed(&self.name)
+    }
+
+    /// The same without the host: the name that it has there.
+    pub fn listed_there(&self) -> &str {
+        // A name has `::` behind its host.
+        let before = self.host.as_ref().map_or(0, |host| host.len() + 2);
+        let listed = self.listed();
+        listed.get(before..).unwrap_or(listed)
     }
 }

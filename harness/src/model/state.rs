@@ -1,7 +1,7 @@
 //! What a journal adds up to: the fold of its events. The live display, the summary, the reports, `--resume` and `compare`
 //! all read a state.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Event, Part, PartEnd, SCHEMA_VERSION, Span};
 use super::name::CaseName;
 use super::outcome::{Counts, Outcome, OutcomeKind, Splat, Step};
+use super::planned::Planned;
 
 /// A run, as far as it has come. run.json holds one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +41,15 @@ pub struct Share {
     pub end: Option<PartEnd>,
 }
 
+impl Share {
+    /// Whether it fails the run, whatever became of its cases: by its kernel log, or by a host that is not as before.
+    pub fn has_ended_badly(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| {
+            end.kernel.has_failed(self.part.host.taint) || !end.not_restored.is_empty()
+        })
+    }
+}
+
 /// A step that is running.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Running {
@@ -56,6 +66,8 @@ pub struct Running {
 /// What is known of a run while it goes on.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Progress {
+    /// What all parts together owe.
+    plans: Vec<Planned>,
     /// The cases that are to run, in their order.
     planned: Vec<CaseName>,
     /// Where each case's outcome stands.
@@ -98,6 +110,7 @@ impl State {
     /// Takes note of what has happened.
     pub fn apply(&mut self, event: &Event) {
         match event {
+            Event::Planned(planned) => self.progress.plans.push((**planned).clone()),
             Event::PartStarted { part, cases } => self.begin(part, cases),
             Event::EnvironmentEntered(span) => self.environments.push((**span).clone()),
             Event::EnvironmentLeft(span) => {
@@ -131,10 +144,13 @@ impl State {
             }
             Event::Splat(splat) => self.splats.push((**splat).clone()),
             Event::PartEnded(end) => {
-                if let Some(share) = self.parts.iter_mut().rfind(|share| share.end.is_none()) {
+                let is_it = |share: &&mut Share| {
+                    share.end.is_none() && (end.part.is_empty() || share.part.id == end.part)
+                };
+                if let Some(share) = self.parts.iter_mut().rfind(is_it) {
                     share.end = Some((**end).clone());
                 }
-                self.finished = self.is_finished();
+                self.finished = self.latest().iter().all(|share| share.end.is_some());
             }
         }
     }
@@ -155,15 +171,26 @@ impl State {
         });
         self.finished = false;
         if part.resumes {
-            self.run_again(cases);
+            self.run_again(&part.run, cases);
         }
         self.progress.planned.extend(cases.iter().cloned());
         self.selected = self.progress.planned.len();
     }
 
-    /// What is known of `cases` is void: they run again.
-    fn run_again(&mut self, cases: &[CaseName]) {
-        let again: BTreeSet<String> = cases.iter().map(ToString::to_string).collect();
+    /// What is known of `cases` is void: they run again. What came before in the same run may have been on another host.
+    fn run_again(&mut self, run: &str, cases: &[CaseName]) {
+        let of_run = self.parts.iter().filter(|share| share.part.run == run);
+        let hosts: BTreeSet<_> = of_run.map(|share| &share.part.label).collect();
+        let on = |host: &Option<String>, case: &CaseName| {
+            let host = host.clone();
+            CaseName {
+                host,
+                ..case.clone()
+            }
+            .to_string()
+        };
+        let on_all = |case| hosts.iter().map(move |host| on(host, case));
+        let again: BTreeSet<String> = cases.iter().flat_map(on_all).collect();
         let Progress {
             starting, begun, ..
         } = &mut self.progress;
@@ -185,11 +212,20 @@ impl State {
         self.index();
     }
 
-    /// Whether all parts have ended but those that a later one goes on after.
-    fn is_finished(&self) -> bool {
-        let last = self.parts.iter().rposition(|share| share.part.resumes);
-        let living = &self.parts[last.unwrap_or(0)..];
-        living.iter().all(|share| share.end.is_some())
+    /// The parts that no later one has gone on after.
+    pub fn latest(&self) -> Vec<&Share> {
+        let mut gone_on = HashSet::new();
+        let mut latest: Vec<_> = self.parts.iter().rev().collect();
+        latest.retain(|share| {
+            let run = share.part.run.as_str();
+            let is_latest = !gone_on.contains(run);
+            if share.part.resumes {
+                gone_on.insert(run);
+            }
+            is_latest
+        });
+        latest.reverse();
+        latest
     }
 
     /// Nothing of this name runs any more.
@@ -244,10 +280,32 @@ impl State {
             };
             self.finish(outcome);
         }
-        self.selected = seen.len();
-        self.environments.sort_by_key(|span| span.entering_ms);
         drop(seen);
         self.progress.planned = planned;
+        self.close_plans();
+        self.selected = self.outcomes.len();
+        self.environments.sort_by_key(|span| span.entering_ms);
+    }
+
+    /// The same for the cases of plans that were in no part.
+    fn close_plans(&mut self) {
+        if self.progress.plans.is_empty() {
+            return;
+        }
+        // Whichever host brought it.
+        let name = |outcome: &Outcome| CaseName {
+            host: None,
+            ..outcome.case_name()
+        };
+        let brought: HashSet<_> = self.outcomes.iter().map(name).collect();
+        let owed = self.progress.plans.iter().flat_map(|plan| &plan.cases);
+        let missing: BTreeSet<_> = owed.filter(|case| !brought.contains(case)).collect();
+        let reason = "the plan has it, and no part brought it";
+        let no_run = |case| Outcome::no_run(case, self.started_ms(), reason);
+        let outcomes: Vec<_> = missing.into_iter().map(no_run).collect();
+        outcomes
+            .into_iter()
+            .for_each(|outcome| self.finish(outcome));
     }
 
     /// The state of a run.json, once it has been read.
@@ -278,27 +336,55 @@ impl State {
         self.first().map_or(0, |part| part.started_ms)
     }
 
-    /// How long it took, in seconds; of a run that was resumed, its last part. `None` where it did not come to its end.
+    /// How long it took, in seconds; of a run that was resumed, its last part, and of several the longest. `None` where it
+    /// did not come to its end.
     pub fn duration_s(&self) -> Option<f64> {
-        let ends = self.parts.iter().map(|share| share.end.as_ref());
+        let ends = self.latest().into_iter().map(|share| share.end.as_ref());
         let ends: Vec<_> = ends.collect::<Option<_>>()?;
-        let last = ends.iter().max_by_key(|end| end.at_ms)?;
         let is_nextest = self.first()?.nextest_run_id.is_some();
         if is_nextest {
-            let all_ms = last.at_ms.saturating_sub(self.started_ms());
+            let last = ends.iter().map(|end| end.at_ms).max()?;
+            let all_ms = last.saturating_sub(self.started_ms());
             return Some(std::time::Duration::from_millis(all_ms).as_secs_f64());
         }
-        Some(last.duration_s)
+        let durations = ends.iter().map(|end| end.duration_s);
+        durations.max_by(f64::total_cmp)
     }
 
-    /// The signal that interrupted its last part, where one did.
+    /// The signal that interrupted it and that it did not go on after, where one did.
     pub fn interrupted_by(&self) -> Option<i32> {
-        self.last()?.end.as_ref()?.interrupted_by
+        let ends = self
+            .latest()
+            .into_iter()
+            .filter_map(|share| share.end.as_ref());
+        ends.filter_map(|end| end.interrupted_by).next()
     }
 
-    /// Why its last part ended early, where no signal did that.
+    /// What the hosts are called, in the order in which they began; `None` alone, where there is one.
+    pub fn hosts(&self) -> Vec<Option<&str>> {
+        let mut seen = HashSet::new();
+        let labels = self.parts.iter().map(|share| share.part.label.as_deref());
+        labels.filter(|label| seen.insert(*label)).collect()
+    }
+
+    /// Whether several runs were merged into it.
+    pub fn is_merged(&self) -> bool {
+        let mut runs = self.parts.iter().map(|share| &share.part.run);
+        let first = runs.next();
+        runs.any(|run| Some(run) != first)
+    }
+
+    /// The part that began first on this host.
+    pub fn first_on(&self, host: Option<&str>) -> Option<&Part> {
+        let mut parts = self.parts.iter().map(|share| &share.part);
+        parts.find(|part| part.label.as_deref() == host)
+    }
+
+    /// Why it ended early and did not go on, where no signal did that.
     pub fn ended_early(&self) -> Option<&str> {
-        self.last()?.end.as_ref()?.ended_early.as_deref()
+        let ends = self.latest().into_iter();
+        let mut ends = ends.filter_map(|share| share.end.as_ref());
+        ends.find_map(|end| end.ended_early.as_deref())
     }
 
     /// How many cases have ended, by kind.
@@ -325,10 +411,10 @@ impl State {
         running
     }
 
-    /// The last time in the environment of this name.
-    pub fn last_span(&self, environment: &str) -> Option<&Span> {
+    /// The last time that the host was in the environment of this name.
+    pub fn last_span(&self, host: Option<&str>, environment: &str) -> Option<&Span> {
         let mut spans = self.environments.iter();
-        spans.rfind(|span| span.environment == environment)
+        spans.rfind(|span| span.environment == environment && span.host.as_deref() == host)
     }
 }
 

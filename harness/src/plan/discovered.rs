@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::changed::Concern;
+use super::identity;
 use super::known::KnownFailures;
 use super::selection::Selection;
 use crate::environment::{Definition, Definitions, HOST};
@@ -28,6 +29,8 @@ pub struct Discovered {
     pub(super) replaced: Vec<String>,
     /// The directories of the selftests.
     pub(super) directories: Vec<PathBuf>,
+    /// Their files.
+    pub(super) selftests: Vec<Arc<Path>>,
     /// Where the selftests come from and how many they are, a line for each place.
     pub(super) sources: Vec<String>,
     pub(super) definitions: Definitions,
@@ -200,6 +203,11 @@ impl Discovered {
     /// The directories of the selftests.
     pub fn selftest_sources(&self) -> Vec<PathBuf> {
         self.directories.clone()
+    }
+
+    /// The commit that the selftests were built from, or a hash of them; `None` for those within the program.
+    pub fn selftests_commit(&self) -> Option<String> {
+        identity::commit_of(&self.directories, &self.selftests)
     }
 
     /// Where the selftests come from and how many they are, a line for each place.

@@ -8,6 +8,7 @@ use super::selftests::other_names;
 use crate::model::arch::Arch;
 use crate::model::case::Case;
 use crate::model::name;
+use crate::model::planned::Shard;
 use crate::options::Options;
 
 /// The tags of what `--quick` leaves out.
@@ -27,6 +28,7 @@ pub struct Selection {
     skip_tags: Vec<String>,
     /// What the user wrote.
     written: String,
+    shard: Option<Shard>,
 }
 
 impl Selection {
@@ -47,6 +49,7 @@ impl Selection {
                 .chain(quick.map(|tag| (*tag).to_owned()))
                 .collect(),
             written: written(options),
+            shard: None,
         }
     }
 
@@ -58,12 +61,21 @@ impl Selection {
         }
     }
 
+    /// Of what it asks for, this part.
+    pub fn within(self, shard: Option<Shard>) -> Self {
+        Self { shard, ..self }
+    }
+
     /// Whether it asks for a case; a whole name without an iteration means all of them.
     pub fn has(&self, case: &Case) -> bool {
         let is_tagged = |tag: &String| case.tags.contains(tag);
         if (self.ignored && case.ignored.is_none())
             || (!self.tags.is_empty() && !self.tags.iter().any(is_tagged))
             || self.skip_tags.iter().any(is_tagged)
+            || self
+                .shard
+                .as_ref()
+                .is_some_and(|shard| !shard.has(&case.name))
         {
             return false;
         }

@@ -133,6 +133,13 @@ impl Selftests {
         self.by_name.values()
     }
 
+    /// The files of those that are files, by name.
+    pub(super) fn files(&self) -> Vec<Arc<Path>> {
+        self.iter()
+            .filter_map(|selftest| selftest.file.clone())
+            .collect()
+    }
+
     /// The name that `name` may have been meant to be.
     pub(super) fn nearest(&self, name: &str) -> Option<&str> {
         nearest(name, self.by_name.keys().map(String::as_str))

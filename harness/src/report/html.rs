@@ -1,6 +1,6 @@
 //! `report.html`: a whole run on one page, for people. It needs no other file, no network and no JavaScript.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::log;
 use crate::model::outcome::{Counts, Outcome, OutcomeKind, Splat, Status};
 use crate::model::signature::grouped;
 use crate::model::state::State;
-use crate::model::text::printable_within;
+use crate::model::text::{plural, printable_within};
 use crate::model::time::roughly;
 
 mod cases;
@@ -27,13 +27,16 @@ const STYLE: &str = include_str!("html/style.css");
 /// Finds text in cases. All else works without it.
 const SCRIPT: &str = include_str!("html/find.js");
 
+/// A host, where there are several, and an environment, where it is not the host as it was.
+type Column<'a> = (Option<&'a str>, Option<&'a str>);
+
 /// A page about a run.
 struct Page<'a> {
     run: &'a Reported<'a>,
     /// The last run before this one that had the same cases.
     earlier: Option<&'a (State, PathBuf)>,
-    /// `None`, the host as it was, and then the others as they came.
-    environments: Vec<Option<&'a str>>,
+    /// The host as it was, and then the environments as they came; so for each host, where there are several.
+    columns: Vec<Column<'a>>,
     /// What became of each case in all environments and iterations, by suite and variant.
     cases: BTreeMap<(&'a str, &'a str), Vec<&'a Outcome>>,
     /// Failures that are one; what is new comes first.
@@ -83,20 +86,22 @@ impl<'a> Page<'a> {
         let mut page = Self {
             run,
             earlier,
-            environments: Vec::new(),
+            columns: Vec::new(),
             cases: BTreeMap::new(),
             failures: Vec::new(),
             anchors: HashMap::new(),
         };
+        let mut seen = HashSet::new();
         for outcome in outcomes {
-            let environment = outcome.environment.as_deref();
-            if !page.environments.contains(&environment) {
-                page.environments.push(environment);
+            let column = column(outcome);
+            if seen.insert(column) {
+                page.columns.push(column);
             }
             let name = (outcome.suite.as_str(), outcome.variant.as_str());
             page.cases.entry(name).or_default().push(outcome);
         }
-        page.environments.sort_by_key(Option::is_some);
+        page.columns
+            .sort_by_key(|(host, environment)| (*host, environment.is_some()));
         let mut failures = grouped(failed);
         failures.sort_by_key(|group| {
             let is_known = group[0].kind() == OutcomeKind::Known;
@@ -134,7 +139,7 @@ impl<'a> Page<'a> {
     }
 
     fn head(&self) -> Markup {
-        let (counts, host) = (self.run.state.counts(), &self.run.part.host);
+        let (counts, kernel) = (self.run.state.counts(), &self.run.part.host.kernel);
         html! {
             head {
                 meta charset="utf-8";
@@ -143,7 +148,7 @@ impl<'a> Page<'a> {
                 meta name="color-scheme" content="light dark";
                 title {
                     (counts.failures()) " failed of " (counts.total()) ": KVM selftests on "
-                    (text(&host.hostname)) ", " (text(&host.kernel))
+                    (self.place()) ", " (text(kernel))
                 }
                 style { (PreEscaped(STYLE)) }
             }
@@ -152,22 +157,12 @@ impl<'a> Page<'a> {
 
     /// The top of the page: what ran, where, and what it came to.
     fn header(&self) -> Markup {
-        let host = &self.run.part.host;
-        let facts = self.run.facts();
-        let (modules, facts): (Vec<_>, Vec<_>) = facts
-            .into_iter()
-            .partition(|(name, _)| name.starts_with("module."));
-        let list = |facts: &[(String, String)]| {
-            html! {
-                dl.facts { @for (name, value) in facts { dt { (text(name)) } dd { (text(value)) } } }
-            }
-        };
         html! {
-            h1 { "KVM selftests on " (text(&host.hostname)) ", " code { (text(&host.kernel)) } }
+            h1 { "KVM selftests on " (self.place()) ", " code { (text(&self.run.part.host.kernel)) } }
             (self.warnings())
             div.top {
                 (self.counts())
-                div { (list(&facts)) details { summary { "Parameters of modules" } (list(&modules)) } }
+                div { @for host in self.run.state.hosts() { (self.host(host)) } }
             }
             nav aria-label="Sections" {
                 a href="#failures" { "Failures " span.soft { (self.failures.len()) } }
@@ -178,11 +173,41 @@ impl<'a> Page<'a> {
         }
     }
 
-    fn warnings(&self) -> Markup {
-        let (state, host) = (self.run.state, &self.run.part.host);
-        let ends = state.parts.iter().filter_map(|share| share.end.as_ref());
+    /// The name of the host, or how many there are.
+    fn place(&self) -> String {
+        match self.run.state.hosts().len() {
+            0 | 1 => text(&self.run.part.host.hostname),
+            count => plural(count, "host"),
+        }
+    }
+
+    /// What there is to know of a host.
+    fn host(&self, host: Option<&str>) -> Markup {
+        let facts = self.run.facts(host).into_iter();
+        let (modules, facts): (Vec<_>, Vec<_>) =
+            facts.partition(|(name, _)| name.starts_with("module."));
+        let list = |facts: &[(String, String)]| {
+            html! {
+                dl.facts { @for (name, value) in facts { dt { (text(name)) } dd { (text(value)) } } }
+            }
+        };
+        let all = html! { (list(&facts)) details { summary { "Parameters of modules" } (list(&modules)) } };
         html! {
-            @if let Some(problem) = &host.kvm_problem { p.warning { (text(problem)) } }
+            @match host {
+                Some(host) => details { summary { (text(host)) } (all) },
+                None => (all),
+            }
+        }
+    }
+
+    fn warnings(&self) -> Markup {
+        let state = self.run.state;
+        let parts = state.parts.iter();
+        let ends = parts.clone().filter_map(|share| share.end.as_ref());
+        let problems = parts.filter_map(|share| share.part.host.kvm_problem.as_ref());
+        let problems: BTreeSet<_> = problems.collect();
+        html! {
+            @for problem in problems { p.warning { (text(problem)) } }
             @if let Some(signal) = state.interrupted_by() { p.warning { "This run was interrupted by signal " (signal) "." } }
             @if let Some(why) = state.ended_early() { p.warning { "This run ended early: " (text(why)) "." } }
             @else if !state.finished { p.warning { "This run did not come to its end." } }
@@ -218,9 +243,9 @@ impl<'a> Page<'a> {
                     th scope="col" { "environment" }
                     @for kind in self.kinds() { th.(class(kind)) scope="col" { (kind.as_str()) } }
                 } }
-                @for environment in &self.environments {
-                    @let inside = outcomes.iter().filter(|outcome| outcome.environment.as_deref() == *environment);
-                    (row(environment.unwrap_or("host"), Counts::of_all(inside.map(Outcome::kind))))
+                @for at in &self.columns {
+                    @let inside = outcomes.iter().filter(|outcome| column(outcome) == *at);
+                    (row(&heading(*at), Counts::of_all(inside.map(Outcome::kind))))
                 }
                 (row("all", self.run.state.counts()))
             }
@@ -269,6 +294,17 @@ impl<'a> Page<'a> {
 
 fn lines(splat: &Splat) -> Markup {
     html! { pre { (text(&splat.lines.join("\n"))) } }
+}
+
+fn column(outcome: &Outcome) -> Column<'_> {
+    (outcome.host.as_deref(), outcome.environment.as_deref())
+}
+
+/// What a column is called.
+fn heading((host, environment): Column<'_>) -> String {
+    let environment = environment.unwrap_or(if host.is_some() { "" } else { "host" });
+    let host = host.unwrap_or_default();
+    format!("{host} {environment}").trim().to_owned()
 }
 
 /// Untrusted text. maud escapes what would be markup; what markup cannot hold, or what would turn the text around it, is

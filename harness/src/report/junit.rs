@@ -1,6 +1,6 @@
 //! `junit.xml`: a run as continuous integration reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 
 use quick_xml::Writer;
@@ -32,24 +32,29 @@ type Attribute = (&'static str, String);
 pub(super) fn write(run: &Reported<'_>, out: &mut dyn Write) -> io::Result<()> {
     let splats: Vec<_> = run.state.splats.iter().zip(1..).map(of_splat).collect();
     let outcomes = run.state.outcomes.iter().chain(&splats);
-    let mut suites: BTreeMap<Option<&str>, Vec<&Outcome>> = BTreeMap::new();
+    let mut suites: BTreeMap<(Option<&str>, Option<&str>), Vec<&Outcome>> = BTreeMap::new();
     for outcome in outcomes.clone() {
-        let suite = suites.entry(outcome.environment.as_deref());
+        let suite = suites.entry((outcome.host.as_deref(), outcome.environment.as_deref()));
         suite.or_default().push(outcome);
     }
     let counts = Counts::of_all(outcomes.map(Outcome::kind));
     let mut attributes = about("kvm-tests".to_owned(), counts, run.part.started_ms);
     attributes.extend(run.state.duration_s().map(time));
-    let mut facts = run.facts();
+    let mut told = HashSet::new();
     let mut xml = Writer::new_with_indent(out, b' ', 0);
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     element(&mut xml, "testsuites", attributes).write_inner_content(|xml| {
-        for (environment, outcomes) in &mut suites {
+        for ((host, environment), outcomes) in &mut suites {
             outcomes.sort_by_key(|outcome| (&outcome.suite, &outcome.variant, outcome.iteration));
-            facts.extend(environment.map_or_else(Vec::new, |name| run.facts_in(name)));
+            // Those of a host stand in its first suite alone.
+            let is_first = told.insert(*host);
+            let mut facts = if is_first {
+                run.facts(*host)
+            } else {
+                Vec::new()
+            };
+            facts.extend(environment.map_or_else(Vec::new, |name| run.facts_in(*host, name)));
             suite(xml, run, outcomes, &facts, counts)?;
-            // Those of the host stand in the first suite alone.
-            facts.clear();
         }
         Ok(())
     })?;
@@ -58,7 +63,10 @@ pub(super) fn write(run: &Reported<'_>, out: &mut dyn Write) -> io::Result<()> {
 
 /// What a splat that is no case's own is told as: what reads JUnit knows no failures but those of cases.
 fn of_splat((splat, number): (&Splat, usize)) -> Outcome {
-    let name = CaseName::new("kernel", format!("splat_{number}"));
+    let name = CaseName {
+        host: splat.host.clone(),
+        ..CaseName::new("kernel", format!("splat_{number}"))
+    };
     let reason = format!(
         "{}\n{}\n{}",
         splat.title,
@@ -85,7 +93,8 @@ fn suite(
     attributes.push(time(
         outcomes.iter().map(|outcome| outcome.duration_s).sum(),
     ));
-    attributes.push(("hostname", text(&run.part.host.hostname)));
+    let part = run.part_on(outcomes[0].host.as_deref());
+    attributes.push(("hostname", text(&part.host.hostname)));
     element(xml, "testsuite", attributes).write_inner_content(|xml| {
         if !facts.is_empty() {
             element(xml, "properties", []).write_inner_content(|xml| {
@@ -170,10 +179,12 @@ fn limit(outcome: &Outcome, counts: Counts) -> usize {
     TEXT.min(TEXTS / texts)
 }
 
-/// The package of a case's class, which has its environment's cases: `kvm.shadow_mmu`; of the host as it is, `kvm`.
+/// The package of a case's class, which has its environment's cases: `kvm.shadow_mmu`; of the host as it is, `kvm`. In a run
+/// of several hosts the host stands between, `kvm.amd1.shadow_mmu`: readers know a case by its class and name alone.
 fn package(outcome: &Outcome) -> String {
-    let environment = outcome.environment.iter();
-    let names: String = environment.map(|name| format!(".{}", text(name))).collect();
+    let host = outcome.host.as_ref().map(|host| host.replace('.', "_"));
+    let names = host.iter().chain(&outcome.environment);
+    let names: String = names.map(|name| format!(".{}", text(name))).collect();
     format!("kvm{names}")
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::reported::{Reported, account, name_in_suite, of_modules};
+use crate::model::event::Part;
 use crate::model::outcome::{Outcome, Status, Step};
 use crate::model::text::printable_within;
 use crate::model::time::timestamp;
@@ -18,9 +19,12 @@ pub(super) fn document(run: &Reported<'_>, origin: &str, build_id: &str) -> Valu
         false => format!("{origin}:{}", text(id)),
     };
     let (checkout, build) = (id(&host.kernel), id(build_id));
-    let place = format!("{origin}:{}-{}", run.part.started_ms, text(&host.hostname));
     let tests = run.state.outcomes.iter().map(|outcome| {
         let mut test = test(run, outcome);
+        let Part {
+            started_ms, host, ..
+        } = run.part_on(outcome.host.as_deref());
+        let place = format!("{origin}:{started_ms}-{}", text(&host.hostname));
         test["id"] = json!(format!("{place}-{}", text(&outcome.name)));
         test["build_id"] = json!(build);
         test["origin"] = json!(origin);
@@ -33,7 +37,7 @@ pub(super) fn document(run: &Reported<'_>, origin: &str, build_id: &str) -> Valu
     }
     let architecture = segments(&host.machine).to_lowercase();
     let build = json!({
-        "id": build, "origin": origin, "checkout_id": checkout, "architecture": architecture, "misc": misc(run.facts()),
+        "id": build, "origin": origin, "checkout_id": checkout, "architecture": architecture, "misc": misc(run.facts(run.part.label.as_deref())),
     });
     json!({
         "version": {"major": 5, "minor": 3},
@@ -44,9 +48,10 @@ pub(super) fn document(run: &Reported<'_>, origin: &str, build_id: &str) -> Valu
 }
 
 fn test(run: &Reported<'_>, outcome: &Outcome) -> Value {
+    let part = run.part_on(outcome.host.as_deref());
     let facts = match &outcome.environment {
-        Some(environment) => run.facts_in(environment),
-        None => of_modules(&run.part.host.modules).collect(),
+        Some(environment) => run.facts_in(outcome.host.as_deref(), environment),
+        None => of_modules(&part.host.modules).collect(),
     };
     let status = match outcome.status {
         Status::Passed => "PASS",
@@ -59,7 +64,7 @@ fn test(run: &Reported<'_>, outcome: &Outcome) -> Value {
         "path": format!("kselftest.kvm.{}", segments(&name)),
         "status": status,
         "duration": outcome.duration_s,
-        "environment": {"comment": text(&run.part.host.hostname), "misc": misc(facts)},
+        "environment": {"comment": text(&part.host.hostname), "misc": misc(facts)},
         "misc": {"status": outcome.status.as_str(), "reproduce": text(&outcome.reproduce)},
     });
     if let Some(known) = &outcome.known {

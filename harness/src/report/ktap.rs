@@ -21,28 +21,36 @@ const ENDS: [&str; 3] = [
     "reboot: System halted",
 ];
 
+/// What a suite stands for: its host and its environment, where these are told, and its name.
+type SuiteKey<'a> = ([Option<&'a str>; 2], &'a str);
+
 /// Writes the run as KTAP.
 ///
 /// # Errors
 /// It cannot be written.
 pub(super) fn write(run: &Reported<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut suites: BTreeMap<(Option<&str>, &str), Vec<&Outcome>> = BTreeMap::new();
+    let mut suites: BTreeMap<SuiteKey<'_>, Vec<&Outcome>> = BTreeMap::new();
     for outcome in &run.state.outcomes {
-        let suite = suites.entry((outcome.environment.as_deref(), &outcome.suite));
+        let before = [&outcome.host, &outcome.environment].map(Option::as_deref);
+        let suite = suites.entry((before, &outcome.suite));
         suite.or_default().push(outcome);
     }
     writeln!(out, "KTAP version 1")?;
-    for (name, value) in run.facts() {
-        writeln!(out, "# {}", line(&format!("{name}: {value}"), LINE))?;
+    for host in run.state.hosts() {
+        let before = host.map_or_else(String::new, |host| format!("{host}: "));
+        for (name, value) in run.facts(host) {
+            writeln!(out, "# {}", line(&format!("{before}{name}: {value}"), LINE))?;
+        }
     }
     writeln!(out, "1..{}", suites.len())?;
-    for (((environment, suite), mut outcomes), number) in suites.into_iter().zip(1..) {
+    for (((before, suite), mut outcomes), number) in suites.into_iter().zip(1..) {
         outcomes.sort_by_key(|outcome| (&outcome.variant, outcome.iteration));
         let mut names = Names::default();
         let cases = outcomes.iter().map(|case| of_case(case, &mut names));
         let cases: Vec<Test> = cases.collect();
-        let environment = environment.map_or_else(String::new, |name| format!("{name}::"));
-        let name = line(&format!("{environment}{suite}"), NAME);
+        let before = before.into_iter().flatten();
+        let before: String = before.map(|name| format!("{name}::")).collect();
+        let name = line(&format!("{before}{suite}"), NAME);
         let test = match Sum::of(&cases) {
             Sum::Skip => Test::new(name, Sum::Skip, "SKIP", "every case was skipped", cases),
             sum => Test::new(name, sum, "", "", cases),

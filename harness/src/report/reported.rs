@@ -34,9 +34,15 @@ impl<'a> Reported<'a> {
         })
     }
 
-    /// What there is to know of the run and of its host, each by a name; what says nothing is left out.
-    pub(super) fn facts(&self) -> Vec<(String, String)> {
-        let (part, host) = (self.part, &self.part.host);
+    /// The part that began first on this host: it knows it.
+    pub(super) fn part_on(&self, host: Option<&str>) -> &'a Part {
+        self.state.first_on(host).unwrap_or(self.part)
+    }
+
+    /// What there is to know of the run and of this one of its hosts, each by a name; what says nothing is left out.
+    pub(super) fn facts(&self, host: Option<&str>) -> Vec<(String, String)> {
+        let part = self.part_on(host);
+        let host = &part.host;
         let words = |words: &[OsString]| {
             let words = words.iter().map(|word| quoted(word));
             words.collect::<Vec<_>>().join(" ")
@@ -55,6 +61,7 @@ impl<'a> Reported<'a> {
             ("selected", self.state.selected.to_string()),
             ("finished", self.not_finished()),
             ("parts", optional(parts.map(|parts| parts as u64))),
+            ("shard", part.shard.clone().unwrap_or_default()),
             ("workers", part.workers.to_string()),
             ("shuffle_seed", optional(part.shuffle_seed)),
             ("selftests", words(&selftests)),
@@ -71,10 +78,10 @@ impl<'a> Reported<'a> {
         facts.chain(of_modules(&host.modules)).collect()
     }
 
-    /// The same of an environment that the run was in.
-    pub(super) fn facts_in(&self, environment: &str) -> Vec<(String, String)> {
+    /// The same of an environment that this host was in.
+    pub(super) fn facts_in(&self, host: Option<&str>, environment: &str) -> Vec<(String, String)> {
         let mut facts = vec![("environment".to_owned(), environment.to_owned())];
-        if let Some(span) = self.state.last_span(environment) {
+        if let Some(span) = self.state.last_span(host, environment) {
             facts.push(("environment.settings".to_owned(), span.settings.join(", ")));
             facts.extend(of_modules(&span.modules));
         }

@@ -8,7 +8,8 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::log::{
-    Journal, Member, Nextest, Place, Recorder, Resumed, RunDirectory, what_killed_the_latest,
+    Journal, Member, Nextest, PLAN_JSON, Place, Recorder, Resumed, RunDirectory,
+    what_killed_the_latest, write_plan,
 };
 use crate::model::case::Case;
 use crate::model::event::{Event, KernelEnd, LeftBehind, Part, PartEnd, SCHEMA_VERSION};
@@ -16,6 +17,7 @@ use crate::model::facts::EarlyEnd;
 use crate::model::host::Host;
 use crate::model::name::CaseName;
 use crate::model::outcome::Outcome;
+use crate::model::planned::Planned;
 use crate::model::state::State;
 use crate::model::time::now_ms;
 use crate::options::Options;
@@ -93,26 +95,24 @@ pub(super) fn part(
     host: Host,
     shuffle_seed: Option<u64>,
     command_line: &[OsString],
-    nextest: Option<&Nextest>,
 ) -> anyhow::Result<Part> {
-    let of_nextest = nextest.and_then(|_| Nextest::command_line());
     Ok(Part {
-        id: String::new(),
         schema_version: SCHEMA_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command_line: of_nextest.unwrap_or_else(|| command_line.to_vec()),
+        command_line: command_line.to_vec(),
         options: options.given.clone(),
         directory: std::env::current_dir().context("find the current directory")?,
         started_ms: now_ms(),
         pid: std::process::id(),
         host,
         selftests: discovered.selftest_sources(),
-        selftests_commit: None,
+        selftests_commit: discovered.selftests_commit(),
         workers: workers(options)?,
         shuffle_seed,
-        nextest_run_id: nextest.map(|nextest| nextest.run_id.clone()),
         resumes: options.resume.is_some(),
         notes_on_known: discovered.notes_on_known(),
+        shard: options.shard.as_ref().map(ToString::to_string),
+        ..Part::default()
     })
 }
 
@@ -131,20 +131,35 @@ fn workers(options: &Options) -> anyhow::Result<usize> {
     }
 }
 
+/// What is to run.
+pub(super) struct Owed<'a> {
+    /// The plan that it is a part of, where it is a part.
+    pub(super) planned: Option<Planned>,
+    /// In this process.
+    pub(super) cases: &'a [Case],
+    /// The run of nextest that it belongs to.
+    pub(super) nextest: Option<Nextest>,
+    /// The run that it goes on with.
+    pub(super) resumed: Option<Resumed>,
+}
+
 /// Makes the run's directory, or finds that of the run that it goes on with or belongs to, and writes the first line of its
 /// journal: from then on it is known what it owes.
 pub(super) fn begin(
     options: &Options,
     results: &Results,
     mut part: Part,
-    cases: &[Case],
-    nextest: Option<Nextest>,
-    resumed: Option<Resumed>,
+    owed: Owed<'_>,
 ) -> anyhow::Result<Begun> {
+    let (planned, cases) = (owed.planned, owed.cases);
+    if let Some(nextest) = &owed.nextest {
+        part.nextest_run_id = Some(nextest.run_id.clone());
+        part.command_line = Nextest::command_line().unwrap_or(part.command_line);
+    }
     let place = place(options, results);
     let mut notes: Vec<String> = results.note.iter().cloned().collect();
     let (mut member, mut state, mut gone) = (None, State::default(), Vec::new());
-    let held = match (resumed, nextest) {
+    let held = match (owed.resumed, owed.nextest) {
         (Some(resumed), _) => {
             resumed.begin()?;
             notes.extend(resumed.describe(&part, cases.len()));
@@ -160,19 +175,19 @@ pub(super) fn begin(
             directory
         }
         (None, None) => {
-            let killed = match options.output {
-                Some(_) => None,
-                None => what_killed_the_latest(&results.directory),
-            };
-            notes.extend(killed.into_iter().flatten());
+            let killed = options
+                .output
+                .is_none()
+                .then(|| what_killed_the_latest(&results.directory));
+            notes.extend(killed.flatten().into_iter().flatten());
             RunDirectory::create(&place, &part)?
         }
     };
     let directory = held.root().to_owned();
-    part.id = id_of(&part, Journal::count_in(&directory)?);
+    name(&mut part, &directory, &state, planned.as_ref())?;
     let first = Event::PartStarted {
         part: Box::new(part.clone()),
-        cases: owed(cases, &gone),
+        cases: all_names(cases, &gone),
     };
     let journal = Journal::begin(&directory, &part.id, &first)?;
     state.apply(&first);
@@ -191,6 +206,24 @@ pub(super) fn begin(
     })
 }
 
+/// Names the part, the run that it belongs to, and the plan, which is kept beside the run's other files.
+fn name(
+    part: &mut Part,
+    directory: &Path,
+    state: &State,
+    planned: Option<&Planned>,
+) -> anyhow::Result<()> {
+    part.id = id_of(part, Journal::count_in(directory)?);
+    let first = state.first().map(|first| first.run.clone());
+    let run = part.nextest_run_id.clone().or(first);
+    part.run = run.unwrap_or_else(|| part.id.clone());
+    if let Some(planned) = planned {
+        part.plan = Some(planned.id());
+        write_plan(planned, &directory.join(PLAN_JSON))?;
+    }
+    Ok(())
+}
+
 fn place(options: &Options, results: &Results) -> Place {
     match &options.output {
         Some(path) => Place::At {
@@ -202,7 +235,7 @@ fn place(options: &Options, results: &Results) -> Place {
 }
 
 /// The names of all cases that must have an outcome in the end.
-fn owed(cases: &[Case], gone: &[Outcome]) -> Vec<CaseName> {
+fn all_names(cases: &[Case], gone: &[Outcome]) -> Vec<CaseName> {
     let cases = cases.iter().map(|case| case.name.clone());
     cases.chain(gone.iter().map(Outcome::case_name)).collect()
 }
@@ -212,7 +245,9 @@ fn id_of(part: &Part, before: usize) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '.';
     let host = part.host.hostname.replace(|c| !is_plain(c), "_");
     let number = before + 1;
-    format!("{number:05}-{host}-{}-{}", part.started_ms, part.pid)
+    // Guests that boot at the same time may be alike in all but this.
+    let boot = part.host.boot_id.split('-').next().unwrap_or_default();
+    format!("{number:05}-{host}-{boot}-{}-{}", part.started_ms, part.pid)
 }
 
 impl Begun {
@@ -236,6 +271,7 @@ impl Begun {
 
 /// How the part ended.
 pub(super) fn part_ended(
+    part: String,
     started: Instant,
     ended_early: Option<EarlyEnd>,
     kernel: KernelEnd,
@@ -247,6 +283,7 @@ pub(super) fn part_ended(
         why => (None, why.map(|why| why.to_string())),
     };
     Event::PartEnded(Box::new(PartEnd {
+        part,
         at_ms: now_ms(),
         duration_s: started.elapsed().as_secs_f64(),
         interrupted_by,

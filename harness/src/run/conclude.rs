@@ -64,30 +64,18 @@ pub(super) fn conclude(
     };
     let forgives = run.options.kselftest.no_error_on_fail;
     let has_failed = (state.counts().failures() > 0 && !forgives)
-        || has_ended_badly(&state)
+        || state.last().is_some_and(Share::has_ended_badly)
         || is_worse
         || !is_kept
         || written.is_err();
     let earlier = run.earlier.as_ref().filter(|_| interrupted_by.is_none());
-    let is_bad = has_ended_badly(&state) || !is_kept || written.is_err();
+    let is_bad = state.last().is_some_and(Share::has_ended_badly) || !is_kept || written.is_err();
     if let Some((code, why)) = earlier.and_then(|earlier| earlier.answer(&state, is_bad)) {
         display.print(&format!("\nbisect: {}\n", one_line(&why)));
         return Ok(ExitCode::from(code));
     }
     let failed = has_failed.then(|| run.options.exit_failed());
     Ok(exit_code(failed, interrupted_by))
-}
-
-/// Whether this part fails the run, whatever became of its cases: by its kernel log, or by a host that is not as before.
-fn has_ended_badly(state: &State) -> bool {
-    let Some(Share {
-        part,
-        end: Some(end),
-    }) = state.last()
-    else {
-        return false;
-    };
-    end.kernel.has_failed(part.host.taint) || !end.not_restored.is_empty()
 }
 
 /// Writes run.json and the reports: of a run of nextest for all of its processes.

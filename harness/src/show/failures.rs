@@ -38,9 +38,10 @@ pub(super) fn details(outcome: &Outcome, results: &Path) -> Vec<String> {
         let told = told.filter(|line| !reason.contains(line.as_str()));
         lines.extend(told.map(|line| format!("kernel: {}", one_line(line.trim()))));
     }
-    let log = outcome.splats.first().map(|_| Path::new("kernel.log"));
+    let host = Path::new(outcome.host.as_deref().unwrap_or_default());
+    let log = outcome.splats.first().map(|_| host.join("kernel.log"));
     for (label, place) in [
-        ("kernel:   ", log),
+        ("kernel:   ", log.as_deref()),
         ("output:   ", outcome.output.as_deref()),
     ] {
         let path = place.map(|place| one_line(&results.join(place).to_string_lossy()));
@@ -107,22 +108,31 @@ fn many(reason: &str, cases: &[&Outcome]) -> String {
     }
 }
 
+/// The host, where there are several, and the environment.
+fn place(outcome: &Outcome) -> (Option<&str>, Option<&str>) {
+    (outcome.host.as_deref(), outcome.environment.as_deref())
+}
+
 /// Where a case failed alike, and what became of it elsewhere: `shadow_mmu ✗, 12 others ✓`.
 fn places(members: &[&Outcome], all: &[&Outcome]) -> String {
     let mut environments = BTreeMap::<_, Vec<&Outcome>>::new();
     for one in all {
-        environments.entry(&one.environment).or_default().push(one);
+        environments.entry(place(one)).or_default().push(one);
     }
     let (mut failed, mut others) = (Vec::new(), [(0, "✓"), (0, "skipped"), (0, "otherwise")]);
     for (environment, cases) in environments {
-        let is_here = |one: &&&Outcome| one.environment == *environment;
-        let label = environment.as_deref().unwrap_or("host");
+        let is_here = |one: &&&Outcome| place(one) == environment;
+        let (host, environment) = environment;
+        let label = match (host, environment) {
+            (Some(host), Some(environment)) => format!("{host}::{environment}"),
+            (one, other) => one.or(other).unwrap_or("host").to_owned(),
+        };
         let are_all = |status| cases.iter().all(|one| one.status == status);
         match (members.iter().filter(is_here).count(), cases.len()) {
             (0, _) if are_all(Status::Passed) => others[0].0 += 1,
             (0, _) if are_all(Status::Skipped) => others[1].0 += 1,
             (0, _) => others[2].0 += 1,
-            (_, 1) => failed.push(label.to_owned()),
+            (_, 1) => failed.push(label),
             (count, all) => failed.push(format!("{label} {count} of {all}")),
         }
     }

@@ -305,6 +305,7 @@ test a::never     ... \x1b[31mFAILED\x1b[0m (NO_RUN: no such file)
     fn a_splat_is_told_by_its_first_line_its_place_and_the_file() {
         let title = "WARNING: CPU: 0 PID: 7 at dirty_ring.c:225".to_owned();
         let splat = Splat {
+            host: None,
             name: "WARNING".to_owned(),
             title: title.clone(),
             at_us: 1,

@@ -108,10 +108,18 @@ impl Summary<'_> {
         let heading = "LEFT RUNNING by its case, and killed";
         let left_running = self.those(|one| (!one.leaks.is_empty()).then(|| leaks(&one.leaks)));
         section(&mut lines, heading, left_running);
-        let last = self.state.last();
-        if let Some((part, end)) = last.and_then(|share| Some((&share.part, share.end.as_ref()?))) {
-            self.add_host(&mut lines, part, end);
-        }
+        let latest = self.state.latest();
+        let ended = latest
+            .iter()
+            .filter_map(|share| Some((&share.part, share.end.as_ref()?)));
+        ended
+            .clone()
+            .for_each(|(part, end)| add_left_behind(&mut lines, part, end));
+        self.add_splats(
+            &mut lines,
+            ended.clone().map(|(_, end)| end.kernel.stray).sum(),
+        );
+        ended.for_each(|(part, end)| add_host(&mut lines, part, end));
         lines.push(String::new());
         let is_early = is_interrupted || ended_early.is_some();
         let part = self.state.first().filter(|_| is_early);
@@ -183,50 +191,16 @@ impl Summary<'_> {
         }
     }
 
-    /// What became of the host.
-    fn add_host(&self, lines: &mut Vec<String>, part: &Part, end: &PartEnd) {
-        let (kernel, stray) = (&end.kernel, &self.state.splats);
-        let heading = "LEFT BEHIND on this host, or made by others while the run went on";
-        let left = end.left_behind.iter().map(left_behind);
-        section(lines, heading, first(left.collect(), SHOWN));
+    /// The splats that are no case's own, of `all` that there were.
+    fn add_splats(&self, lines: &mut Vec<String>, all: usize) {
+        let stray = &self.state.splats;
         let heading = "KERNEL SPLATS that are no case's own (kernel.log has all of their lines)";
         let splats = stray
             .iter()
             .flat_map(|one| [one_line(&one.title), format!("  {}", one_line(&one.when()))]);
-        let more = kernel.stray.saturating_sub(stray.len());
+        let more = all.saturating_sub(stray.len());
         let more = (more > 0).then(|| format!("and {more} more"));
         section(lines, heading, splats.chain(more).collect());
-        let (before, after) = (part.host.taint, kernel.taint);
-        let mut note = |text: String| lines.extend([String::new(), text]);
-        if kernel.has_unseen(before) {
-            let unseen = "was not seen in the kernel's log: only the taint mask tells of it";
-            note(format!("KERNEL SPLAT that {unseen}"));
-        }
-        if kernel.ignored > 0 {
-            note(format!(
-                "kernel splats ignored (kernel_log_ignore): {}",
-                kernel.ignored
-            ));
-        }
-        if kernel.lost > 0 {
-            let why = "were overwritten before they were read, and splats may be among them";
-            let (lost, remedy) = (kernel.lost, "a larger log_buf_len= helps");
-            note(format!(
-                "KERNEL LOG NOT COMPLETE: {lost} records or more {why} ({remedy})"
-            ));
-        }
-        if let Some(problem) = &kernel.problem {
-            note(format!("KERNEL LOG NOT COMPLETE: {}", one_line(problem)));
-        }
-        for problem in &end.not_restored {
-            note(format!("THIS HOST IS NOT AS IT WAS {}", one_line(problem)));
-        }
-        if before != after {
-            let [shown, now] = [before, after].map(host::show_taint);
-            note(format!("KERNEL TAINT before: {shown}; after: {now}"));
-            let meanings = host::taint_meanings(after & !before);
-            lines.extend(meanings.map(|meaning| format!("  {meaning}")));
-        }
     }
 }
 
@@ -254,6 +228,66 @@ pub(super) fn skipped(state: &State, columns: usize) -> Vec<String> {
     lines
         .map(|line| cut(&line, columns.saturating_sub(2)))
         .collect()
+}
+
+/// What outlived a part and appeared on its host meanwhile.
+fn add_left_behind(lines: &mut Vec<String>, part: &Part, end: &PartEnd) {
+    let host = part.label.as_deref().unwrap_or("this host");
+    let heading = format!("LEFT BEHIND on {host}, or made by others while the run went on");
+    let left = end.left_behind.iter().map(left_behind);
+    section(lines, &heading, first(left.collect(), SHOWN));
+}
+
+/// What became of a host.
+fn add_host(lines: &mut Vec<String>, part: &Part, end: &PartEnd) {
+    let kernel = &end.kernel;
+    let (before, after) = (part.host.taint, kernel.taint);
+    let host = part
+        .label
+        .as_ref()
+        .map_or_else(String::new, |host| format!("{host}: "));
+    let mut note = |text: String| lines.extend([String::new(), host.clone() + &text]);
+    if kernel.has_unseen(before) {
+        let unseen = "was not seen in the kernel's log: only the taint mask tells of it";
+        note(format!("KERNEL SPLAT that {unseen}"));
+    }
+    if kernel.ignored > 0 {
+        note(format!(
+            "kernel splats ignored (kernel_log_ignore): {}",
+            kernel.ignored
+        ));
+    }
+    if kernel.lost > 0 {
+        let why = "were overwritten before they were read, and splats may be among them";
+        let (lost, remedy) = (kernel.lost, "a larger log_buf_len= helps");
+        note(format!(
+            "KERNEL LOG NOT COMPLETE: {lost} records or more {why} ({remedy})"
+        ));
+    }
+    if let Some(problem) = &kernel.problem {
+        note(format!("KERNEL LOG NOT COMPLETE: {}", one_line(problem)));
+    }
+    for problem in &end.not_restored {
+        note(format!("THIS HOST IS NOT AS IT WAS {}", one_line(problem)));
+    }
+    if before != after {
+        let [shown, now] = [before, after].map(host::show_taint);
+        note(format!("KERNEL TAINT before: {shown}; after: {now}"));
+        let meanings = host::taint_meanings(after & !before);
+        lines.extend(meanings.map(|meaning| format!("  {meaning}")));
+    }
+}
+
+/// What a run came to that others have run.
+pub fn summary(state: &State, results: &Path) -> String {
+    let summary = Summary {
+        state,
+        results,
+        slower: &[],
+        has_details: true,
+        columns: usize::MAX,
+    };
+    summary.render()
 }
 
 /// Adds a heading with lines; nothing where there are none.
@@ -530,6 +564,7 @@ results: /r
             .to_vec();
         leaves.suspect = true;
         let splat = Splat {
+            host: None,
             name: "WARNING".to_owned(),
             title: "WARNING: at x.c:1".to_owned(),
             at_us: 0,

@@ -28,6 +28,7 @@ mod known;
 mod kselftest;
 mod least_privilege;
 mod left_behind;
+mod merge;
 mod neighbours;
 mod nextest;
 
@@ -37,6 +38,7 @@ mod reports;
 mod resources;
 mod resume;
 mod selection;
+mod shards;
 mod statuses;
 mod suites;
 mod untrusted_results;

@@ -1,11 +1,11 @@
 //! Cases on the page: the failures, the matrix of cases by environments, and the slowest.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, html};
 
-use super::{Page, class, duration, glyph, lines, text};
+use super::{Column, Page, class, column, duration, glyph, heading, lines, text};
 use crate::model::host::size;
 use crate::model::outcome::{Counts, Outcome, OutcomeKind, Status, Step, Subtest, SubtestResult};
 use crate::model::text::plural;
@@ -79,11 +79,17 @@ impl Page<'_> {
 
     /// In which environments it failed so, and what became of the same case otherwise.
     fn places(&self, failure: &[&Outcome]) -> String {
-        let environment = |one: &&Outcome| one.environment.clone();
-        let mut places: Vec<_> = failure.iter().filter_map(environment).collect();
+        let is_elsewhere = |one: &&&Outcome| one.host.is_some() || one.environment.is_some();
+        let places = failure.iter().filter(is_elsewhere);
+        let mut places: Vec<_> = places.map(|one| heading(column(one))).collect();
         places.dedup();
         if places.len() > 3 {
-            places = vec![format!("{} environments", places.len())];
+            let what = if failure[0].host.is_some() {
+                "places"
+            } else {
+                "environments"
+            };
+            places = vec![format!("{} {what}", places.len())];
         }
         let name = (failure[0].suite.as_str(), failure[0].variant.as_str());
         let others = self.cases[&name].iter();
@@ -132,7 +138,7 @@ impl Page<'_> {
         let mut blocks: BTreeMap<Alike<'_>, Vec<Name<'_>>> = BTreeMap::new();
         let mut counts = Counts::default();
         for &name in self.cases.keys() {
-            let cells = self.environments.iter().map(|at| self.inside(name, *at));
+            let cells = self.columns.iter().map(|at| self.inside(name, *at));
             let statuses = cells.map(|cell| cell.iter().map(|one| one.kind()).max());
             let statuses: Vec<_> = statuses.collect();
             counts.add(worst(&statuses));
@@ -143,7 +149,7 @@ impl Page<'_> {
         }
         html! {
             h2 #matrix {
-                "Matrix " span.soft { (plural(self.cases.len(), "case")) " by " (plural(self.environments.len(), "environment")) }
+                "Matrix " span.soft { (plural(self.cases.len(), "case")) " by " (self.breadth()) }
             }
             p.filters {
                 @for kind in self.kinds() {
@@ -158,7 +164,7 @@ impl Page<'_> {
                 table.matrix {
                     thead { tr {
                         th scope="col" { "case" }
-                        @for name in &self.environments { th scope="col" { span { (text(name.unwrap_or("host"))) } } }
+                        @for at in &self.columns { th scope="col" { span { (text(&heading(*at))) } } }
                     } }
                     @for ((.., statuses), names) in &blocks { (self.block(statuses, names)) }
                 }
@@ -166,11 +172,20 @@ impl Page<'_> {
         }
     }
 
-    /// The iterations of a case in an environment.
-    fn inside(&self, name: Name<'_>, environment: Option<&str>) -> Vec<&Outcome> {
+    /// How many columns there are.
+    fn breadth(&self) -> String {
+        let environments: BTreeSet<_> = self.columns.iter().map(|(_, name)| name).collect();
+        let environments = plural(environments.len(), "environment");
+        match self.run.state.hosts().len() {
+            0 | 1 => environments,
+            hosts => format!("{}, {environments}", plural(hosts, "host")),
+        }
+    }
+
+    /// The iterations of a case in a column.
+    fn inside(&self, name: Name<'_>, at: Column<'_>) -> Vec<&Outcome> {
         let outcomes = self.cases[&name].iter().copied();
-        let inside = outcomes.filter(|one| one.environment.as_deref() == environment);
-        inside.collect()
+        outcomes.filter(|one| column(one) == at).collect()
     }
 
     /// Rows with the same statuses.
@@ -187,7 +202,7 @@ impl Page<'_> {
                 @for &(suite, variant) in names {
                     tr.case.(worst) {
                         th scope="row" { span { (text(suite)) span.soft { "::" (text(variant)) } } }
-                        @for at in &self.environments { (self.cell(&self.inside((suite, variant), *at))) }
+                        @for at in &self.columns { (self.cell(&self.inside((suite, variant), *at))) }
                     }
                 }
             }

@@ -1,0 +1,61 @@
+//! A plan in a file: the event that says what all parts together owe, in one line.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use serde::Deserialize;
+
+use super::journal::line_of;
+use super::read::{Version, check_version};
+use crate::model::event::Event;
+use crate::model::file;
+use crate::model::planned::Planned;
+
+/// What stands for the standard input and the standard output.
+const STANDARD: &str = "-";
+
+/// Reads a plan.
+///
+/// # Errors
+/// It cannot be read, is no plan, or a newer version wrote it.
+pub fn read_plan(path: &Path) -> anyhow::Result<Planned> {
+    let context = || format!("read the plan {}", path.display());
+    let text = match path.as_os_str() == STANDARD {
+        true => {
+            let mut text = Vec::new();
+            let read = io::stdin().take(file::MOST).read_to_end(&mut text);
+            read.map(|_| text)
+        }
+        false => file::read(path),
+    };
+    parse(&text.with_context(context)?).with_context(context)
+}
+
+fn parse(text: &[u8]) -> anyhow::Result<Planned> {
+    /// As much of it as every version has.
+    #[derive(Deserialize)]
+    struct AnyPlan {
+        planned: Version,
+    }
+    let no_plan = "it is no plan: --plan-only writes one";
+    let any: AnyPlan = serde_json::from_slice(text).context(no_plan)?;
+    check_version(any.planned.schema_version)?;
+    match serde_json::from_slice(text).context(no_plan)? {
+        Event::Planned(planned) => Ok(*planned),
+        _ => Err(anyhow!(no_plan)),
+    }
+}
+
+/// Writes a plan.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_plan(planned: &Planned, path: &Path) -> anyhow::Result<()> {
+    let line = line_of(&Event::Planned(Box::new(planned.clone())));
+    let written = match path.as_os_str() == STANDARD {
+        true => io::stdout().write_all(&line),
+        false => file::replace(path, |file| file.write_all(&line)),
+    };
+    written.with_context(|| format!("write the plan {}", path.display()))
+}
