@@ -53,18 +53,18 @@ check_comparison() {
     unset KERNEL_SRC
 }
 
-# What CIs call, ./run_kselftest.sh of an installed tree, is this program: they find every case, and those that are quick end
-# as with the kernel's own script.
+# What CIs call, ./run_kselftest.sh of an installed tree, is this program: they find every case, and each ends as with
+# the kernel's own script. Of the quick ones.
 check_kselftest() {
-    local built tree=target/ci-kselftest list=target/ci-kselftest-list
+    local built list tree=target/ci-kselftest
     built=$(find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install')
     rm -rf "$tree"
     cp -a "$built" "$tree"
     cargo run --locked --quiet -- kselftest --install "$tree"
-    run_kselftest "$tree/run_kselftest.sh" target/ci-kselftest-ours
-    cp "$tree/kselftest-list.txt" "$list"
     # The list is edited, as CIs do it.
-    grep -Ev "^kvm:($SLOW)" "$list" > "$tree/kselftest-list.txt"
+    list=target/ci-kselftest-list
+    grep -Ev "^kvm:($SLOW)" "$built/kselftest-list.txt" | tee "$list" > "$tree/kselftest-list.txt"
+    run_kselftest "$tree/run_kselftest.sh" target/ci-kselftest-ours
     run_kselftest "$tree/run_kselftest.sh.orig" target/ci-kselftest-theirs
     python3 .ci/kselftest.py "$list" target/ci-kselftest-ours target/ci-kselftest-theirs
     cargo run --locked --quiet -- kselftest --uninstall "$tree"
