@@ -394,7 +394,14 @@ mod tests {
         let rules: Vec<_> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         let closed = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&closed);
-        let expected = CASES.map(|name| (name.to_owned(), Expected::default()));
+        let expected = CASES.map(|name| {
+            let title = format!("kvm: {name}");
+            let expected = Expected {
+                title,
+                ..Expected::default()
+            };
+            (name.to_owned(), expected)
+        });
         let display = Display::new(Setup {
             format,
             levels: Levels::new(&rules),
