@@ -270,7 +270,7 @@ fn a_run_that_is_interrupted_is_not_compared() {
     assert_eq!(ran.code, Some(130));
     assert!(
         ran.stdout
-            .ends_with("\nnot compared with the baseline: this run was interrupted\n"),
+            .ends_with("\nnot compared with the baseline: this run ended early\n"),
         "{}",
         ran.stdout
     );
