@@ -16,7 +16,8 @@ struct Slot<'a> {
 /// What a machine is known by: there may be several of one name.
 type Machine<'a> = (&'a str, &'a str);
 
-/// What the host of each part is called; nothing where all are of one host. The parts are in their order, with their cases.
+/// What the host of each part is called; nothing where all are of one host, or of one run: that one went on on another host,
+/// with its outputs where it began. The parts are in their order, with their cases.
 ///
 /// A host is called by its name. Runs on it that have no case in common, such as shards, are on one host to whoever reads of
 /// them. Where a case ran again in another run, that was on `NAME-2`: no outcome takes the place of another.
@@ -38,7 +39,9 @@ pub(super) fn labels(parts: &[(&Part, &[CaseName])]) -> Vec<Option<String>> {
             slot_of.insert(run_on_machine(part), slot);
         }
     }
-    let label = |slot: usize| (slots.len() > 1).then(|| slots[slot].label.clone());
+    let is_one_run = parts.iter().all(|(part, _)| part.run == parts[0].0.run);
+    let is_told = slots.len() > 1 && !is_one_run;
+    let label = |slot: usize| is_told.then(|| slots[slot].label.clone());
     let of_part = |(part, _): &(&Part, _)| label(slot_of[&run_on_machine(part)]);
     parts.iter().map(of_part).collect()
 }

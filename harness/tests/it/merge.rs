@@ -286,38 +286,40 @@ fn what_ran_again_elsewhere_is_there_once_and_what_ran_twice_is_there_twice() {
     let fixture = fixture();
     ran(&fixture, "run", &["pass_"]);
     let run = fixture.path().join("run");
-    let journal = &journals(&run)[0];
-    let text = fs::read_to_string(journal).unwrap();
-    let half: String = text.split_inclusive('\n').take(12).collect();
-    fs::write(journal, half).unwrap();
-    fs::remove_file(run.join("run.json")).unwrap();
+    cut_off_after(&journals(&run)[0], 3);
     let resumed = Ran::of(fixture.command(&["--resume", "run"]).output().unwrap());
     assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
-    // The second part is another host's.
+    // The second part is another host's, which died, too.
     let second = journals(&run).pop().unwrap();
-    let moved = second.with_file_name("00002-other.jsonl");
     let text = fs::read_to_string(&second).unwrap();
     let (line, rest) = text.split_once('\n').unwrap();
     let mut first: Value = serde_json::from_str(line).unwrap();
     first["part_started"]["part"]["host"]["hostname"] = "other".into();
-    fs::write(moved, format!("{first}\n{rest}")).unwrap();
+    let moved = second.with_file_name("00002-other.jsonl");
+    fs::write(&moved, format!("{first}\n{rest}")).unwrap();
     fs::remove_file(second).unwrap();
+    cut_off_after(&moved, 1);
+    let resumed = Ran::of(fixture.command(&["--resume", "run"]).output().unwrap());
+    assert_eq!(resumed.code, Some(0), "{}", resumed.stderr);
+    assert_eq!(record(&fixture, "run").parts.len(), 3);
 
-    assert_eq!(merge(&fixture, &["out", "run"]).code, Some(0));
-    let merged = record(&fixture, "out");
-    assert_eq!(
-        (
-            merged.outcomes.len(),
-            merged.of_status(Status::Passed).count()
-        ),
-        (8, 8)
-    );
-    let hosts: BTreeSet<_> = merged
-        .outcomes
-        .iter()
-        .map(|one| one.rest["host"].to_string())
-        .collect();
-    assert_eq!(hosts.len(), 2);
+    ran(&fixture, "failed", &["fail"]);
+    put_on(&fixture.path().join("failed"), "third", "AuthenticAMD");
+    for (out, runs, cases, hosts) in [
+        ("out", &["run"][..], 8, 1),
+        ("all", &["run", "failed"], 9, 3),
+    ] {
+        merge(&fixture, &[&[out], runs].concat());
+        // With what each has printed.
+        assert_eq!(told(&fixture, out).len(), cases);
+        let merged = record(&fixture, out);
+        assert_eq!(merged.of_status(Status::Passed).count(), 8);
+        let of = merged.outcomes.iter();
+        let of: BTreeSet<_> = of
+            .map(|one| one.rest.get("host").map(Value::to_string))
+            .collect();
+        assert_eq!(of.len(), hosts);
+    }
 
     // The same cases in another run on the same host: none takes the place of the other.
     ran(&fixture, "once", &["pass_1"]);
@@ -334,6 +336,20 @@ fn what_ran_again_elsewhere_is_there_once_and_what_ran_twice_is_there_twice() {
         .collect();
     assert_eq!(hosts.len(), 2);
     assert_eq!(format!("{}-2", hosts[0]), hosts[1]);
+}
+
+/// Leaves of a journal what was there when so many cases had ended, as where the host died then.
+fn cut_off_after(journal: &Path, mut ended: usize) {
+    let text = fs::read_to_string(journal).unwrap();
+    let lines = text.split_inclusive('\n').take_while(|line| {
+        let is_left = ended > 0;
+        ended = ended.saturating_sub(usize::from(line.starts_with("{\"finished\"")));
+        is_left
+    });
+    let left: String = lines.collect();
+    fs::write(journal, left).unwrap();
+    let run = journal.parent().unwrap().parent().unwrap();
+    fs::remove_file(run.join("run.json")).unwrap();
 }
 
 /// Changes the first line of a run's only journal.
