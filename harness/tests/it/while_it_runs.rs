@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::terminal::Terminal;
-use crate::support::{Fixture, Ran, Status, lines_with, wait_until};
+use crate::support::{Fixture, Ran, Status, copy_program, lines_with, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Selftests of which one fails at once, and one goes on until there is a file `go`.
@@ -242,7 +242,7 @@ fn a_case_that_takes_far_longer_than_last_time_is_told_while_it_runs_and_at_the_
         .selftest("other_test", "sleep 0.1");
     // Durations are kept beside the default results directory, which is where the program lies.
     let program = fixture.path().join("kvm-tests");
-    fs::copy(env!("CARGO_BIN_EXE_kvm-tests-runner"), &program).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_kvm-tests-runner").as_ref(), &program);
     let command = || {
         let original = fixture.command(&["--selftests", "selftests", "--test-threads", "2"]);
         let mut command = Command::new(&program);

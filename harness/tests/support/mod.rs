@@ -171,6 +171,13 @@ impl Ran {
     }
 }
 
+/// Copies a program. This process does not write it: one that another test is just starting could keep it open, and
+/// executing it would fail (`ETXTBSY`, execve(2)).
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args([from, to]).status();
+    assert!(copied.unwrap().success());
+}
+
 /// Waits for what nobody sends word of.
 #[track_caller]
 pub(crate) fn wait_until(condition: impl FnMut() -> bool) {

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::Status;
 
 use super::check_that_nothing_is_lost;
-use crate::support::{Fixture, Ran, lines_with};
+use crate::support::{Fixture, Ran, copy_program, lines_with};
 
 /// Runs `program` under `prlimit` with `limit`, through `wrapper`; returns whether it could do without.
 fn run_under(fixture: &Fixture, limit: &str, wrapper: &[&str], program: &str) -> bool {
@@ -109,7 +109,7 @@ fn a_runner_that_may_start_no_process_says_so_and_loses_no_outcome() {
         fs::set_permissions(fixture.path().join(path), PermissionsExt::from_mode(0o777)).unwrap();
     }
     let program = fixture.path().join("runner");
-    fs::copy(fixture.command(&[]).get_program(), &program).unwrap();
+    copy_program(fixture.command(&[]).get_program().as_ref(), &program);
     let program = program.to_str().unwrap();
     // A user that has no process.
     let user = [
