@@ -14,11 +14,11 @@ mod suite;
 mod verdict;
 
 pub use environments::Gate;
-pub use executor::{Executor, ignored};
+pub use executor::{Executor, without_run};
 pub use left_behind::Traces;
 pub use repeat::{repeat, repetitions};
 pub use schedule::run_trials;
 pub use semaphore::{Demand, Semaphore};
-pub use signals::{Signals, Watch, signal_for};
+pub use signals::{Signals, Watch, end_with_input, signal_for};
 pub use steps::StepContext;
 pub use suite::Suites;

@@ -20,8 +20,10 @@ use owner::{Cases, MOST, Whose};
 use pattern::is_ignored;
 use splat::{Assembler, GAP};
 
+pub use console::last_splat;
 pub use kmsg::{Kmsg, Record};
 
+mod console;
 mod file;
 mod kmsg;
 mod owner;

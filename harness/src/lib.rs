@@ -17,6 +17,7 @@ mod compare;
 mod environment;
 mod evidence;
 mod exec;
+mod fleet;
 mod kernel_log;
 pub mod kernel_src;
 mod log;

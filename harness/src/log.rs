@@ -17,11 +17,11 @@ use std::path::Path;
 
 use anyhow::Context;
 
-pub use directory::{Place, RunDirectory};
+pub use directory::{Destination, RunDirectory};
 pub use history::History;
-pub use journal::Journal;
+pub use journal::{Journal, line_of};
 pub use merge::Parts;
-pub use names::{PLAN_JSON, RUN_JSON};
+pub use names::{CONSOLES, PLAN_JSON, RUN_JSON};
 pub use nextest::{Member, Nextest};
 pub use plan_file::{read_plan, write_plan};
 pub use read::{before, fold, read};

@@ -189,6 +189,21 @@ pub struct Options {
     ])]
     pub plan: Option<PathBuf>,
 
+    /// Execute the cases elsewhere: COMMAND is a shell command in which {} stands for another one, as in 'ssh amd {}'. With
+    /// several places each gets one environment after another (or a share of the only one); NAME*N are N places of one
+    /// kind, NAME alone is one of places.toml. Repeatable
+    #[arg(long, value_name = "[NAME[*N]=]COMMAND", conflicts_with_all = ["resume", "plan_only", "dry_run", "stream"])]
+    pub place: Vec<String>,
+
+    /// Where places are described; all of them where --place names none
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "plan_only", "dry_run", "stream"])]
+    pub places: Option<PathBuf>,
+
+    /// Be the other side of --place: the plan comes by the standard input, and everything that happens is told on the standard
+    /// output. The run ends with the standard input
+    #[arg(long, hide = true, requires = "plan", conflicts_with_all = ["output", "logfile", "baseline"])]
+    pub stream: bool,
+
     /// Keep the results here; refused where it exists
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
@@ -271,6 +286,11 @@ impl Options {
         } else {
             1
         }
+    }
+
+    /// Whether the cases are executed elsewhere.
+    pub fn has_places(&self) -> bool {
+        !self.place.is_empty() || self.places.is_some()
     }
 
     /// The timeout of cases that set none.

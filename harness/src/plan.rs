@@ -23,7 +23,7 @@ use crate::options::Options;
 
 pub use discovered::{Discovered, list, not_asked_for};
 pub use embedded::{Embedded, SMOKE_SELFTEST, SmokeSelftest};
-pub use files::{read as read_files, read_embedded};
+pub use files::{PLACES_TOML, read as read_files, read_embedded};
 pub use selection::{Selection, seed, sort};
 pub use selftests::INSTALLED_LIST;
 
@@ -311,6 +311,7 @@ fn choose(
                     && !options.list
                     && !options.dry_run
                     && options.plan_only.is_none()
+                    && !options.has_places()
                     && is_ours(&definition.name) =>
             {
                 refused.push(format!("environment {}: {refusal}", definition.name));

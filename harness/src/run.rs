@@ -6,6 +6,7 @@ mod conclude;
 mod earlier;
 mod live;
 mod narrowed;
+mod placed;
 mod ready;
 mod recorded;
 
@@ -19,12 +20,14 @@ use anyhow::{Context, bail};
 
 use crate::commands;
 use crate::environment::{self, Environments};
-use crate::exec::{Signals, Traces};
+use crate::exec::{Signals, Traces, end_with_input};
+use crate::fleet;
 use crate::kernel_log::{self, KernelLog};
-use crate::log::{History, Nextest, Resumed, read, write_plan};
+use crate::log::{History, Resumed, read, write_plan};
 use crate::model::case::Case;
 use crate::model::event::{Event, Sink};
 use crate::model::host::{Host, Root};
+use crate::model::planned::Planned;
 use crate::model::text::one_line;
 use crate::options::Options;
 use crate::plan::{self, Discovered, Embedded, Selection};
@@ -54,6 +57,7 @@ pub fn run(
     let signals = Signals::catch()?;
     let mut resumed = options.resume.as_deref().map(Resumed::open).transpose()?;
     let (options, planned) = recorded::options(options, resumed.as_ref())?;
+    let places = fleet::places(&options, embedded)?;
     let root = Root::from_env();
     let host = probe(&root);
     let discovered = plan::discover(&options, embedded, &host, &Environments::new(root.clone()))?;
@@ -65,21 +69,16 @@ pub fn run(
     if cases.is_empty() && !options.bench && resumed.is_none() {
         bail!("{}", discovered.nothing_matches(&selection));
     }
-    let results = begin::default_results()?;
+    let results = begin::default_results(options.stream)?;
     let earlier = Earlier::choose(&options, &results.directory, &mut cases)?;
     let planned = narrowed::narrow(&options, planned, &discovered, &mut cases)?;
-    if let (Some(path), Some(planned)) = (&options.plan_only, &planned) {
-        return write_plan(planned, path).map(|()| ExitCode::SUCCESS);
-    }
-    if options.dry_run {
-        return commands::dry_run(&root, &discovered.environments(), &cases);
+    if let Some(said) = only_said(&options, &root, &discovered, planned.as_ref(), &cases) {
+        return said;
     }
     if let Some(resumed) = &mut resumed {
         resumed.retain(&mut cases, &discovered.selftest_sources())?;
     }
-    let nextest = Nextest::of(begin::only_case(&options))?;
-    let number = |run: &Nextest| run.number(&mut cases, options.iterations);
-    nextest.iter().for_each(number);
+    let nextest = begin::nextest(&options, &mut cases)?;
     let history = History::load(&results.directory, &host.hostname);
     let seed = sort(&options, &history, &mut cases);
     let baseline = options.baseline.as_deref().map(read).transpose()?;
@@ -102,8 +101,26 @@ pub fn run(
         earlier,
         started: Instant::now(),
     };
-    let (ended, begun) = execute(&run, begun, signals)?;
+    let (ended, begun) = match places.as_slice() {
+        [] => execute(&run, begun, signals)?,
+        places => placed::execute(&run, begun, signals, places)?,
+    };
     conclude::conclude(&run, ended, &begun, baseline)
+}
+
+/// What is said where nothing is to run.
+fn only_said(
+    options: &Options,
+    root: &Root,
+    discovered: &Discovered,
+    planned: Option<&Planned>,
+    cases: &[Case],
+) -> Option<anyhow::Result<ExitCode>> {
+    match (&options.plan_only, planned) {
+        (Some(path), Some(planned)) => Some(write_plan(planned, path).map(|()| ExitCode::SUCCESS)),
+        _ if options.dry_run => Some(commands::dry_run(root, &discovered.environments(), cases)),
+        _ => None,
+    }
 }
 
 /// Sorts the cases as they are to start; returns the seed, where that is random.
@@ -155,7 +172,10 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
         display.say(&line);
     }
     display.begin();
-    let recorder = begun.recorder(&run.cases, Arc::clone(&display))?;
+    let recorder = begun.recorder(&run.cases, Arc::clone(&display), run.options.stream)?;
+    if run.options.stream {
+        end_with_input(&supervisors).context("wait for the end of the input")?;
+    }
     let live = Live::start(run, &recorder, &display, &supervisors, signals)?;
     let before = (!begun.is_nextest()).then(Traces::read);
     let strays = Arc::clone(&recorder);
@@ -187,16 +207,6 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
         ran.not_restored,
     ));
     ran.trials?;
-    let recorder = Arc::into_inner(recorder).context("a thread still records events")?;
-    let (state, journal, is_complete) = recorder.into_parts();
-    let kept = journal.make_again_if_removed(&begun.directory);
-    if let Err(error) = &kept {
-        display.say(&format!("{error:#}"));
-    }
-    let ended = RunEnd {
-        state,
-        display,
-        is_kept: is_complete && kept.is_ok(),
-    };
+    let ended = RunEnd::of(recorder, display, &begun)?;
     Ok((ended, begun))
 }

@@ -14,6 +14,7 @@ mod output;
 mod progress;
 mod remaining;
 mod screen;
+mod stream;
 mod summary;
 
 pub use display::{Display, Setup};
@@ -82,6 +83,7 @@ mod stage {
             kernel,
             left_behind: Vec::new(),
             not_restored: Vec::new(),
+            died: None,
         }
     }
 

@@ -177,10 +177,10 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
     text.or(string).unwrap_or("for no known reason")
 }
 
-/// The outcome of a case that is listed as ignored.
-pub fn ignored(case: &Case, reason: &str) -> Outcome {
+/// The outcome of a case of which nothing runs here, for this reason.
+pub fn without_run(case: &Case, obstacle: Obstacle) -> Outcome {
     let facts = Facts {
-        obstacle: Some(Obstacle::Ignored(reason.to_owned())),
+        obstacle: Some(obstacle),
         ..Facts::default()
     };
     outcome(case, &facts, now_ms())

@@ -82,6 +82,22 @@ fn interrupt(supervisors: &Supervisors, signal: i32, say: &impl Fn(&str)) {
     }
 }
 
+/// Ends the run with the standard input: it is for somebody elsewhere, who wants it no more.
+///
+/// # Errors
+/// The thread that waits for that cannot be started.
+pub fn end_with_input(supervisors: &Arc<Supervisors>) -> io::Result<()> {
+    // What it holds must not keep the supervisors.
+    let supervisors = Arc::downgrade(supervisors);
+    let wait = move || {
+        drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
+        if let Some(supervisors) = supervisors.upgrade() {
+            supervisors.interrupt(SIGHUP);
+        }
+    };
+    thread::Builder::new().spawn(wait).map(drop)
+}
+
 /// The signal that says why a run ended whose results could not be printed for this error.
 pub fn signal_for(error: &io::Error) -> i32 {
     // A terminal that was closed says so by EIO (write(2)), perhaps before its SIGHUP is here.

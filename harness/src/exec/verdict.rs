@@ -177,6 +177,9 @@ fn of_obstacle(obstacle: &Obstacle, ended_early: Option<EarlyEnd>) -> Verdict {
     match obstacle {
         Obstacle::Ignored(why) | Obstacle::Impossible(why) => Verdict::new(Status::Skipped, why),
         Obstacle::Missing(why) | Obstacle::Failed(why) => Verdict::no_run(why),
+        Obstacle::HostDied(how) => {
+            Verdict::new(Status::Failed, format!("its host died twice: {how}"))
+        }
         Obstacle::Interrupted => Verdict::no_run(match ended_early {
             Some(why @ EarlyEnd::Failures(_)) => format!("not started: {why}"),
             Some(why @ EarlyEnd::TimeLimit(_)) => format!("interrupted before it started: {why}"),

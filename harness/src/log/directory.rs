@@ -16,7 +16,7 @@ use crate::model::time::timestamp;
 
 /// Where a new run is kept.
 #[derive(Debug, Clone)]
-pub enum Place {
+pub enum Destination {
     /// Here, which the user chose.
     At {
         /// The directory.
@@ -43,10 +43,10 @@ impl RunDirectory {
     ///
     /// # Errors
     /// It cannot be made, or there is something already.
-    pub fn create(place: &Place, part: &Part) -> anyhow::Result<Self> {
+    pub fn create(place: &Destination, part: &Part) -> anyhow::Result<Self> {
         match place {
-            Place::At { path, overwrite } => Self::create_at(path, *overwrite),
-            Place::In(parent) => Self::create_in(parent, part),
+            Destination::At { path, overwrite } => Self::create_at(path, *overwrite),
+            Destination::In(parent) => Self::create_in(parent, part),
         }
     }
 

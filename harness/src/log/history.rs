@@ -84,7 +84,7 @@ impl History {
         let has_run = outcome.exit.is_some() && outcome.status != Status::NoRun;
         has_run.then(|| Took {
             host: self.host.clone(),
-            name: outcome.listed().to_owned(),
+            name: outcome.listed_there().to_owned(),
             status: outcome.status,
             duration_s: outcome.duration_s,
         })

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::names::FILES;
+use super::names::{CONSOLES, FILES};
 use crate::model::event::Part;
 use crate::model::name::CaseName;
 
@@ -41,13 +41,19 @@ pub(super) fn labels(parts: &[(&Part, &[CaseName])]) -> Vec<Option<String>> {
     }
     let is_one_run = parts.iter().all(|(part, _)| part.run == parts[0].0.run);
     let is_told = slots.len() > 1 && !is_one_run;
-    let label = |slot: usize| is_told.then(|| slots[slot].label.clone());
-    let of_part = |(part, _): &(&Part, _)| label(slot_of[&run_on_machine(part)]);
+    let of_part = |(part, _): &(&Part, _)| {
+        let has_label = is_told || part.label.is_some();
+        has_label.then(|| slots[slot_of[&run_on_machine(part)]].label.clone())
+    };
     parts.iter().map(of_part).collect()
 }
 
+/// Places that have no label are one host to whoever reads of them, whatever they are.
 fn machine(part: &Part) -> Machine<'_> {
-    (&part.host.hostname, &part.host.cpu_vendor)
+    match &part.place {
+        Some(_) => (part.label.as_deref().unwrap_or(CONSOLES), ""),
+        None => (&part.host.hostname, &part.host.cpu_vendor),
+    }
 }
 
 /// A run may have gone on elsewhere.
@@ -62,7 +68,7 @@ fn slot_for<'a>(slots: &mut Vec<Slot<'a>>, part: &'a Part, cases: &HashSet<&Case
     if let Some(slot) = slots.iter().position(is_free) {
         return slot;
     }
-    let name = directory_name(&part.host.hostname);
+    let name = directory_name(machine.0);
     let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
     let mut labels = std::iter::once(name.clone()).chain(numbered);
     let is_new = |label: &String| slots.iter().all(|slot| slot.label != *label);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::directory::{Place, RunDirectory};
+use super::directory::{Destination, RunDirectory};
 use super::hosts::labels;
 use super::journal::line_of;
 use super::names::{JOURNALS, LOGS, PLAN_JSON};
@@ -145,7 +145,7 @@ impl Parts {
         let Some(first) = self.sources.values().next() else {
             bail!("there is no run to merge");
         };
-        let place = Place::At {
+        let place = Destination::At {
             path: directory.to_owned(),
             overwrite: false,
         };

@@ -12,8 +12,12 @@ pub const PLAN_JSON: &str = "plan.json";
 /// What the kernel logged, and what a guest printed: each host has its own.
 pub const LOGS: [&str; 2] = ["kernel.log", "console.log"];
 
+/// The directory of what places print.
+pub const CONSOLES: &str = "places";
+
 /// What stands beside the cases' directories, or those of hosts.
-pub const FILES: [&str; 8] = [
+pub const FILES: [&str; 9] = [
+    CONSOLES,
     JOURNALS,
     RUN_JSON,
     PLAN_JSON,

@@ -1,6 +1,6 @@
 //! A plan in a file: the event that says what all parts together owe, in one line.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
@@ -24,7 +24,9 @@ pub fn read_plan(path: &Path) -> anyhow::Result<Planned> {
     let text = match path.as_os_str() == STANDARD {
         true => {
             let mut text = Vec::new();
-            let read = io::stdin().take(file::MOST).read_to_end(&mut text);
+            // More may follow: the end of the input ends the run of a place.
+            let mut input = io::stdin().lock().take(file::MOST);
+            let read = input.read_until(b'\n', &mut text);
             read.map(|_| text)
         }
         false => file::read(path),

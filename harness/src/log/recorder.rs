@@ -38,6 +38,8 @@ struct Kept {
 struct Announced {
     places: HashSet<usize>,
     window: usize,
+    /// How many at most.
+    most: usize,
     last: Option<Instant>,
 }
 
@@ -60,6 +62,7 @@ impl Recorder {
             announced: Mutex::new(Announced {
                 places: HashSet::new(),
                 window: 1,
+                most: MOST,
                 last: None,
             }),
             syncing,
@@ -67,9 +70,35 @@ impl Recorder {
         })
     }
 
+    /// The same, which names at most so many cases before they start.
+    #[must_use]
+    pub fn naming_at_most(mut self, most: usize) -> Self {
+        let announced = self.announced.get_mut();
+        announced.unwrap_or_else(PoisonError::into_inner).most = most;
+        self
+    }
+
     /// Reads the state; nothing happens meanwhile.
     pub fn with_state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.kept().state)
+    }
+
+    /// Takes note of an event of another part: in its own journal, and as one on `host`, where that has a name.
+    pub fn record_in(&self, journal: &mut Journal, event: Event, host: Option<&str>) {
+        let line = line_of(&event);
+        self.must(journal.append(&line));
+        self.show(event, host);
+    }
+
+    /// The same for one that its journal has already.
+    pub fn show(&self, event: Event, host: Option<&str>) {
+        let event = match host {
+            Some(host) => event.on(host),
+            None => event,
+        };
+        let mut kept = self.kept();
+        kept.state.apply(&event);
+        self.display.see(&kept.state, &event);
     }
 
     /// The state and the journal, when everything has happened; and whether every event was kept.
@@ -134,7 +163,7 @@ impl Announced {
     fn next(&mut self, place: usize, plan: &[Case]) -> Vec<String> {
         let is_soon = self.last.is_some_and(|last| last.elapsed() < SYNC_EVERY);
         self.window = if is_soon {
-            (self.window * 2).min(MOST)
+            (self.window * 2).min(self.most)
         } else {
             1
         };

@@ -46,6 +46,12 @@ impl Resumed {
             closed,
             gone: Vec::new(),
         };
+        if resumed.first()?.place.is_some() {
+            bail!(
+                "{} ran at places: they go on by themselves, and it cannot be resumed",
+                resumed.directory.root().display()
+            );
+        }
         if resumed.closed.is_merged() {
             bail!(
                 "{} was merged of several runs: resume these, where they are, and merge them again",

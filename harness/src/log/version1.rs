@@ -87,6 +87,7 @@ pub fn read(text: &[u8]) -> anyhow::Result<State> {
             },
             left_behind: run.left_behind,
             not_restored: Vec::new(),
+            died: None,
         }
     });
     let mut state = State::default();

@@ -1,16 +1,21 @@
 //! What happens in a run: one event is one line of the journal, and a run's state is the fold of its events.
 
+pub mod stream;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::facts::EarlyEnd;
 use super::host::{self, Host, Modules};
 use super::name::{CaseName, on_host};
 use super::outcome::{Exit, Outcome, Splat, Step};
 use super::planned::Planned;
 use super::text;
+use super::time::now_ms;
 
 /// The version of the journal's and run.json's form; raised with every change that an older reader would get wrong.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -143,6 +148,9 @@ pub struct Part {
     pub shuffle_seed: Option<u64>,
     /// The ID of the run of nextest that it belongs to.
     pub nextest_run_id: Option<String>,
+    /// The place that it ran at; `None` where it ran by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// It goes on with a run whose earlier parts have ended or died.
     pub resumes: bool,
     /// What is to be said of the known failures that do not hold: they have expired, or no case is called so.
@@ -180,6 +188,43 @@ pub struct PartEnd {
     pub left_behind: Vec<LeftBehind>,
     /// What of the host could not be put back.
     pub not_restored: Vec<String>,
+    /// How its place died, where it did before the part had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub died: Option<String>,
+}
+
+impl PartEnd {
+    /// That of a part which ends now, and of which nothing more is known.
+    pub fn now(part: &Part) -> Self {
+        let at_ms = now_ms();
+        let lasted = Duration::from_millis(at_ms.saturating_sub(part.started_ms));
+        Self {
+            part: part.id.clone(),
+            at_ms,
+            duration_s: lasted.as_secs_f64(),
+            interrupted_by: None,
+            ended_early: None,
+            kernel: KernelEnd {
+                taint: part.host.taint,
+                ..KernelEnd::default()
+            },
+            left_behind: Vec::new(),
+            not_restored: Vec::new(),
+            died: None,
+        }
+    }
+
+    /// The same, ended early for this reason, where there is one.
+    #[must_use]
+    pub fn because_of(mut self, why: Option<EarlyEnd>) -> Self {
+        if let Some(why) = why {
+            (self.interrupted_by, self.ended_early) = match why {
+                EarlyEnd::Signal(signal) => (Some(signal), None),
+                why => (None, Some(why.to_string())),
+            };
+        }
+        self
+    }
 }
 
 /// What the kernel's log came to in a part. The splats themselves stand elsewhere: with their cases, or in events of their own.

@@ -55,6 +55,8 @@ pub enum Obstacle {
     Impossible(String),
     /// It should have run, and something went wrong: its environment, a lock, its supervisor.
     Failed(String),
+    /// Two hosts have died of it, or may have: the last one so.
+    HostDied(String),
     /// The run ended early, before it was started.
     Interrupted,
 }

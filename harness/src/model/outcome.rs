@@ -571,11 +571,15 @@ impl Outcome {
         super::name::listed(&self.name)
     }
 
-    /// The same without the host: the name that it has there.
-    pub fn listed_there(&self) -> &str {
+    /// The name that it has on its host.
+    pub fn name_there(&self) -> &str {
         // A name has `::` behind its host.
         let before = self.host.as_ref().map_or(0, |host| host.len() + 2);
-        let listed = self.listed();
-        listed.get(before..).unwrap_or(listed)
+        self.name.get(before..).unwrap_or(&self.name)
+    }
+
+    /// The same without its iteration.
+    pub fn listed_there(&self) -> &str {
+        super::name::listed(self.name_there())
     }
 }

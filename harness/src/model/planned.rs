@@ -21,6 +21,9 @@ pub struct Planned {
     pub schema_version: u32,
     /// The version of the program that wrote it.
     pub version: String,
+    /// The machine that it was made on, such as `x86_64`: selftests are of one kind of machine.
+    #[serde(default)]
+    pub machine: String,
     /// The options that select the cases and say how they run, as they were given.
     #[serde(with = "text::os_strings")]
     #[schemars(with = "Vec<String>")]

@@ -48,6 +48,11 @@ impl Share {
             end.kernel.has_failed(self.part.host.taint) || !end.not_restored.is_empty()
         })
     }
+
+    fn has_ended_at_place(&self) -> bool {
+        let end = self.end.as_ref();
+        self.part.place.is_some() && end.is_some_and(|end| end.died.is_none())
+    }
 }
 
 /// A step that is running.
@@ -192,15 +197,18 @@ impl State {
         let on_all = |case| hosts.iter().map(move |host| on(host, case));
         let again: BTreeSet<String> = cases.iter().flat_map(on_all).collect();
         let Progress {
-            starting, begun, ..
+            starting,
+            begun,
+            running,
+            ..
         } = &mut self.progress;
         let may_have_run = |name: &&String| starting.contains(*name) || begun.contains_key(*name);
         let suspects: Vec<_> = again.iter().filter(may_have_run).cloned().collect();
         again.iter().for_each(|name| {
             starting.remove(name);
             begun.remove(name);
+            running.remove(name);
         });
-        self.progress.running.clear();
         let is_again = |case: &CaseName| again.contains(&case.to_string());
         self.progress.planned.retain(|case| !is_again(case));
         let suspected = self.outcomes.iter().filter(|outcome| outcome.suspect);
@@ -218,7 +226,8 @@ impl State {
         let mut latest: Vec<_> = self.parts.iter().rev().collect();
         latest.retain(|share| {
             let run = share.part.run.as_str();
-            let is_latest = !gone_on.contains(run);
+            // At places the parts of a run go side by side: one that has ended is not gone on with.
+            let is_latest = !gone_on.contains(run) || share.has_ended_at_place();
             if share.part.resumes {
                 gone_on.insert(run);
             }
@@ -409,6 +418,11 @@ impl State {
         let mut running: Vec<_> = running.map(|(name, one)| (name.as_str(), one)).collect();
         running.sort_by_key(|(_, one)| one.since_ms);
         running
+    }
+
+    /// Whether the case of this name has begun, or may have, and has not ended.
+    pub fn may_be_running(&self, name: &str) -> bool {
+        self.progress.starting.contains(name) || self.progress.begun.contains_key(name)
     }
 
     /// The last time that the host was in the environment of this name.

@@ -205,6 +205,11 @@ impl Discovered {
         self.directories.clone()
     }
 
+    /// The machine that they are for.
+    pub fn machine(&self) -> &str {
+        &self.host.machine
+    }
+
     /// The commit that the selftests were built from, or a hash of them; `None` for those within the program.
     pub fn selftests_commit(&self) -> Option<String> {
         identity::commit_of(&self.directories, &self.selftests)

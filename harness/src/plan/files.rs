@@ -20,6 +20,9 @@ use crate::model::problem::TextFile;
 use crate::model::problem::{Problem, WrittenAt};
 use crate::model::value::Identifier;
 
+/// A file that stands among suites and is none.
+pub const PLACES_TOML: &str = "places.toml";
+
 /// No configuration is longer than this; a longer file was given by mistake.
 const MAX_FILE: u64 = 16 << 20;
 
@@ -175,7 +178,9 @@ impl FilesReader {
         }
         let entries = fs::read_dir(directory)?;
         let names = entries.map(|entry| Ok(entry?.file_name()));
-        names.collect::<io::Result<_>>().map(Some)
+        let mut names = names.collect::<io::Result<Vec<_>>>()?;
+        names.retain(|name| name != PLACES_TOML);
+        Ok(Some(names))
     }
 
     fn file(&mut self, path: &Path, format: FileKind) {

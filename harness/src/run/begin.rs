@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use tempfile::TempDir;
 
 use crate::log::{
-    Journal, Member, Nextest, PLAN_JSON, Place, Recorder, Resumed, RunDirectory,
+    Destination, Journal, Member, Nextest, PLAN_JSON, Recorder, Resumed, RunDirectory,
     what_killed_the_latest, write_plan,
 };
 use crate::model::case::Case;
@@ -28,6 +29,8 @@ use crate::show::Display;
 pub(super) struct Results {
     pub(super) directory: PathBuf,
     pub(super) note: Option<String>,
+    /// What is removed in the end: the results of a stream are kept where it goes.
+    _scratch: Option<TempDir>,
 }
 
 /// A run that has begun: its first line is on the disk.
@@ -41,6 +44,8 @@ pub(super) struct Begun {
     pub(super) member: Option<Member>,
     journal: Option<Journal>,
     state: State,
+    /// The first line, which the display is still to be told.
+    first: Event,
     /// The cases of a resumed run that are there no more.
     pub(super) gone: Vec<Outcome>,
     /// How many cases must have an outcome in the end of this part.
@@ -48,12 +53,25 @@ pub(super) struct Begun {
 }
 
 /// `kvm-tests` in Cargo's target directory, found from where this program lies; else `kvm-tests-results` in the working
-/// directory.
-pub(super) fn default_results() -> anyhow::Result<Results> {
+/// directory. Those of a stream are in a temporary one.
+pub(super) fn default_results(is_stream: bool) -> anyhow::Result<Results> {
+    let at = |directory: PathBuf, note: Option<String>| Results {
+        directory,
+        note,
+        _scratch: None,
+    };
+    if is_stream {
+        let scratch = tempfile::Builder::new().prefix("kvm-tests-").tempdir();
+        let scratch = scratch.context("make a temporary directory (TMPDIR)")?;
+        let directory = scratch.path().to_owned();
+        return Ok(Results {
+            _scratch: Some(scratch),
+            ..at(directory, None)
+        });
+    }
     let elsewhere = |note: Option<String>| -> anyhow::Result<Results> {
         let here = std::env::current_dir().context("find the current directory")?;
-        let directory = here.join("kvm-tests-results");
-        Ok(Results { directory, note })
+        Ok(at(here.join("kvm-tests-results"), note))
     };
     let exe = std::env::current_exe().unwrap_or_default();
     // Cargo marks its target directory as a cache.
@@ -69,10 +87,7 @@ pub(super) fn default_results() -> anyhow::Result<Results> {
         target
     };
     if rustix::fs::access(parent, rustix::fs::Access::WRITE_OK).is_ok() {
-        return Ok(Results {
-            directory,
-            note: None,
-        });
+        return Ok(at(directory, None));
     }
     elsewhere(Some(format!(
         "  results      not in {}: it belongs to another user",
@@ -80,8 +95,17 @@ pub(super) fn default_results() -> anyhow::Result<Results> {
     )))
 }
 
+/// The run of nextest that this process belongs to, where it does; its cases are numbered then.
+pub(super) fn nextest(options: &Options, cases: &mut [Case]) -> anyhow::Result<Option<Nextest>> {
+    let nextest = Nextest::of(only_case(options))?;
+    nextest
+        .iter()
+        .for_each(|run| run.number(cases, options.iterations));
+    Ok(nextest)
+}
+
 /// The whole name of the only case that `options` ask for, as nextest does.
-pub(super) fn only_case(options: &Options) -> Option<&str> {
+fn only_case(options: &Options) -> Option<&str> {
     match options.filters.as_slice() {
         [only] if options.exact && !options.list => Some(only),
         _ => None,
@@ -185,11 +209,8 @@ pub(super) fn begin(
     };
     let directory = held.root().to_owned();
     name(&mut part, &directory, &state, planned.as_ref())?;
-    let first = Event::PartStarted {
-        part: Box::new(part.clone()),
-        cases: all_names(cases, &gone),
-    };
-    let journal = Journal::begin(&directory, &part.id, &first)?;
+    let (id, first) = first_line(options, &part, planned, all_names(cases, &gone));
+    let journal = Journal::begin(&directory, &id, &first)?;
     state.apply(&first);
     held.begun();
     member.iter().for_each(Member::entered);
@@ -201,9 +222,30 @@ pub(super) fn begin(
         member,
         journal: Some(journal),
         state,
+        first,
         owed: cases.len() + gone.len(),
         gone,
     })
+}
+
+/// The name of the journal, and its first line.
+fn first_line(
+    options: &Options,
+    part: &Part,
+    planned: Option<Planned>,
+    cases: Vec<CaseName>,
+) -> (String, Event) {
+    match planned {
+        // Each place has a part of its own.
+        Some(planned) if options.has_places() => {
+            let id = format!("plan-{}", planned.id());
+            (id, Event::Planned(Box::new(planned)))
+        }
+        _ => {
+            let part = Box::new(part.clone());
+            (part.id.clone(), Event::PartStarted { part, cases })
+        }
+    }
 }
 
 /// Names the part, the run that it belongs to, and the plan, which is kept beside the run's other files.
@@ -224,13 +266,13 @@ fn name(
     Ok(())
 }
 
-fn place(options: &Options, results: &Results) -> Place {
+fn place(options: &Options, results: &Results) -> Destination {
     match &options.output {
-        Some(path) => Place::At {
+        Some(path) => Destination::At {
             path: path.clone(),
             overwrite: options.overwrite,
         },
-        None => Place::In(results.directory.clone()),
+        None => Destination::In(results.directory.clone()),
     }
 }
 
@@ -256,16 +298,31 @@ impl Begun {
         self.member.is_some()
     }
 
+    /// The plan, where it is for places.
+    pub(super) fn planned(&self) -> Option<&Planned> {
+        match &self.first {
+            Event::Planned(planned) => Some(planned),
+            _ => None,
+        }
+    }
+
     /// The recorder of what happens from now on.
     pub(super) fn recorder(
         &mut self,
         cases: &Arc<[Case]>,
         display: Arc<Display>,
+        is_stream: bool,
     ) -> anyhow::Result<Arc<Recorder>> {
         let journal = self.journal.take().context("it has begun already")?;
         let state = std::mem::take(&mut self.state);
+        display.see(&state, &self.first);
         let recorder = Recorder::new(Arc::clone(cases), journal, state, display);
-        Ok(Arc::new(recorder.context("open the journal again")?))
+        let recorder = recorder.context("open the journal again")?;
+        Ok(Arc::new(match is_stream {
+            // Whoever listens elsewhere is to suspect as few as possible.
+            true => recorder.naming_at_most(1),
+            false => recorder,
+        }))
     }
 }
 
@@ -278,18 +335,16 @@ pub(super) fn part_ended(
     left_behind: Vec<LeftBehind>,
     not_restored: Vec<String>,
 ) -> Event {
-    let (interrupted_by, ended_early) = match ended_early {
-        Some(EarlyEnd::Signal(signal)) => (Some(signal), None),
-        why => (None, why.map(|why| why.to_string())),
-    };
-    Event::PartEnded(Box::new(PartEnd {
+    let end = PartEnd {
         part,
         at_ms: now_ms(),
         duration_s: started.elapsed().as_secs_f64(),
-        interrupted_by,
-        ended_early,
+        interrupted_by: None,
+        ended_early: None,
         kernel,
         left_behind,
         not_restored,
-    }))
+        died: None,
+    };
+    Event::PartEnded(Box::new(end.because_of(ended_early)))
 }

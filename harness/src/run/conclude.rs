@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context;
+
 use super::begin::Begun;
 use super::ready::Ready;
 use crate::compare::{Comparison, ComparisonFormat, Side};
-use crate::log::{Member, fold, write_run_json};
+use crate::log::{Member, Recorder, fold, write_run_json};
 use crate::model::state::{Share, State};
 use crate::model::text::one_line;
 use crate::plan::Selection;
@@ -20,6 +22,30 @@ pub(super) struct RunEnd {
     pub(super) display: Arc<Display>,
     /// Everything that happened is in the journal, and that is where it was.
     pub(super) is_kept: bool,
+}
+
+impl RunEnd {
+    /// When everything has happened.
+    ///
+    /// # Errors
+    /// That is not so.
+    pub(super) fn of(
+        recorder: Arc<Recorder>,
+        display: Arc<Display>,
+        begun: &Begun,
+    ) -> anyhow::Result<Self> {
+        let recorder = Arc::into_inner(recorder).context("a thread still records events")?;
+        let (state, journal, is_complete) = recorder.into_parts();
+        let kept = journal.make_again_if_removed(&begun.directory);
+        if let Err(error) = &kept {
+            display.say(&format!("{error:#}"));
+        }
+        Ok(Self {
+            state,
+            display,
+            is_kept: is_complete && kept.is_ok(),
+        })
+    }
 }
 
 /// Writes run.json and the reports, says what the run came to and what changed since the `baseline`.
@@ -64,7 +90,9 @@ pub(super) fn conclude(
     };
     let forgives = run.options.kselftest.no_error_on_fail;
     let has_failed = (state.counts().failures() > 0 && !forgives)
-        || state.last().is_some_and(Share::has_ended_badly)
+        || state.latest().into_iter().any(Share::has_ended_badly)
+        // A place that has died of one counts, although another one has gone on.
+        || run.options.has_places() && !state.splats.is_empty()
         || is_worse
         || !is_kept
         || written.is_err();

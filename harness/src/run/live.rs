@@ -44,6 +44,7 @@ pub(super) fn display(
     });
     let setup = Setup {
         format: options.format(),
+        is_stream: options.stream,
         levels: options.shown(),
         color: options.color,
         logfile: options.logfile.clone(),

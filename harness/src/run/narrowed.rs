@@ -21,6 +21,7 @@ fn plan_of(options: &Options, discovered: &Discovered, cases: &[Case]) -> Planne
     Planned {
         schema_version: SCHEMA_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        machine: discovered.machine().to_owned(),
         options: options.given.clone(),
         selftests_commit: discovered.selftests_commit(),
         cases: cases.collect(),
@@ -37,8 +38,9 @@ pub(super) fn narrow(
     discovered: &Discovered,
     cases: &mut Vec<Case>,
 ) -> anyhow::Result<Option<Planned>> {
-    let is_asked_for = options.shard.is_some() || options.plan_only.is_some();
-    let planned = match given {
+    let is_asked_for =
+        options.shard.is_some() || options.plan_only.is_some() || options.has_places();
+    let mut planned = match given {
         Some(planned) => planned,
         None if is_asked_for => plan_of(options, discovered, cases),
         None => return Ok(None),
@@ -60,6 +62,10 @@ pub(super) fn narrow(
         let wanted: HashSet<&CaseName> = planned.cases.iter().collect();
         cases.retain(|case| wanted.contains(&case.name));
     }
+    if options.has_places() {
+        // What they owe together.
+        planned.cases = cases.iter().map(|case| case.name.clone()).collect();
+    }
     Ok(Some(planned))
 }
 
@@ -75,6 +81,11 @@ fn check(
     ensure!(
         version == ours,
         "kvm-tests {version} made it, and this is {ours}: use the same version"
+    );
+    let (theirs, ours) = (&planned.machine, discovered.machine());
+    ensure!(
+        theirs == ours,
+        "it was made for {theirs}, and this is {ours}"
     );
     let commit = discovered.selftests_commit();
     if commit != planned.selftests_commit {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::earlier::Earlier;
-use crate::exec::ignored;
+use crate::exec::without_run;
 use crate::log::History;
 use crate::model::case::Case;
+use crate::model::facts::Obstacle;
 use crate::model::host::Root;
 use crate::model::outcome::Outcome;
 use crate::options::Options;
@@ -34,6 +35,9 @@ impl Ready<'_> {
     /// The outcomes of those that are told to be ignored.
     pub(super) fn not_executed(&self) -> impl Iterator<Item = Outcome> {
         let cases = self.cases.iter().filter(|case| !self.is_executed(case));
-        cases.map(|case| ignored(case, case.ignored.as_deref().unwrap_or_default()))
+        cases.map(|case| {
+            let why = case.ignored.clone().unwrap_or_default();
+            without_run(case, Obstacle::Ignored(why))
+        })
     }
 }

@@ -21,12 +21,15 @@ use crate::show::output::copy_lines;
 use crate::show::progress::Snapshot;
 use crate::show::remaining::{Expected, Heartbeat, Remaining};
 use crate::show::screen::Screen;
+use crate::show::stream::Telling;
 use crate::show::summary::{Summary, slower};
 
 /// What a display is made for.
 pub struct Setup {
     /// `--format`
     pub format: Format,
+    /// `--stream`: all is told to another program, and nothing to people.
+    pub is_stream: bool,
     /// `--report`
     pub levels: Levels,
     /// `--color`
@@ -77,6 +80,8 @@ struct Seen {
     heartbeat: Heartbeat,
     /// What is waited for, and since when.
     waiting: Option<(String, Instant)>,
+    /// Where everything is told to the program at the other end, and nothing to anybody else.
+    stream: Option<Telling>,
 }
 
 impl Display {
@@ -85,7 +90,13 @@ impl Display {
     /// # Errors
     /// The logfile cannot be made.
     pub fn new(mut setup: Setup) -> io::Result<Self> {
-        let screen = Screen::new(setup.format, setup.logfile.as_deref())?;
+        // A stream has no live display either.
+        let format = if setup.is_stream {
+            Format::Terse
+        } else {
+            setup.format
+        };
+        let screen = Screen::new(format, setup.logfile.as_deref())?;
         let names = setup.expected.keys().map(|name| name.chars().count());
         let libtest = Libtest {
             format: setup.format,
@@ -96,6 +107,7 @@ impl Display {
             shows_passed: !setup.levels.of(Status::Passed).streams().is_empty(),
         };
         let seen = Seen {
+            stream: setup.is_stream.then(|| Telling::new(&setup.results)),
             remaining: Remaining {
                 cases: std::mem::take(&mut setup.expected),
                 workers: setup.workers,
@@ -116,6 +128,9 @@ impl Display {
 
     /// The cases begin now.
     pub fn begin(&self) {
+        if self.setup.is_stream {
+            return;
+        }
         let (total, seed) = (self.setup.total, self.setup.shuffle_seed);
         let text = match self.setup.format {
             Format::Ktap => ktap_stream::begin(total),
@@ -127,6 +142,9 @@ impl Display {
     /// Something has happened, and the run's state has taken note of it.
     pub fn see(&self, _state: &State, event: &Event) {
         self.with(|screen, seen| match event {
+            _ if seen.stream.is_some() => seen.stream.iter_mut().for_each(|stream| {
+                screen.write(|out| stream.event(event, out));
+            }),
             Event::StepStarted { case, step, .. } if *step <= Step::Selftest => {
                 self.started(screen, seen, case);
             }
@@ -157,6 +175,9 @@ impl Display {
     /// Some time has passed: draws the live display anew, or says what still runs where there is none.
     pub fn tick(&self, state: &State) {
         self.with(|screen, seen| {
+            if let Some(stream) = &mut seen.stream {
+                return screen.write(|out| stream.tick(out));
+            }
             let snapshot = self.snapshot(seen, state);
             screen.draw(|columns, rows| snapshot.live(columns, rows));
             let (line, now, oldest) = (
@@ -203,6 +224,9 @@ impl Display {
     /// The run has ended: what libtest says then, and what it came to. The live display is gone.
     pub fn end(&self, state: &State) {
         self.with(|screen, seen| {
+            if let Some(stream) = &mut seen.stream {
+                return screen.write(|out| stream.end(out));
+            }
             screen.end_live();
             // Where it was interrupted, libtest would not get to them.
             let is_told_below = screen.is_joined || state.interrupted_by().is_some();
@@ -283,7 +307,7 @@ impl Display {
     /// A case has ended.
     fn ended(&self, screen: &mut Screen, seen: &mut Seen, outcome: &Outcome) {
         let was_started = seen.started.remove(&outcome.name);
-        let expected = seen.remaining.cases.remove(&outcome.name);
+        let expected = seen.remaining.cases.remove(outcome.name_there());
         let expected = expected.unwrap_or_else(|| Expected {
             title: format!("{KVM}: {}", outcome.name),
             ..Expected::default()
@@ -404,6 +428,7 @@ mod tests {
         });
         let display = Display::new(Setup {
             format,
+            is_stream: false,
             levels: Levels::new(&rules),
             color: Color::Never,
             logfile: Some(out.to_owned()),

@@ -115,6 +115,14 @@ impl Summary<'_> {
         ended
             .clone()
             .for_each(|(part, end)| add_left_behind(&mut lines, part, end));
+        let died = self.state.parts.iter().filter_map(|share| {
+            let (place, how) = (
+                share.part.place.as_ref()?,
+                share.end.as_ref()?.died.as_ref()?,
+            );
+            Some(one_line(&format!("{place}: {how}")))
+        });
+        section(&mut lines, "PLACES THAT DIED", first(died.collect(), SHOWN));
         self.add_splats(
             &mut lines,
             ended.clone().map(|(_, end)| end.kernel.stray).sum(),
@@ -337,7 +345,8 @@ fn go_on(part: &Part, results: &Path) -> Option<String> {
     };
     let results = quoted(results.as_os_str());
     let line = format!("go on with: {program} --resume {results}");
-    part.nextest_run_id.is_none().then(|| one_line(&line))
+    let can = part.nextest_run_id.is_none() && part.place.is_none();
+    can.then(|| one_line(&line))
 }
 
 #[cfg(test)]

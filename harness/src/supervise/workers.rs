@@ -138,6 +138,11 @@ impl Supervisors {
         self.lock().ended_early
     }
 
+    /// Whether its end was asked for again.
+    pub fn is_hurried(&self) -> bool {
+        self.lock().in_force.contains(&Control::Hurry)
+    }
+
     /// For those who wait: whether there is still something to wait for.
     pub fn go_on(&self) -> ControlFlow<()> {
         match self.ended_early() {

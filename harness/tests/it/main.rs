@@ -33,6 +33,7 @@ mod neighbours;
 mod nextest;
 
 mod panics;
+mod places;
 mod readme;
 mod reports;
 mod resources;

@@ -1,0 +1,309 @@
+//! Places: parts of a run are executed elsewhere, by this same program, and told here as they happen.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::exec::without_run;
+use crate::log::{Recorder, line_of};
+use crate::model::case::{Case, quoted};
+use crate::model::event::stream::MessageReader;
+use crate::model::event::{Event, Part, PartEnd, Sink};
+use crate::model::facts::Obstacle;
+use crate::model::planned::Planned;
+use crate::supervise::Supervisors;
+use agenda::{Agenda, Item, items};
+use death::Death;
+use link::{Link, Received};
+use part::{Assigned, Console, Incoming};
+
+mod agenda;
+mod death;
+mod link;
+mod part;
+mod place;
+
+pub use place::{Place, places};
+
+/// How often we look whether a place is to end.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A place that has begun says something every few seconds. After this long without a word it is taken for dead.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A run at places.
+pub struct Fleet<'a> {
+    /// The cases of the plan.
+    pub cases: &'a [Case],
+    /// The plan.
+    pub planned: &'a Planned,
+    /// What is known of the program that gives them out.
+    pub own: &'a Part,
+    /// The files of suites and environments beside those of the program.
+    pub config: &'a [PathBuf],
+    /// The directory of the run.
+    pub root: &'a Path,
+    /// Where everything is noted.
+    pub recorder: &'a Recorder,
+    /// By them it is known that the run was interrupted.
+    pub supervisors: &'a Supervisors,
+}
+
+/// What a try came to.
+struct Tried<'a> {
+    incoming: Incoming<'a>,
+    console: Console,
+    /// How its command ended.
+    how: String,
+}
+
+impl Fleet<'_> {
+    /// Has the places run all cases; `seconds` is how long one may take.
+    pub fn run(&self, places: &[Place], seconds: impl Fn(&Case) -> f64) {
+        let agenda = Agenda::new(items(self.cases, places.len(), seconds), places.len());
+        let gone = Mutex::new(None);
+        thread::scope(|scope| {
+            for (number, place) in places.iter().enumerate() {
+                let (agenda, gone) = (&agenda, &gone);
+                scope.spawn(move || {
+                    let work = || self.work(agenda, number, place);
+                    // A panic of ours must not have the others wait for what this place had.
+                    let ended = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+                        agenda.give_back(None, Vec::new());
+                        Some(format!("{}: the runner panicked", place.name))
+                    });
+                    if let Some(why) = ended {
+                        *gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                        agenda.retire();
+                    }
+                });
+            }
+        });
+        let gone = gone.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.close(&agenda, &gone.unwrap_or_default());
+    }
+
+    fn goes_on(&self) -> bool {
+        self.supervisors.ended_early().is_none()
+    }
+
+    /// Gives one item after another to a place. Returns why the place is of no use any more, where that is so.
+    fn work(&self, agenda: &Agenda, number: usize, place: &Place) -> Option<String> {
+        while let Some((item, part)) = agenda.take(number, || self.goes_on()) {
+            let names: HashSet<_> = item
+                .cases
+                .iter()
+                .map(|&case| self.cases[case].name.clone())
+                .collect();
+            let assigned = Assigned {
+                number: part,
+                own: self.own,
+                run: item.run.as_deref(),
+                cases: &names,
+                is_suspect: item.is_suspect,
+            };
+            let useless = match self.execute(place, assigned, &item) {
+                Ok(tried) => self.settle(agenda, number, place, &item, tried),
+                Err(error) => {
+                    agenda.give_back(Some(item), Vec::new());
+                    Some(format!("{error:#}"))
+                }
+            };
+            if let Some(why) = useless.filter(|_| self.goes_on()) {
+                self.recorder
+                    .say(&format!("PLACE LOST: {}: {why}", place.name));
+                return Some(format!("{}: {why}", place.name));
+            }
+        }
+        None
+    }
+
+    /// Executes an item at a place, to whatever end.
+    fn execute<'s>(
+        &'s self,
+        place: &'s Place,
+        assigned: Assigned<'s>,
+        item: &Item,
+    ) -> anyhow::Result<Tried<'s>> {
+        let cases = item.cases.iter().map(|&case| self.cases[case].name.clone());
+        let planned = Planned {
+            cases: cases.collect(),
+            ..self.planned.clone()
+        };
+        let input = line_of(&Event::Planned(Box::new(planned)));
+        let mut console = Console::open(self.root, place)?;
+        let mut incoming =
+            Incoming::new(self.recorder, place, assigned, self.supervisors, self.root);
+        let mut link = Link::start(
+            &place.command_for(&self.command_there(place)),
+            input,
+            &console.file,
+        )?;
+        let mut reader = MessageReader::default();
+        let mut bytes = vec![0; 64 << 10];
+        let mut is_silent = false;
+        while !(is_silent || incoming.has_ended && link.let_end()) {
+            match link.receive(&mut bytes, LOOK) {
+                Received::Bytes(length) => {
+                    reader.read(&bytes[..length], &mut |heard| {
+                        incoming.hear(heard, &mut console)
+                    });
+                }
+                Received::Nothing => {
+                    is_silent = incoming.part.is_some() && link.silence() >= SILENCE
+                }
+                Received::End => break,
+            }
+            if !self.goes_on() {
+                link.end_in_order(incoming.part.is_some(), self.supervisors.is_hurried());
+            }
+        }
+        reader.read(b"", &mut |heard| incoming.hear(heard, &mut console));
+        let how = match is_silent {
+            true => {
+                link.kill();
+                link.end();
+                format!("it has said nothing for {} s", SILENCE.as_secs())
+            }
+            false => link.end(),
+        };
+        Ok(Tried {
+            incoming,
+            console,
+            how,
+        })
+    }
+
+    /// This program at a place, as the shell there understands it.
+    fn command_there(&self, place: &Place) -> String {
+        let own = self
+            .own
+            .command_line
+            .len()
+            .saturating_sub(self.own.options.len());
+        let mut words: Vec<_> = self.own.command_line[..own]
+            .iter()
+            .skip(1)
+            .map(|word| quoted(word))
+            .collect();
+        words.extend(["--plan", "-", "--stream"].map(str::to_owned));
+        let selftests = match &place.selftests {
+            Some(there) => std::slice::from_ref(there),
+            None => &self.own.selftests,
+        };
+        // Where a path is relative, that is to this directory.
+        let path = |option: &str, path: &PathBuf| {
+            format!(
+                "{option} {}",
+                quoted(self.own.directory.join(path).as_os_str())
+            )
+        };
+        words.extend(
+            selftests
+                .iter()
+                .map(|directory| path("--selftests", directory)),
+        );
+        words.extend(self.config.iter().map(|file| path("--config", file)));
+        let words = words.join(" ");
+        match &place.program {
+            Some(program) => format!("exec {program} {words}"),
+            None => {
+                let here = std::env::current_exe().unwrap_or_default();
+                let here = quoted(here.as_os_str());
+                format!("p={here}; [ -x \"$p\" ] || p=kvm-tests; exec \"$p\" {words}")
+            }
+        }
+    }
+
+    /// Sees what a try came to, and what is to be tried again. Returns why the place is of no use, where that is so.
+    fn settle(
+        &self,
+        agenda: &Agenda,
+        number: usize,
+        place: &Place,
+        item: &Item,
+        tried: Tried<'_>,
+    ) -> Option<String> {
+        let Tried {
+            mut incoming,
+            console,
+            how,
+        } = tried;
+        let death = Death::of(&console, self.root, &how);
+        let Some((part, _)) = &incoming.part else {
+            agenda.give_back(Some(item.clone()), Vec::new());
+            return Some(format!("cannot start: {}", death.why));
+        };
+        let run = part.run.clone();
+        let left = death::left(self.recorder, self.cases, item, place.label.as_deref());
+        if incoming.has_ended {
+            let lost = || Obstacle::Failed("what became of it was lost on the way".to_owned());
+            let lost_cases = left.rest.into_iter().chain(left.suspects);
+            lost_cases.for_each(|case| self.conclude(&mut incoming, case, lost()));
+            agenda.give_back(None, Vec::new());
+            return None;
+        }
+        death.record(&mut incoming, &left, self.cases);
+        if !self.goes_on() {
+            agenda.give_back(None, Vec::new());
+            return None;
+        }
+        if item.is_suspect {
+            for &case in &left.suspects {
+                self.conclude(&mut incoming, case, Obstacle::HostDied(death.why.clone()));
+            }
+        }
+        let again = |cases: Vec<usize>, is_suspect| Item {
+            cases,
+            run: Some(run.clone()),
+            label: place.label.clone(),
+            avoid: Some(number),
+            is_suspect,
+        };
+        let is_fruitless = left.rest.len() == item.cases.len();
+        let rest = Some(left.rest).filter(|rest| !rest.is_empty());
+        let suspects = left.suspects.into_iter().filter(|_| !item.is_suspect);
+        let suspects = suspects.map(|case| again(vec![case], true)).collect();
+        agenda.give_back(rest.map(|rest| again(rest, item.is_suspect)), suspects);
+        is_fruitless.then(|| format!("died before it ran a case: {}", death.why))
+    }
+
+    /// A case that a place has not told the end of has this outcome.
+    fn conclude(&self, incoming: &mut Incoming<'_>, case: usize, why: Obstacle) {
+        let outcome = without_run(&self.cases[case], why);
+        incoming.record(Event::Finished(Box::new(outcome)));
+    }
+
+    /// What nobody has run gets its outcome.
+    fn close(&self, agenda: &Agenda, gone: &str) {
+        for item in agenda.left() {
+            for case in item.cases {
+                let why = match self.goes_on() {
+                    true => Obstacle::Failed(format!("no place is left to run it: {gone}")),
+                    false => Obstacle::Interrupted,
+                };
+                let mut outcome = without_run(&self.cases[case], why);
+                item.label.iter().for_each(|label| outcome.put_on(label));
+                self.recorder.record(Event::Finished(Box::new(outcome)));
+            }
+        }
+        let early = self.supervisors.ended_early();
+        let knows = self.recorder.with_state(|state| {
+            let is_told = state.interrupted_by().is_some() || state.ended_early().is_some();
+            !state.parts.is_empty() && (early.is_none() || is_told)
+        });
+        if !knows {
+            // No place has said so.
+            let part = Box::new(self.own.clone());
+            self.recorder.record(Event::PartStarted {
+                part,
+                cases: Vec::new(),
+            });
+            let end = PartEnd::now(self.own).because_of(early);
+            self.recorder.record(Event::PartEnded(Box::new(end)));
+        }
+    }
+}
