@@ -9,6 +9,20 @@ check_guest() {
     grep -qx '# 0 not ok' target/proof.txt
 }
 
+# One run in two guests at once, of which one case panics the kernel: all others have their statuses all the same.
+check_guests() {
+    local selftests here=target/ci-guests
+    selftests=$PWD/$(find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install')
+    rm -rf "$here"
+    mkdir "$here"
+    printf '[[test]]\nname = "kernel"\ncommand = "echo c > /proc/sysrq-trigger"\n' > "$here/panics.toml"
+    local guest="kvm-tests/guest/run --stdin-line --add $PWD/target/debug/kvm-tests --add $selftests --add $PWD/$here/panics.toml"
+    target/debug/kvm-tests run --place "guest*2=$guest -- sh -c {}" --environment shadow_mmu --environment nested_off \
+        --selftests "$selftests" --config "$PWD/$here/panics.toml" --output "$here/run" \
+        svm_vmcall_test pre_fault_memory_test cpuid_test panics:: || [ $? -eq 101 ]
+    python3 .ci/guests.py "$here/run"
+}
+
 check_arm() {
     kvm-tests/guest/install --arch arm64
     kvm-tests/guest/proof --arch arm64 | tee target/proof-arm64.txt
