@@ -2,17 +2,15 @@
 # shellcheck shell=bash
 
 check_guest() {
-    kvm-tests/guest/install
-    local selftests
-    selftests=$(find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install')
-    KVM_SELFTESTS=$PWD/$selftests kvm-tests/guest/proof | tee target/proof.txt
+    kvm-tests/guest/install --selftests
+    kvm-tests/guest/proof | tee target/proof.txt
     grep -qx '# 0 not ok' target/proof.txt
 }
 
 # One run in two guests at once, of which one case panics the kernel: all others have their statuses all the same.
 check_guests() {
     local selftests here=target/ci-guests
-    selftests=$PWD/$(find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install')
+    selftests=$(target/debug/kvm-tests build /usr/src/linux-source-6.12.tar.xz)
     rm -rf "$here"
     mkdir "$here"
     printf '[[test]]\nname = "kernel"\ncommand = "echo c > /proc/sysrq-trigger"\n' > "$here/panics.toml"
