@@ -8,9 +8,9 @@ use std::path::Path;
 const FUNCTION_LINES: usize = 60;
 
 /// The most files of a folder (without the doors of its rooms), files, and lines of code: what there is, which may only
-/// become less. Wanted are 14, 80 and 13,500.
-const FOLDER_FILES: usize = 18;
-const FILES: usize = 168;
+/// become less. Wanted are 14, 80 and 16,500.
+const FOLDER_FILES: usize = 16;
+const FILES: usize = 160;
 const CODE_LINES: usize = 22_890;
 
 /// Rooms that never import some others.
