@@ -168,9 +168,10 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
     let ignored_splats = run.discovered.ignored_splats();
     let kernel_log = Arc::new(KernelLog::open(&run.root, &begun.directory, ignored_splats));
     let display = Arc::new(live::display(run, &begun, &supervisors)?);
-    for line in live::header(run, &begun, &kernel_log) {
-        display.say(&line);
-    }
+    let header = live::header(run, &begun, &kernel_log);
+    // The last words of a place that dies are not to be these.
+    let header = header.iter().filter(|_| !run.options.stream);
+    header.for_each(|line| display.say(line));
     display.begin();
     let recorder = begun.recorder(&run.cases, Arc::clone(&display), run.options.stream)?;
     if run.options.stream {
