@@ -601,7 +601,7 @@ proptest! {
 
 /// 100 hosts with 1,000 cases each, each with two outputs: `cargo test --release -p harness --test it -- --ignored merge::`.
 #[test]
-#[ignore = "it takes a release build to be fast"]
+#[ignore = "it takes a minute, and the five seconds are those of a release build"]
 fn a_hundred_hosts_are_merged_in_five_seconds_and_200_mb() {
     // Results in memory, so that it is the program that is measured.
     let directory = TempDir::new_in("/dev/shm").unwrap();
@@ -640,5 +640,8 @@ fn a_hundred_hosts_are_merged_in_five_seconds_and_200_mb() {
         ran.stdout
             .starts_with("33400 PASSED, 33300 SKIPPED, 33300 FAILED of 100000 cases")
     );
-    assert!(took.as_secs_f64() < 5.0, "{took:?}");
+    assert!(
+        cfg!(debug_assertions) || took.as_secs_f64() < 5.0,
+        "{took:?}"
+    );
 }
