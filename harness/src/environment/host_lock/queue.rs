@@ -31,6 +31,9 @@ const BRIEF: Duration = Duration::from_millis(1);
 /// How long somebody may hand out a number before that is worth a word.
 const MOMENT: Duration = Duration::from_secs(1);
 
+/// How often a directory is made that others remove at the same time.
+const ATTEMPTS: usize = 100;
+
 /// How the host, or something on it, is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -213,14 +216,17 @@ impl Queue {
     /// Opens root's queue, or that of this user, and makes it where it is not there.
     fn open(path: PathBuf, of_root: Option<&Root>) -> io::Result<Self> {
         let say = |error: io::Error| io::Error::other(format!("{}: {error}", path.display()));
+        let mut attempts = 1..ATTEMPTS;
         let directory = loop {
             match open_directory(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 opened => break opened.map_err(say)?,
             }
             match make(&path, of_root) {
-                // Somebody has just left and removed what it was to be made in.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && of_root.is_some() => {}
+                // Somebody has just left and removed what it was to be made in; or there is no /run.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && of_root.is_some() => {
+                    attempts.next().ok_or_else(|| say(error))?;
+                }
                 made => made.map_err(say)?,
             }
         };
