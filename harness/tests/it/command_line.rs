@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
 
 use crate::support::Status;
 use crate::support::{Fixture, Ran, lines_with};
@@ -285,20 +284,7 @@ fn a_reader_that_goes_away_ends_the_run_cleanly() {
     for number in 0..20 {
         fixture = fixture.selftest(&format!("a{number}_test"), "sleep 0.2");
     }
-    let arguments = [
-        "--selftests",
-        "selftests",
-        "--output",
-        "run",
-        "--test-threads",
-        "2",
-    ];
-    let mut child = fixture
-        .command(&arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = fixture.start(&["--test-threads", "2"]);
     let mut first_line = String::new();
     BufReader::new(child.stdout.take().unwrap())
         .read_line(&mut first_line)

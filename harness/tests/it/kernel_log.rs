@@ -427,20 +427,7 @@ fn pipe(fixture: &Fixture) -> File {
 }
 
 fn start(fixture: &Fixture) -> Child {
-    let arguments = [
-        "--selftests",
-        "selftests",
-        "--output",
-        "run",
-        "--test-threads",
-        "2",
-    ];
-    let mut command = fixture.command(&arguments);
-    command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    fixture.start(&["--test-threads", "2"])
 }
 
 fn end(fixture: &Fixture, child: Child) -> Ran {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -241,21 +240,8 @@ fn places_end_in_order_when_the_run_is_interrupted() {
     let fixture = Fixture::new()
         .selftest("a_test", "exit 0")
         .file("suite.toml", &suite);
-    let options = [
-        "--selftests",
-        "selftests",
-        "--output",
-        "run",
-        "--config",
-        "suite.toml",
-    ];
-    let mut command = fixture.command(&options);
-    command.args(["--test-threads", "1", "--place", "sh -c {}", "suite::"]);
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let how = ["--test-threads", "1", "--place", "sh -c {}"];
+    let child = fixture.start(&[&["--config", "suite.toml", "suite::"], &how[..]].concat());
     wait_until(|| !processes(&mark).is_empty());
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let ran = Ran::of(child.wait_with_output().unwrap());

@@ -207,20 +207,8 @@ fn an_interrupted_run_goes_on_from_anywhere_with_its_own_options() {
     let fixture = Fixture::new()
         .selftest("a_test", "exit 0")
         .file("suite.toml", &suite);
-    let mut command = fixture.command(&[
-        "--selftests",
-        "selftests",
-        "--output",
-        "run",
-        "--test-threads",
-        "1",
-    ]);
-    command.args(["--config", "suite.toml", "suite::", "--skip", "unwanted"]);
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let which = ["--config", "suite.toml", "suite::", "--skip", "unwanted"];
+    let child = fixture.start(&[&["--test-threads", "1"], &which[..]].concat());
     wait_until(|| !processes(&mark).is_empty());
     let ran = Ran::of(fixture.command(&["--resume", "run"]).output().unwrap());
     assert_eq!(ran.code, Some(2));

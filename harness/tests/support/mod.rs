@@ -9,7 +9,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -128,6 +128,17 @@ impl Fixture {
         let mut command =
             self.command(&["--selftests", "selftests", "--output", "run", "--overwrite"]);
         Ran::of(command.args(arguments).output().unwrap())
+    }
+
+    /// Starts it likewise, where there are no results yet.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(&["--selftests", "selftests", "--output", "run"]);
+        command
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// What run.json tells of the last run.

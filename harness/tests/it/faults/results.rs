@@ -1,7 +1,7 @@
 //! The directory of the results, in other hands than the run's.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::support::Status;
 use rustix::process::{Pid, Signal, kill_process};
@@ -125,12 +125,7 @@ fn a_run_that_goes_on_is_not_overwritten() {
     let mark = format!("overwritten{}", std::process::id());
     let fixture = Fixture::new().selftest("a_test", &format!("sh -c 'sleep 1000; : {mark}'"));
     let arguments = ["--selftests", "selftests", "--output", "run"];
-    let first = fixture
-        .command(&arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let first = fixture.start(&[]);
     wait_until(|| !processes(&mark).is_empty());
     for (more, message) in [
         (&[][..], "exists already"),

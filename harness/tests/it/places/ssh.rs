@@ -104,21 +104,8 @@ fn a_connection_that_is_cut_costs_a_place_and_no_result() {
         .file("suite.toml", &suite)
         .file("ssh/made", "");
     let server = Server::start(&fixture.path().join("ssh"));
-    let options = [
-        "--selftests",
-        "selftests",
-        "--output",
-        "run",
-        "--config",
-        "suite.toml",
-    ];
-    let mut command = fixture.command(&options);
-    command.args(["--test-threads", "1", "--place", &server.place, "suite::"]);
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let how = ["--test-threads", "1", "--place", &server.place];
+    let child = fixture.start(&[&["--config", "suite.toml", "suite::"], &how[..]].concat());
     wait_until(|| !processes(&mark).is_empty());
     fs::write(fixture.path().join("cut"), "").unwrap();
     // The process of sshd that serves this connection; the server itself goes on.
