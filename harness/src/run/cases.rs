@@ -14,7 +14,7 @@ use crate::kernel_log::KernelLog;
 use crate::log::Recorder;
 use crate::model::case::Case;
 use crate::model::event::{Event, Sink};
-use crate::model::known::Expectation;
+use crate::model::known::{Expectation, KnownFailure};
 use crate::model::outcome::{Outcome, Status};
 use crate::supervise::Supervisors;
 
@@ -59,6 +59,12 @@ impl RunningCases<'_> {
 
     /// Runs what has failed again, as often as the user wants; what failed before a resumed run went on is not among it.
     fn retry_failed(&self) -> Vec<String> {
+        let is_flaky = |known: &Arc<KnownFailure>| known.expect == Expectation::Flaky;
+        let mut known = self.run.cases.iter().flat_map(|case| &case.known);
+        let is_wanted = self.run.options.retry_failed > 0 || known.any(is_flaky);
+        if !is_wanted || self.supervisors.ended_early().is_some() {
+            return Vec::new();
+        }
         let has_failed = |one: &&Outcome| matches!(one.status, Status::Failed | Status::TimedOut);
         let failed: HashMap<String, Outcome> = self.recorder.with_state(|state| {
             let failed = state.outcomes.iter().filter(has_failed);
@@ -71,7 +77,7 @@ impl RunningCases<'_> {
         let cases = self.run.cases.iter();
         let again = cases.flat_map(|case| repetitions(case, times(case).unwrap_or(0)));
         let again: Arc<[Case]> = again.collect();
-        if again.is_empty() || self.supervisors.ended_early().is_some() {
+        if again.is_empty() {
             return Vec::new();
         }
         let executor = self.executor(&again);
