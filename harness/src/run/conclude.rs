@@ -88,21 +88,19 @@ pub(super) fn conclude(
         Some(baseline) => is_worse_than(run, &state, begun, baseline, &display),
         None => false,
     };
-    let forgives = run.options.kselftest.no_error_on_fail;
-    let has_failed = (state.counts().failures() > 0 && !forgives)
-        || state.latest().into_iter().any(Share::has_ended_badly)
-        // A place that has died of one counts, although another one has gone on.
+    // A place that has died of a splat counts, although another one has gone on.
+    let is_bad = state.latest().into_iter().any(Share::has_ended_badly)
         || run.options.has_places() && !state.splats.is_empty()
-        || is_worse
         || !is_kept
         || written.is_err();
     let earlier = run.earlier.as_ref().filter(|_| interrupted_by.is_none());
-    let is_bad = state.last().is_some_and(Share::has_ended_badly) || !is_kept || written.is_err();
     if let Some((code, why)) = earlier.and_then(|earlier| earlier.answer(&state, is_bad)) {
         display.print(&format!("\nbisect: {}\n", one_line(&why)));
         return Ok(ExitCode::from(code));
     }
-    let failed = has_failed.then(|| run.options.exit_failed());
+    let forgives = run.options.kselftest.no_error_on_fail;
+    let has_failed = state.counts().failures() > 0 && !forgives;
+    let failed = (has_failed || is_bad || is_worse).then(|| run.options.exit_failed());
     Ok(exit_code(failed, interrupted_by))
 }
 
