@@ -3,7 +3,7 @@
 
 check_slurm() {
     local run=target/kvm-tests/ci-slurm selftests cases
-    selftests=$(find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install')
+    selftests=$(built_selftests)
     target/debug/kvm-tests run --selftests "$selftests" --list --format terse | grep -E '^[a-z0-9_]+::default: test$' > target/listed-slurm
     mapfile -t cases < <(fast_selftests target/listed-slurm)
     rm -rf "$run"

@@ -26,6 +26,11 @@ check_upstream() {
     unset KERNEL_SRC
 }
 
+# Where KERNEL_SRC has them built.
+built_selftests() {
+    find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install'
+}
+
 fast_selftests() { # LIST
     sed 's/: test$//' "$1" | grep -Ev "^($SLOW)"
 }
@@ -44,7 +49,7 @@ check_comparison() {
     python3 .ci/json_readers.py target/ci-again.json "$again/run.json" "$tools/bin"
     python3 .ci/comparison.py check "$first" "$again"
 
-    selftests=$(find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install')
+    selftests=$(built_selftests)
     replaced=$(python3 .ci/comparison.py replace "$first" "$selftests" "$copy")
     target/debug/kvm-tests known --from "$first" > target/ci-known.toml
     cargo test --locked -- --exact "${fast[@]}" --output "$otherwise" --selftests "$copy" --known target/ci-known.toml || [ $? -eq 101 ]
@@ -57,7 +62,7 @@ check_comparison() {
 # the kernel's own script. Of the quick ones.
 check_kselftest() {
     local built list tree=target/ci-kselftest
-    built=$(find target/kvm-tests-kernel -maxdepth 2 -path '*/linux-source-6.12*/install')
+    built=$(built_selftests)
     rm -rf "$tree"
     cp -a "$built" "$tree"
     cargo run --locked --quiet -- kselftest --install "$tree"

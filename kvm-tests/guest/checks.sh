@@ -30,6 +30,21 @@ same() { # NAME: the state is that of the file `before`
     if diff before after > difference; then ok "$1: the host is as it was"; else fail "$1: the host has changed"; cat difference; fi
 }
 parameter() { cat "/sys/module/kvm_amd/parameters/$1"; }
+values() { # DIRECTORY, and on stdin ENVIRONMENT FILE VALUE: the value is there in the environment, and gone again
+    while read -r environment file value; do
+        kvm-tests with "$environment" -- cat "$1$file" > out.txt 2>&1 || fail "with $environment"
+        is "$environment" "$value" "$(tail -n 1 out.txt)"
+        same "$environment"
+    done
+}
+impossible() { # ENVIRONMENT...
+    for environment; do
+        code=0
+        kvm-tests with "$environment" -- true > out.txt 2>&1 || code=$?
+        is "$environment is impossible here" 2 $code
+        same "$environment"
+    done
+}
 status() { # RUN CASE: run.json is one line, in which every outcome begins with its name
     tr '{' '\n' < "$1/run.json" | sed -n "s/^\"name\":\"$2\",.*\"status\":\"\([A-Z_]*\)\".*/\1/p"
 }
