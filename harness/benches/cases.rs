@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         }
     }
     if !is_kept {
-        println!("\nIt is more than twice what is promised.");
+        println!("\nA promise is broken, of a time by twice of it.");
     }
     ExitCode::from(u8::from(!is_kept))
 }
@@ -125,7 +125,7 @@ fn first_and_second(
     ])
     .map(|time| time.as_secs_f64());
     println!("| second run, {what} | {:.2} | |", second / bare);
-    held(&format!("first run, {what}"), first / bare, promised, "")
+    held_in_time(&format!("first run, {what}"), first / bare, promised, "")
 }
 
 fn skewed(stage: &Stage) -> bool {
@@ -144,7 +144,7 @@ fn skewed(stage: &Stage) -> bool {
     run();
     let [time] = least([&run]);
     let ratio = time.as_secs_f64() / lower_bound(&durations, 2).as_secs_f64();
-    held(
+    held_in_time(
         "skewed mix, second run, 2 workers, ratio to the least",
         ratio,
         1.05,
@@ -164,7 +164,7 @@ fn list(stage: &Stage) -> bool {
         })
     };
     let [took] = least([&run]);
-    held(
+    held_in_time(
         "10,000 variants listed",
         took.as_secs_f64() * 1e3,
         50.0,
@@ -182,7 +182,7 @@ fn memory(stage: &Stage) -> bool {
     held(
         "the same from the end of the first case on",
         grown,
-        1700.0,
+        1536.0,
         " bytes",
     )
 }
@@ -217,7 +217,7 @@ fn output(stage: &Stage) -> bool {
     let whole = || stage.run("output", "output", 1);
     let [bare, case, whole] = least([&bare, &case, &whole]).map(|time| time.as_secs_f64());
     println!("| 1 GiB of output, the whole run | {:.2} | |", whole / bare);
-    held(
+    held_in_time(
         "1 GiB of output, ratio to `prog \\| cat > file`",
         case / bare,
         1.1,
@@ -234,7 +234,7 @@ fn reports(stage: &Stage) -> bool {
     let took = time(|| assert!(command.status().unwrap().success()));
     let megabytes = memory as f64 / 1e6;
     held("5,000 cases of 20 KiB, memory", megabytes, 100.0, " MB")
-        & held("their reports", took.as_secs_f64(), 2.0, " s")
+        & held_in_time("their reports", took.as_secs_f64(), 2.0, " s")
 }
 
 fn real(stage: &Stage) -> bool {
@@ -271,15 +271,20 @@ fn real(stage: &Stage) -> bool {
         "{} real selftests, 2 workers, ratio to the least",
         names.len() - 1
     );
-    held(&what, best, 1.02, "")
+    held_in_time(&what, best, 1.02, "")
 }
 
 /// Prints what was measured beside what is promised; returns whether the promise is kept.
 fn held(what: &str, measured: f64, promised: f64, unit: &str) -> bool {
-    let broken = if measured > promised { " BROKEN" } else { "" };
+    let is_kept = measured <= promised;
+    let broken = if is_kept { "" } else { " BROKEN" };
     println!("| {what} | {measured:.2}{unit} | {promised}{unit}{broken} |");
-    // A busy machine is no reason to fail; twice the promise is.
-    measured <= 2.0 * promised
+    is_kept
+}
+
+/// The same of a time: a slow or busy machine is no reason to fail, twice the promise is.
+fn held_in_time(what: &str, measured: f64, promised: f64, unit: &str) -> bool {
+    held(what, measured, promised, unit) || measured <= 2.0 * promised
 }
 
 /// How long work of these durations takes at least.
