@@ -29,7 +29,9 @@ fn check_cut(kept: &[u8], all: &[u8], printed: Printed) {
 fn of_long_output_the_start_and_the_end_are_kept() {
     let mut stage = Stage::new();
     let lines = stage.directory.path().join("lines");
-    let all = Command::new("seq").arg("12000000").output().unwrap().stdout;
+    // One long line: what is searched of each line would take longest here.
+    let numbers = Command::new("seq").args(["-s", " ", "12000000"]).output();
+    let all = numbers.unwrap().stdout;
     fs::write(&lines, &all).unwrap();
     let print = |length| format!("head -c {length} {}", lines.display());
     let ended = stage.run(&stage.script(&print(CAP)));
