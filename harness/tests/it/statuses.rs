@@ -161,7 +161,7 @@ fn nothing_of_a_case_is_left_running_and_what_was_killed_is_named() {
         .selftest("leave_test", &format!("setsid {stay} & {stay} & exit 0"))
         .selftest(
             "daemon_test",
-            "(setsid sleep 1000 </dev/null >/dev/null 2>&1 &) ; exit 0",
+            "(setsid sleep 1000 </dev/null >/dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done); exit 0",
         );
     let ran = fixture.run(&[]);
     assert_eq!(processes(&mark), [0; 0]);

@@ -18,12 +18,14 @@ use crate::supervise::{Supervisors, Task, Urgency, Worker};
 /// After this time a test is hopeless, on however slow a machine.
 pub(super) const HOPELESS: Duration = Duration::from_secs(60);
 
-/// Four processes, three of which escape in different ways: one in a session of its own that spins, without an
-/// environment, one that sleeps, and a daemon.
+/// Three processes that escape in different ways: one in a session of its own that spins, without an environment, one that
+/// sleeps, and a daemon that sleeps. Each says when it is there.
 pub(super) const TREE: &str = r#"
-    setsid env -i /bin/sh -c 'while :; do :; done' "$0" &
-    sh -c 'sleep 1000; :' "$0" &
-    setsid sh -c 'sh -c "sleep 1000; :" "$0" &' "$0"
+    mkfifo begun never; exec 9<> begun
+    setsid env -i /bin/sh -c 'echo >&9; while :; do :; done' "$0" &
+    sh -c 'echo >&9; read -r nothing < never' "$0" &
+    setsid sh -c 'sh -c "echo >&9; read -r nothing < never" "$0" &' "$0"
+    for each in 1 2 3; do read -r line <&9; done
 "#;
 
 /// The same, and then waits to be ended.
