@@ -193,9 +193,10 @@ impl<'a> Assembly<'a> {
                 }
             }
             What::Shell(line) => {
-                let end = line.find(char::is_whitespace).unwrap_or(line.len());
-                let (first, rest) = line.split_at(end);
-                let name = first.strip_prefix("./").filter(|name| !name.contains('/'));
+                let own = line.strip_prefix("./").unwrap_or_default();
+                let name = own.split(char::is_whitespace).next();
+                let name = name.filter(|name| !name.is_empty() && !name.contains('/'));
+                let rest = &own[name.unwrap_or_default().len()..];
                 match name.map(|name| self.selftests.get(name).ok_or_else(|| self.unknown(name))) {
                     Some(Ok(selftest)) => {
                         let line = format!("{}{rest}", command_of(selftest, Vec::new()).line());

@@ -141,9 +141,10 @@ fn thousands_of_cases_stay_within_what_readers_take() {
             json!({"name": format!("a::{number}"), "variant": number}),
         )
     };
-    let run = run(&(0..30_000).map(numbered).collect::<Vec<_>>());
+    let run = run(&(0..3_000).map(numbered).collect::<Vec<_>>());
     let junit = report_of(&run, "junit.xml", &[]);
-    assert!(junit.len() < 30_000_000, "{} bytes", junit.len());
+    assert!(junit.len() < 3_000_000, "{} bytes", junit.len());
     let objects = objects(&junit);
-    assert!(objects < 250_000, "{objects}");
+    // GitLab takes 250,000 objects of a file, and 30,000 cases are to fit into one.
+    assert!(objects < 25_000, "{objects}");
 }
