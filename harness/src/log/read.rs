@@ -180,19 +180,18 @@ pub fn before(directory: &Path, state: &State) -> Option<(State, PathBuf)> {
 
 fn read_run_json(path: &Path) -> anyhow::Result<State> {
     let text = file::read(path)?;
-    let Version { schema_version } =
-        serde_json::from_slice(&text).context("find its schema_version")?;
-    check_version(schema_version)?;
-    match schema_version {
-        1 => version1::read(&text),
+    match check_version(&text)? {
+        Some(1) => version1::read(&text),
         _ => Ok(serde_json::from_slice::<State>(&text)?.indexed()),
     }
 }
 
-/// What every version of a run.json, of a part and of a plan has.
+/// As much of a run.json, of a plan and of the first line of a part as every version has.
 #[derive(Deserialize)]
-pub(super) struct Version {
-    pub(super) schema_version: u32,
+struct AnyVersion {
+    schema_version: Option<u32>,
+    #[serde(alias = "planned", alias = "part_started")]
+    part: Option<Box<Self>>,
 }
 
 /// A newer version of this program wrote it.
@@ -212,11 +211,24 @@ impl fmt::Display for Newer {
     }
 }
 
-pub(super) fn check_version(schema_version: u32) -> anyhow::Result<()> {
-    if schema_version > SCHEMA_VERSION {
-        bail!(Newer(schema_version));
+/// The version that such a text says that it has.
+///
+/// # Errors
+/// A newer version of this program wrote it.
+pub(super) fn check_version(text: &[u8]) -> anyhow::Result<Option<u32>> {
+    let mut any: Option<AnyVersion> = serde_json::from_slice(text).ok();
+    while let Some(AnyVersion {
+        schema_version,
+        part,
+    }) = any
+    {
+        match schema_version {
+            Some(version) if version > SCHEMA_VERSION => bail!(Newer(version)),
+            Some(version) => return Ok(Some(version)),
+            None => any = part.map(|part| *part),
+        }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The lines of a journal.
@@ -243,19 +255,8 @@ impl Lines {
 
     /// The first line, which says what the part was to run.
     fn first(&mut self) -> anyhow::Result<Event> {
-        /// As much of it as every version has.
-        #[derive(Deserialize)]
-        struct Begin {
-            part_started: FirstLine,
-        }
-        #[derive(Deserialize)]
-        struct FirstLine {
-            part: Version,
-        }
         let line = self.next()?.unwrap_or_default();
-        if let Ok(begin) = serde_json::from_slice::<Begin>(line) {
-            check_version(begin.part_started.part.schema_version)?;
-        }
+        check_version(line)?;
         let damaged = "line 1, which says what it was to run, is damaged";
         match serde_json::from_slice(line).context(damaged)? {
             event @ (Event::PartStarted { .. } | Event::Planned(_)) => Ok(event),

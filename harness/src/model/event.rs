@@ -108,7 +108,8 @@ impl Event {
 /// One process's share of a run, as it begins.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Part {
-    /// Its name, unique in the run; that of its journal.
+    /// Its name, unique in the run; that of its journal. Version 1 had none.
+    #[serde(default)]
     pub id: String,
     /// [`SCHEMA_VERSION`] of what wrote it.
     pub schema_version: u32,
@@ -119,16 +120,17 @@ pub struct Part {
     #[schemars(with = "Vec<String>")]
     pub command_line: Vec<OsString>,
     /// Of these, the options of the run alone, without the program and its subcommand.
-    #[serde(with = "text::os_strings")]
+    #[serde(default, with = "text::os_strings")]
     #[schemars(with = "Vec<String>")]
     pub options: Vec<OsString>,
     /// The working directory, where relative paths among them start.
-    #[serde(with = "text::path")]
+    #[serde(default, with = "text::path")]
     #[schemars(with = "String")]
     pub directory: PathBuf,
     /// When it began, in milliseconds since the epoch.
     pub started_ms: u64,
     /// The process, in its own PID namespace.
+    #[serde(default)]
     pub pid: u32,
     /// The host as it was then.
     pub host: Host,
@@ -152,6 +154,7 @@ pub struct Part {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
     /// It goes on with a run whose earlier parts have ended or died.
+    #[serde(default)]
     pub resumes: bool,
     /// What is to be said of the known failures that do not hold: they have expired, or no case is called so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -168,7 +171,7 @@ pub struct Part {
 }
 
 /// How a part ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PartEnd {
     /// The part's name; of one that does not say, the last.
     #[serde(default)]
@@ -202,15 +205,11 @@ impl PartEnd {
             part: part.id.clone(),
             at_ms,
             duration_s: lasted.as_secs_f64(),
-            interrupted_by: None,
-            ended_early: None,
             kernel: KernelEnd {
                 taint: part.host.taint,
                 ..KernelEnd::default()
             },
-            left_behind: Vec::new(),
-            not_restored: Vec::new(),
-            died: None,
+            ..Self::default()
         }
     }
 
@@ -276,6 +275,7 @@ pub struct Span {
     /// The environment's name.
     pub environment: String,
     /// The part that entered it.
+    #[serde(default)]
     pub part: String,
     /// The host's name in a run of several; `None` in a run on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,18 @@ use super::text;
 
 /// What became of a case: upstream's five words.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Status {
@@ -28,6 +39,7 @@ pub enum Status {
     /// It did not end in its time, and was killed.
     TimedOut,
     /// It never ran, although it should have.
+    #[default]
     NoRun,
 }
 
@@ -402,7 +414,7 @@ pub struct Printed {
 }
 
 /// What became of a case: the facts that others want to know, and what they add up to. The output itself stays in its files.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     /// The case's whole name, unique in its run.
     pub name: String,
@@ -485,28 +497,9 @@ impl Outcome {
             suite: name.suite.clone(),
             variant: name.variant.clone(),
             iteration: name.iteration,
-            status: Status::NoRun,
             reason: Some(reason.to_owned()),
-            exit: None,
-            pid: None,
             started_ms,
-            duration_s: 0.0,
-            user_s: 0.0,
-            system_s: 0.0,
-            max_rss: 0,
-            worker: 0,
-            output: None,
-            stdout: Printed::default(),
-            stderr: Printed::default(),
-            reproduce: String::new(),
-            assertion: None,
-            subtests: Vec::new(),
-            leaks: Vec::new(),
-            splats: Vec::new(),
-            suspect: false,
-            repetitions: Vec::new(),
-            beside: Vec::new(),
-            known: None,
+            ..Self::default()
         }
     }
 
