@@ -1,5 +1,6 @@
 //! Untrusted bytes as text: made harmless, for a terminal; or with nothing lost, for JSON.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -41,55 +42,45 @@ pub fn printable_within(bytes: &[u8], limit: usize) -> String {
     // Nothing beyond this can matter, unless escape sequences take up all of it: such text is as good as empty.
     let seen = &bytes[..bytes.len().min(limit.saturating_mul(4).saturating_add(4))];
     let mut text = String::new();
-    let mut cut = seen.len() < bytes.len();
-    let mut rest = seen;
-    'chunks: while !rest.is_empty() {
-        if rest[0] == ESC {
-            rest = &rest[escape_sequence(rest)..];
-            continue;
+    let mut is_cut = seen.len() < bytes.len();
+    for piece in plain_parts(seen).flat_map(pieces) {
+        if text.len() + piece.len() > limit {
+            is_cut = true;
+            break;
         }
-        let plain = memchr::memchr(ESC, rest).unwrap_or(rest.len());
-        for chunk in rest[..plain].utf8_chunks() {
-            let mut valid = chunk.valid();
-            while !valid.is_empty() {
-                let plain = valid
-                    .as_bytes()
-                    .iter()
-                    .position(|&byte| !is_plain(byte))
-                    .unwrap_or(valid.len());
-                let fitting = plain.min(limit - text.len());
-                text.push_str(&valid[..fitting]);
-                if fitting < plain {
-                    cut = true;
-                    break 'chunks;
-                }
-                let mut characters = valid[plain..].chars();
-                let character = characters.next();
-                valid = characters.as_str();
-                let ends_line = valid.is_empty() || valid.starts_with('\n');
-                let Some(character) =
-                    character.filter(|&character| character != '\r' || !ends_line)
-                else {
-                    continue;
-                };
-                if !push(&mut text, limit, |text| write_character(text, character)) {
-                    cut = true;
-                    break 'chunks;
-                }
-            }
-            for byte in chunk.invalid() {
-                if !push(&mut text, limit, |text| write!(text, "\\x{byte:02x}")) {
-                    cut = true;
-                    break 'chunks;
-                }
-            }
-        }
-        rest = &rest[plain..];
+        text.push_str(&piece);
     }
-    if cut {
+    if is_cut {
         text.push('…');
     }
     text
+}
+
+/// What stands between the escape sequences.
+fn plain_parts(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        while rest.first() == Some(&ESC) {
+            rest = &rest[escape_sequence(rest)..];
+        }
+        let end = memchr::memchr(ESC, rest).unwrap_or(rest.len());
+        let (plain, after) = rest.split_at(end);
+        rest = after;
+        (!plain.is_empty()).then_some(plain)
+    })
+}
+
+/// The characters of a text as they are shown, without the carriage returns at the ends of its lines.
+fn pieces(bytes: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
+    bytes.utf8_chunks().flat_map(|chunk| {
+        let valid = chunk.valid();
+        let characters = valid.char_indices().filter_map(move |(at, character)| {
+            let (this, after) = valid[at..].split_at(character.len_utf8());
+            let ends_line = after.is_empty() || after.starts_with('\n');
+            (character != '\r' || !ends_line).then(|| shown(this, character))
+        });
+        let invalid = chunk.invalid().iter();
+        characters.chain(invalid.map(|byte| format!("\\x{byte:02x}").into()))
+    })
 }
 
 /// `1 case`, `2 cases`.
@@ -99,29 +90,11 @@ pub fn plural(count: usize, noun: &str) -> String {
 
 const ESC: u8 = 0x1b;
 
-/// Whether this is a character that stays as it is; most are.
-fn is_plain(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~' | b'\n' | b'\t')
-}
-
-/// Lets `write` add to `text`; where it would grow beyond `limit`, undoes that and returns false.
-fn push(
-    text: &mut String,
-    limit: usize,
-    write: impl FnOnce(&mut String) -> std::fmt::Result,
-) -> bool {
-    let before = text.len();
-    let fits = write(text).is_ok() && text.len() <= limit;
-    if !fits {
-        text.truncate(before);
-    }
-    fits
-}
-
-fn write_character(text: &mut String, character: char) -> std::fmt::Result {
+/// A character, which is all of `text`: as it is, or spelled out.
+fn shown(text: &str, character: char) -> Cow<'_, str> {
     match character {
-        '\n' | '\t' => text.write_char(character),
-        '\0'..='\x1f' | '\x7f' => write!(text, "\\x{:02x}", u32::from(character)),
+        '\n' | '\t' | ' '..='~' => text.into(),
+        '\0'..='\x1f' | '\x7f' => format!("\\x{:02x}", u32::from(character)).into(),
         // C1 controls; zero-width and bidirectional marks, embeddings, overrides and isolates; line separators; tags; and what
         // is no character, which XML and HTML cannot have.
         '\u{80}'..='\u{9f}'
@@ -131,11 +104,11 @@ fn write_character(text: &mut String, character: char) -> std::fmt::Result {
         | '\u{2060}'..='\u{206f}'
         | '\u{feff}'
         | '\u{fdd0}'..='\u{fdef}'
-        | '\u{e0000}'..='\u{e007f}' => write!(text, "{}", character.escape_unicode()),
+        | '\u{e0000}'..='\u{e007f}' => character.escape_unicode().to_string().into(),
         _ if u32::from(character) & 0xfffe == 0xfffe => {
-            write!(text, "{}", character.escape_unicode())
+            character.escape_unicode().to_string().into()
         }
-        _ => text.write_char(character),
+        _ => text.into(),
     }
 }
 
