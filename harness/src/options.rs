@@ -1,20 +1,17 @@
 //! The options of a run: which cases, how, and what to print.
 
-mod kselftest;
-
 use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use crate::environment::MadeUp;
 use crate::model::planned::Shard;
 use crate::model::time;
 use crate::show::{Color, Format, Levels, Rule};
-
-pub use kselftest::{InstalledTest, KselftestRun};
 
 /// What a case may take by default, in seconds, where neither its suite nor the command line says otherwise.
 ///
@@ -296,5 +293,48 @@ impl Options {
     /// The timeout of cases that set none.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
+    }
+}
+
+/// What `kvm-tests kselftest` asks of a run of an installed tree, whose directory is `--selftests`. These options are hidden:
+/// they stand in the journal, where `--resume` finds them.
+#[derive(Debug, Clone, Args)]
+pub struct KselftestRun {
+    /// The tests that run, and nothing else, each as JSON.
+    #[arg(
+        long = "kselftest-test",
+        hide = true,
+        requires = "selftests",
+        conflicts_with = "config"
+    )]
+    #[arg(value_parser = |text: &str| serde_json::from_str::<InstalledTest>(text))]
+    pub tests: Vec<InstalledTest>,
+
+    /// What they print goes to the end of this file or, where it is a directory, to files of their names in it.
+    #[arg(long = "kselftest-log", hide = true)]
+    pub log: Option<PathBuf>,
+
+    /// That tests failed is no reason for another exit status than 0.
+    #[arg(long = "kselftest-no-error-on-fail", hide = true)]
+    pub no_error_on_fail: bool,
+}
+
+/// A test of an installed tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstalledTest {
+    /// The directory that it is in, below the tree's.
+    pub collection: String,
+    /// Its file's name.
+    pub test: String,
+    /// How many seconds it may take; 0 is any number.
+    pub timeout: u32,
+    /// What it is called with.
+    pub args: Vec<String>,
+}
+
+impl InstalledTest {
+    /// Its name as kselftest-list.txt has it.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.collection, self.test)
     }
 }
