@@ -76,7 +76,7 @@ pub fn run(
         return said;
     }
     if let Some(resumed) = &mut resumed {
-        resumed.retain(&mut cases, &discovered.selftest_sources())?;
+        resumed.retain(&mut cases, &discovered.directories)?;
     }
     let nextest = begin::nextest(&options, &mut cases)?;
     let history = History::load(&results.directory, &host.hostname);
@@ -143,7 +143,7 @@ fn list(
     selection: Selection,
     options: &Options,
 ) -> anyhow::Result<ExitCode> {
-    for line in discovered.describe_changed() {
+    for line in &discovered.changed {
         eprintln!("changed: {line}");
     }
     let selection = &selection.within(options.shard.clone());
@@ -165,7 +165,7 @@ fn list(
 /// Runs the cases; whatever runs beside them has ended, too, when this returns.
 fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Result<(RunEnd, Begun)> {
     let supervisors = Arc::new(Supervisors::new());
-    let ignored_splats = run.discovered.ignored_splats();
+    let ignored_splats = &run.discovered.ignored_splats;
     let kernel_log = Arc::new(KernelLog::open(&run.root, &begun.directory, ignored_splats));
     let display = Arc::new(live::display(run, &begun, &supervisors)?);
     let header = live::header(run, &begun, &kernel_log);

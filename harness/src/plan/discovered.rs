@@ -28,21 +28,23 @@ pub struct Discovered {
     /// Shipped suites in whose place the user has one of the same name.
     pub(super) replaced: Vec<String>,
     /// The directories of the selftests.
-    pub(super) directories: Vec<PathBuf>,
+    pub directories: Vec<PathBuf>,
     /// Their files.
     pub(super) selftests: Vec<Arc<Path>>,
     /// Where the selftests come from and how many they are, a line for each place.
-    pub(super) sources: Vec<String>,
+    pub sources: Vec<String>,
     pub(super) definitions: Definitions,
     /// The environments that the command line asks for; none means the host as it is.
     pub(super) asked_for: Vec<Chosen>,
-    pub(super) ignored_splats: Vec<String>,
+    /// The kernel's splats that count for no case: patterns of their lines.
+    pub ignored_splats: Vec<String>,
     /// Which paths in a kernel tree concern which selftests.
     pub(super) concerns: Vec<Concern>,
     /// What `--changed` chose, and why.
-    pub(super) changed: Vec<String>,
+    pub changed: Vec<String>,
     pub(super) known: KnownFailures,
-    pub(super) host: Host,
+    /// The machine that they are for.
+    pub host: Host,
 }
 
 /// An environment that the command line asks for.
@@ -180,11 +182,6 @@ impl Discovered {
         )
     }
 
-    /// The kernel's splats that count for no case: patterns of their lines.
-    pub fn ignored_splats(&self) -> &[String] {
-        &self.ignored_splats
-    }
-
     /// How many known failures hold, in words.
     pub fn describe_known(&self) -> Option<String> {
         self.known.describe()
@@ -200,29 +197,9 @@ impl Discovered {
         self.known.notes(&names, &environments.collect::<Vec<_>>())
     }
 
-    /// The directories of the selftests.
-    pub fn selftest_sources(&self) -> Vec<PathBuf> {
-        self.directories.clone()
-    }
-
-    /// The machine that they are for.
-    pub fn machine(&self) -> &str {
-        &self.host.machine
-    }
-
     /// The commit that the selftests were built from, or a hash of them; `None` for those within the program.
     pub fn selftests_commit(&self) -> Option<String> {
         identity::commit_of(&self.directories, &self.selftests)
-    }
-
-    /// Where the selftests come from and how many they are, a line for each place.
-    pub fn describe_sources(&self) -> Vec<String> {
-        self.sources.clone()
-    }
-
-    /// What `--changed` chose and why, in words.
-    pub fn describe_changed(&self) -> Vec<String> {
-        self.changed.clone()
     }
 
     /// What of the shipped suites is left out, in words.

@@ -129,7 +129,7 @@ pub(super) fn part(
         started_ms: now_ms(),
         pid: std::process::id(),
         host,
-        selftests: discovered.selftest_sources(),
+        selftests: discovered.directories.clone(),
         selftests_commit: discovered.selftests_commit(),
         workers: workers(options)?,
         shuffle_seed,

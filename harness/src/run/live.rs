@@ -70,8 +70,8 @@ pub(super) fn header(run: &Ready<'_>, begun: &Begun, kernel_log: &KernelLog) -> 
         let described = described.into_iter();
         lines.extend(described.map(|line| format!("  {name:<12} {line}")));
     };
-    add("selftests", run.discovered.describe_sources());
-    add("changed", run.discovered.describe_changed());
+    add("selftests", run.discovered.sources.clone());
+    add("changed", run.discovered.changed.clone());
     add("left out", run.discovered.describe_left_out());
     add("environment", run.discovered.describe_environments());
     let earlier = run.earlier.iter().map(Earlier::describe);

@@ -21,7 +21,7 @@ fn plan_of(options: &Options, discovered: &Discovered, cases: &[Case]) -> Planne
     Planned {
         schema_version: SCHEMA_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        machine: discovered.machine().to_owned(),
+        machine: discovered.host.machine.clone(),
         options: options.given.clone(),
         selftests_commit: discovered.selftests_commit(),
         cases: cases.collect(),
@@ -82,7 +82,7 @@ fn check(
         version == ours,
         "kvm-tests {version} made it, and this is {ours}: use the same version"
     );
-    let (theirs, ours) = (&planned.machine, discovered.machine());
+    let (theirs, ours) = (&planned.machine, &discovered.host.machine);
     ensure!(
         theirs == ours,
         "it was made for {theirs}, and this is {ours}"
