@@ -34,6 +34,7 @@ mod embedded;
 mod files;
 mod foreign;
 #[cfg(test)]
+#[path = "../tests/unit/hostile_input.rs"]
 mod hostile_input;
 mod identity;
 mod installed;
