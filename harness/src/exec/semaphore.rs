@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::model::case::Case;
+use crate::model::value::Size;
 
 /// What a case takes while it runs, or all that there is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,8 +22,8 @@ impl Demand {
     pub fn of(case: &Case) -> Self {
         Self {
             slots: case.slots(),
-            memory: case.requires.memory.unwrap_or(0),
-            hugepages: case.requires.hugepages.clone(),
+            memory: case.requires.memory.map_or(0, |Size(bytes)| bytes),
+            hugepages: case.requires.hugepages.0.clone(),
         }
     }
 

@@ -1,14 +1,16 @@
 //! A case: one thing to run, fully worked out before anything runs.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::model::known::{Expectation, KnownFailure};
 use crate::model::name::CaseName;
+use crate::model::value::{Count, MAX_COUNT, Pages, Size};
 
 /// The collection of KVM's selftests.
 pub const KVM: &str = "kvm";
@@ -185,13 +187,14 @@ impl Command {
     }
 }
 
-/// What a case needs of the host. Unmet, it is listed, and ignored with the reason.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a case needs of the host, the key `requires`. Unmet, it is listed, and ignored with the reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct Requires {
-    /// CPUs that the runner may use.
-    pub cpus: Option<u64>,
-    /// Memory in bytes.
-    pub memory: Option<u64>,
-    /// Free hugepages: their size in bytes, and how many.
-    pub hugepages: BTreeMap<u64, u64>,
+    /// CPUs that the runner may use. By default any number.
+    pub cpus: Option<Count<MAX_COUNT>>,
+    /// Memory, such as `"2G"`. By default none.
+    pub memory: Option<Size>,
+    /// Free hugepages: their size, and how many. By default none.
+    pub hugepages: Pages,
 }

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::case::Requires;
+use super::value::{Count, Size};
 
 /// The parameters of modules, by their names.
 pub type Modules = BTreeMap<String, BTreeMap<String, String>>;
@@ -91,17 +92,17 @@ impl Host {
     /// What of `requires` this host does not have, in words.
     pub fn lacks(&self, requires: &Requires) -> Option<String> {
         let mut missing = Vec::new();
-        if let Some(cpus) = requires.cpus.filter(|&cpus| cpus > self.cpus as u64) {
+        if let Some(Count(cpus)) = requires.cpus.filter(|cpus| cpus.0 as usize > self.cpus) {
             missing.push(format!("{cpus} CPUs (there are {})", self.cpus));
         }
-        if let Some(memory) = requires.memory.filter(|&memory| memory > self.memory) {
+        if let Some(Size(memory)) = requires.memory.filter(|memory| memory.0 > self.memory) {
             missing.push(format!(
                 "{} of memory (there is {})",
                 size(memory),
                 size(self.memory)
             ));
         }
-        for (&page, &count) in &requires.hugepages {
+        for (&page, &count) in &requires.hugepages.0 {
             let free = self.free_hugepages.get(&page).copied().unwrap_or(0);
             if count > free {
                 missing.push(format!(
@@ -289,6 +290,7 @@ impl Root {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::value::Pages;
 
     #[test]
     fn sizes_are_shown_in_their_largest_unit() {
@@ -323,9 +325,9 @@ mod tests {
             ..Host::default()
         };
         let requires = Requires {
-            cpus: Some(4),
-            memory: Some(2 << 30),
-            hugepages: BTreeMap::from([(2 << 20, 64)]),
+            cpus: Some(Count(4)),
+            memory: Some(Size(2 << 30)),
+            hugepages: Pages(BTreeMap::from([(2 << 20, 64)])),
         };
         let reason = host.lacks(&requires).unwrap();
         let expected = "requires 4 CPUs (there are 2) and 2G of memory (there is 1G) and 64 free hugepages of 2M (there are 0)";

@@ -1,17 +1,22 @@
 //! The kinds of values that keys of the configuration have, each with its own words for what it must be.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
-use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::model::name;
 
 /// A segment of a name becomes a directory of the results, and Linux's names of files end at 255 bytes (NAME_MAX in
 /// `include/uapi/linux/limits.h`); this leaves room for what is put after it.
 const MAX_NAME: usize = 200;
+
+/// More than any machine has CPUs, or any run has patience.
+pub const MAX_COUNT: u32 = 1_000_000;
 
 /// A string, a whole number or a boolean: what a key may have that takes more than one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,6 +228,37 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Entries
             }
         }
         deserializer.deserialize_map(EntriesVisitor(PhantomData))
+    }
+}
+
+/// A number of hugepages for each of their sizes in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Entries<PageSize, Count<{ u32::MAX }>>")]
+pub struct Pages(pub BTreeMap<u64, u64>);
+
+impl TryFrom<Entries<PageSize, Count<{ u32::MAX }>>> for Pages {
+    type Error = &'static str;
+
+    fn try_from(entries: Entries<PageSize, Count<{ u32::MAX }>>) -> Result<Self, &'static str> {
+        let mut pages = BTreeMap::new();
+        for (PageSize(size), Count(count)) in entries.0 {
+            if pages.insert(size, count.into()).is_some() {
+                return Err("hugepages of one size are required twice");
+            }
+        }
+        Ok(Self(pages))
+    }
+}
+
+/// A glob.
+#[derive(Debug, Clone)]
+pub struct Glob(pub glob::Pattern);
+
+impl<'de> Deserialize<'de> for Glob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Text(text) = Text::deserialize(deserializer)?;
+        let wrong = |error| de::Error::custom(format!("{text:?} is no glob: {error}"));
+        glob::Pattern::new(&text).map(Self).map_err(wrong)
     }
 }
 

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use glob::Pattern;
 use serde::Deserialize;
-use serde::de::{self, Deserializer};
 
 use super::embedded::SMOKE_SELFTEST;
 use super::selftests::{identifier, other_names};
 use crate::model::arch::Arch;
 use crate::model::case::{Case, Command};
 use crate::model::text::{one_line, plural};
-use crate::model::value::{OneOrMore, Text};
+use crate::model::value::{Glob, OneOrMore};
 use crate::options::Options;
 
 /// Where the selftests' sources are in a kernel tree.
@@ -33,23 +32,9 @@ pub(super) struct ChangedFile {
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Concern {
     /// Globs of paths in the kernel tree; `*` also stands for directories.
-    paths: OneOrMore<NameGlob>,
+    paths: OneOrMore<Glob>,
     /// Globs of selftests' names.
-    selftests: OneOrMore<NameGlob>,
-}
-
-/// A glob.
-#[derive(Debug, Clone)]
-struct NameGlob(Pattern);
-
-impl<'de> Deserialize<'de> for NameGlob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Text(text) = Text::deserialize(deserializer)?;
-        let pattern = Pattern::new(&text);
-        pattern
-            .map(Self)
-            .map_err(|error| de::Error::custom(format!("`{text}` is no glob: {}", error.msg)))
-    }
+    selftests: OneOrMore<Glob>,
 }
 
 /// What a patch series concerns.

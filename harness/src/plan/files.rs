@@ -16,8 +16,7 @@ use super::keys::Keys;
 use super::known::{self, KNOWN, KnownEntry};
 use super::suite::{SuiteFile, TestEntry};
 use super::suite_toml;
-use crate::model::problem::TextFile;
-use crate::model::problem::{Problem, WrittenAt};
+use crate::model::problem::{Problem, TextFile, WrittenAt};
 use crate::model::value::Identifier;
 
 /// A file that stands among suites and is none.

@@ -9,8 +9,7 @@ use serde_json::value::RawValue;
 use super::keys::{MAX_TIMEOUT_S, ShellLine};
 use super::suite::{SuiteFile, TestEntry, What};
 use crate::model::arch::Arch;
-use crate::model::problem::TextFile;
-use crate::model::problem::{Problem, excerpt};
+use crate::model::problem::{Problem, TextFile, excerpt};
 use crate::model::value::{Count, Identifier, OneOrMore, Text};
 
 /// A suite of the proposal; `timeout_s` and `arch` are the defaults of its tests.

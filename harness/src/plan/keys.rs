@@ -1,6 +1,6 @@
 //! The keys that a suite of TOML and its tests may have.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -9,15 +9,11 @@ use super::placeholder::{self, Axes, Matrix, NCPUS};
 use super::suite::{TestEntry, What};
 use crate::model::arch::Arch;
 use crate::model::case::Requires;
-use crate::model::problem::Problem;
-use crate::model::problem::TextFile;
-use crate::model::value::{Count, Entries, Identifier, OneOrMore, PageSize, Scalar, Size, Text};
+use crate::model::problem::{Problem, TextFile};
+use crate::model::value::{Count, Entries, Identifier, MAX_COUNT, OneOrMore, Scalar, Text};
 
 /// A week: nobody waits longer for one test.
 pub(super) const MAX_TIMEOUT_S: u32 = 7 * 24 * 60 * 60;
-
-/// More than any machine has CPUs, or any run has patience.
-const MAX_COUNT: u32 = 1_000_000;
 
 /// Every key of a suite and of its tests. What a suite sets holds for its tests unless they say otherwise.
 #[derive(Debug, Default, Deserialize)]
@@ -48,7 +44,7 @@ pub(super) struct Keys {
     /// The architecture, or an array of those, that it is for. By default every one.
     arch: Option<OneOrMore<Arch>>,
     /// What the host must have. By default nothing.
-    requires: Option<RequiresKeys>,
+    requires: Option<Requires>,
     /// Whether nothing else runs beside it. By default false.
     exclusive: Option<bool>,
     /// How many of the run's slots it takes, or `"{ncpus}"`. By default 1.
@@ -181,7 +177,7 @@ impl Keys {
             test.arch = Some(arch.clone());
         }
         if let Some(requires) = &self.requires {
-            test.requires = requires.requires();
+            test.requires = requires.clone();
         }
         if let Some(weight) = self.weight {
             test.weight = match weight {
@@ -202,109 +198,36 @@ impl Keys {
     }
 }
 
-/// `requires`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
-struct RequiresKeys {
-    /// CPUs that the runner may use. By default any number.
-    cpus: Option<Count<MAX_COUNT>>,
-    /// Memory, such as `"2G"`. By default none.
-    memory: Option<Size>,
-    /// Free hugepages: their size, and how many. By default none.
-    hugepages: Pages,
-}
+/// Makes types of strings for which something holds: what each must be, and whether one is that.
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident must be $must:literal: $is_right:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $name(pub(super) String);
 
-impl RequiresKeys {
-    fn requires(&self) -> Requires {
-        Requires {
-            cpus: self.cpus.map(|Count(cpus)| cpus.into()),
-            memory: self.memory.map(|Size(bytes)| bytes),
-            hugepages: self.hugepages.0.clone(),
-        }
-    }
-}
-
-/// A number of hugepages for each of their sizes in bytes.
-#[derive(Debug, Default, Deserialize)]
-#[serde(try_from = "Entries<PageSize, Count<{ u32::MAX }>>")]
-struct Pages(BTreeMap<u64, u64>);
-
-impl TryFrom<Entries<PageSize, Count<{ u32::MAX }>>> for Pages {
-    type Error = &'static str;
-
-    fn try_from(entries: Entries<PageSize, Count<{ u32::MAX }>>) -> Result<Self, &'static str> {
-        let mut pages = BTreeMap::new();
-        for (PageSize(size), Count(count)) in entries.0 {
-            if pages.insert(size, count.into()).is_some() {
-                return Err("hugepages of one size are required twice");
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let is_right: fn(&str) -> bool = $is_right;
+                match Text::deserialize(deserializer)? {
+                    Text(text) if is_right(&text) => Ok(Self(text)),
+                    Text(text) => Err(Scalar::Text(text).wrong($must)),
+                }
             }
         }
-        Ok(Self(pages))
-    }
+    )*};
 }
 
-/// The name of an executable.
-#[derive(Debug)]
-pub(super) struct SelftestName(pub(super) String);
-
-impl<'de> Deserialize<'de> for SelftestName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let is_in_path = |c: char| c == '/' || c.is_whitespace();
-        let is_name = |text: &str| !matches!(text, "" | "." | "..") && !text.contains(is_in_path);
-        let must = "the name of an executable, without its directory or its arguments";
-        text_that(deserializer, is_name, must).map(Self)
-    }
-}
-
-/// A line for the shell.
-#[derive(Debug)]
-pub(super) struct ShellLine(pub(super) String);
-
-impl<'de> Deserialize<'de> for ShellLine {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let is_filled = |text: &str| !text.trim().is_empty();
-        text_that(deserializer, is_filled, "a line for the shell").map(Self)
-    }
-}
-
-/// The name of an environment variable.
-#[derive(Debug)]
-pub(super) struct Variable(String);
-
-impl<'de> Deserialize<'de> for Variable {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text_that(deserializer, placeholder::is_name, "the name of a variable").map(Self)
-    }
-}
-
-/// A part of a line of the kernel's log.
-#[derive(Debug)]
-pub(super) struct Pattern(pub(super) String);
-
-impl<'de> Deserialize<'de> for Pattern {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // An asterisk alone would ignore everything.
-        let says_something = |text: &str| !text.chars().all(|c| c == '*' || c.is_whitespace());
-        text_that(
-            deserializer,
-            says_something,
-            "a part of a line that says something",
-        )
-        .map(Self)
-    }
-}
-
-fn text_that<'de, D: Deserializer<'de>>(
-    deserializer: D,
-    is_right: impl Fn(&str) -> bool,
-    must: &str,
-) -> Result<String, D::Error> {
-    let Text(text) = Text::deserialize(deserializer)?;
-    if is_right(&text) {
-        Ok(text)
-    } else {
-        Err(Scalar::Text(text).wrong(must))
-    }
+texts! {
+    /// The name of an executable.
+    SelftestName must be "the name of an executable, without its directory or its arguments":
+        |text| !matches!(text, "" | "." | "..") && !text.contains(|c: char| c == '/' || c.is_whitespace());
+    /// A line for the shell.
+    ShellLine must be "a line for the shell": |text| !text.trim().is_empty();
+    /// The name of an environment variable.
+    Variable must be "the name of a variable": placeholder::is_name;
+    /// A part of a line of the kernel's log. An asterisk alone would ignore everything.
+    Pattern must be "a part of a line that says something":
+        |text| !text.chars().all(|c| c == '*' || c.is_whitespace());
 }
 
 /// How many slots a test takes: a number, or `"{ncpus}"` for as many as there are CPUs.

@@ -12,10 +12,9 @@ use crate::model::arch::Arch;
 use crate::model::host::Host;
 use crate::model::known::{Expectation, KnownFailure};
 use crate::model::name::CaseName;
-use crate::model::problem::Problem;
-use crate::model::problem::TextFile;
+use crate::model::problem::{Problem, TextFile};
 use crate::model::time::today;
-use crate::model::value::{OneOrMore, Text};
+use crate::model::value::{Glob, OneOrMore, Text};
 
 /// The key whose tables a file of known failures has, and the name of such a file.
 pub(super) const KNOWN: &str = "known";
@@ -194,18 +193,6 @@ impl KnownFailures {
             format!("{place}: {case}: no case is called so")
         });
         self.expired.iter().cloned().chain(idle).collect()
-    }
-}
-
-/// A glob.
-#[derive(Debug)]
-struct Glob(glob::Pattern);
-
-impl<'de> Deserialize<'de> for Glob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Text(text) = Text::deserialize(deserializer)?;
-        let wrong = |error| de::Error::custom(format!("{text:?} is no glob: {error}"));
-        glob::Pattern::new(&text).map(Self).map_err(wrong)
     }
 }
 

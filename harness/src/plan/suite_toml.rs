@@ -8,8 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{Keys, SelftestName};
 use super::placeholder::{Matrix, NCPUS};
 use super::suite::{SuiteFile, TestEntry, What};
-use crate::model::problem::Problem;
-use crate::model::problem::TextFile;
+use crate::model::problem::{Problem, TextFile};
 use crate::model::value::Identifier;
 
 /// How many tests the matrices of one file may make.
@@ -210,6 +209,7 @@ mod tests {
 
     use super::*;
     use crate::model::arch::Arch;
+    use crate::model::value::{Count, Size};
 
     fn read_text(text: &str) -> SuiteToml {
         let file = TextFile::new(Path::new("suites/dirty_log.toml"), text);
@@ -284,8 +284,9 @@ kernel_log_ignore = "WARNING*x"
         assert_eq!(of_suite.timeout, Some(Duration::from_secs(300)));
         assert_eq!(of_suite.arch, Some(vec![Arch::X86_64, Arch::Aarch64]));
         let requires = &of_suite.requires;
-        assert_eq!((requires.cpus, requires.memory), (Some(2), Some(2 << 30)));
-        assert_eq!(requires.hugepages, [(2 << 20, 64)].into());
+        let (cpus, memory) = (Some(Count(2)), Some(Size(2 << 30)));
+        assert_eq!((requires.cpus, requires.memory), (cpus, memory));
+        assert_eq!(requires.hugepages.0, [(2 << 20, 64)].into());
         assert!(of_suite.exclusive && of_suite.weight == 1 && of_suite.iterations == 1);
         let own = TestEntry {
             timeout: Some(Duration::from_secs(5)),

@@ -180,7 +180,7 @@ fn what_git_does_not_know_and_what_concerns_nothing_is_said_and_nothing_runs() {
     let ran = fixture.run(&["--config", "bad.toml"]);
     assert_eq!(ran.code, Some(2));
     assert!(
-        ran.stderr.contains("bad.toml:2:9: `[` is no glob"),
+        ran.stderr.contains(r#"bad.toml:2:9: "[" is no glob"#),
         "{}",
         ran.stderr
     );
