@@ -95,9 +95,7 @@ impl CaseName {
             .map(Cow::Borrowed);
         named.chain(self.numbers().map(Cow::Owned))
     }
-}
 
-impl CaseName {
     /// The directory of its output, below the run's: every segment of the name is one.
     pub fn place(&self) -> PathBuf {
         self.segments().map(Cow::into_owned).collect()

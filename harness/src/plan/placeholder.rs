@@ -8,8 +8,7 @@ use std::collections::HashSet;
 use toml::Spanned;
 
 use crate::model::name;
-use crate::model::problem::TextFile;
-use crate::model::problem::{Problem, excerpt, hint};
+use crate::model::problem::{Problem, TextFile, excerpt, hint};
 use crate::model::value::{Entries, Scalar, Text};
 
 /// The placeholder for the number of CPUs that the runner may use.
@@ -33,26 +32,44 @@ pub(super) fn check(
 
 /// The names of the placeholders in `text`, in their order.
 pub(super) fn names(text: &str) -> Vec<&str> {
-    let placeholder = |piece| match piece {
-        Piece::Placeholder(name) => Some(name),
-        Piece::Text(_) => None,
-    };
-    pieces(text).filter_map(placeholder).collect()
+    let mut names = Vec::new();
+    replaced(text, |name| {
+        names.push(name);
+        None
+    });
+    names
 }
 
 /// `text` with the placeholders that `values` name replaced, and others left as they are.
 pub(super) fn fill(text: &str, values: &[(&str, &str)]) -> String {
-    let mut filled = String::with_capacity(text.len());
-    for piece in pieces(text) {
-        match piece {
-            Piece::Text(part) => filled.push_str(part),
-            Piece::Placeholder(name) => match values.iter().find(|(known, _)| *known == name) {
-                Some((_, value)) => filled.push_str(value),
-                None => filled.extend(["{", name, "}"]),
-            },
-        }
+    replaced(text, |name| {
+        let value = values.iter().find(|(known, _)| *known == name);
+        value.map(|(_, value)| *value)
+    })
+}
+
+/// `text` with the `value` of each placeholder in its place, where it has one.
+fn replaced<'t, 'v>(text: &'t str, mut value: impl FnMut(&'t str) -> Option<&'v str>) -> String {
+    let mut replaced = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(brace) = rest.find('{') {
+        let (before, braced) = rest.split_at(brace);
+        replaced.push_str(before);
+        // A variable of the shell stands for itself.
+        let literal = name_between(braced, "{{", "}}").filter(|_| !before.ends_with('$'));
+        let name = name_between(braced, "{", "}").filter(|_| !before.ends_with('$'));
+        let (piece, length) = match (literal, name) {
+            (Some(name), _) => (&braced[1..name.len() + 3], name.len() + 4),
+            (None, Some(name)) => {
+                let length = name.len() + 2;
+                (value(name).unwrap_or(&braced[..length]), length)
+            }
+            (None, None) => ("{", 1),
+        };
+        replaced.push_str(piece);
+        rest = &braced[length..];
     }
-    filled
+    replaced + rest
 }
 
 /// Whether `text` can be the name of a placeholder: `[A-Za-z_][A-Za-z0-9_]*`.
@@ -62,42 +79,6 @@ pub(super) fn is_name(text: &str) -> bool {
 
 fn is_in_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
-}
-
-enum Piece<'a> {
-    Text(&'a str),
-    Placeholder(&'a str),
-}
-
-fn pieces(mut rest: &str) -> impl Iterator<Item = Piece<'_>> {
-    std::iter::from_fn(move || {
-        let brace = match rest.find('{') {
-            _ if rest.is_empty() => return None,
-            None => rest.len(),
-            Some(0) => {
-                let (piece, length) = braced(rest);
-                rest = &rest[length..];
-                return Some(piece);
-            }
-            // A variable of the shell stands for itself.
-            Some(brace) if rest[..brace].ends_with('$') => brace + 1,
-            Some(brace) => brace,
-        };
-        let (text, after) = rest.split_at(brace);
-        rest = after;
-        Some(Piece::Text(text))
-    })
-}
-
-/// What `text` begins with, which is a brace, and its length.
-fn braced(text: &str) -> (Piece<'_>, usize) {
-    if let Some(name) = name_between(text, "{{", "}}") {
-        (Piece::Text(&text[1..name.len() + 3]), name.len() + 4)
-    } else if let Some(name) = name_between(text, "{", "}") {
-        (Piece::Placeholder(name), name.len() + 2)
-    } else {
-        (Piece::Text("{"), 1)
-    }
 }
 
 fn name_between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
