@@ -5,7 +5,6 @@ mod history;
 mod hosts;
 mod journal;
 mod merge;
-mod names;
 mod nextest;
 mod plan_file;
 mod read;
@@ -19,9 +18,8 @@ use anyhow::Context;
 
 pub use directory::{Destination, RunDirectory};
 pub use history::History;
-pub use journal::{Journal, line_of};
+pub use journal::{CONSOLES, Journal, PLAN_JSON, RUN_JSON, line_of};
 pub use merge::Parts;
-pub use names::{CONSOLES, PLAN_JSON, RUN_JSON};
 pub use nextest::{Member, Nextest};
 pub use plan_file::{read_plan, write_plan};
 pub use read::{before, fold, read};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::names::{FILES, JOURNALS};
+use super::journal::{FILES, JOURNALS};
 use super::read;
 use crate::model::event::Part;
 use crate::model::file;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::names::{CONSOLES, FILES};
+use super::journal::{CONSOLES, FILES};
 use crate::model::event::Part;
 use crate::model::name::CaseName;
 

@@ -1,4 +1,5 @@
-//! One part's journal: an event a line, appended as it happens, and on the disk before a case starts.
+//! One part's journal: an event a line, appended as it happens, and on the disk before a case starts. And what it and the
+//! other files in a run's directory are called.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,9 +8,36 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::names::JOURNALS;
 use crate::model::event::Event;
 use crate::model::file;
+
+/// The directory of the journals, one for each part.
+pub const JOURNALS: &str = "journal";
+
+/// The file that holds the whole run once it has ended.
+pub const RUN_JSON: &str = "run.json";
+
+/// The plan that the run has a share in.
+pub const PLAN_JSON: &str = "plan.json";
+
+/// What the kernel logged, and what a guest printed: each host has its own.
+pub const LOGS: [&str; 2] = ["kernel.log", "console.log"];
+
+/// The directory of what places print.
+pub const CONSOLES: &str = "places";
+
+/// What stands beside the cases' directories, or those of hosts.
+pub const FILES: [&str; 9] = [
+    CONSOLES,
+    JOURNALS,
+    RUN_JSON,
+    PLAN_JSON,
+    "junit.xml",
+    "results.ktap",
+    "report.html",
+    LOGS[0],
+    LOGS[1],
+];
 
 /// How a journal's name ends.
 const EXTENSION: &str = "jsonl";

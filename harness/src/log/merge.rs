@@ -14,8 +14,7 @@ use anyhow::{Context, bail};
 
 use super::directory::{Destination, RunDirectory};
 use super::hosts::labels;
-use super::journal::line_of;
-use super::names::{JOURNALS, LOGS, PLAN_JSON};
+use super::journal::{JOURNALS, LOGS, PLAN_JSON, line_of};
 use super::plan_file::read_plan;
 use super::read::{Opened, fold, opened};
 use crate::model::event::{Event, Part};

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde::Deserialize;
 
-use super::journal;
-use super::names::{JOURNALS, RUN_JSON};
+use super::journal::{self, JOURNALS, RUN_JSON};
 use super::{hosts, version1};
 use crate::model::event::{Event, SCHEMA_VERSION};
 use crate::model::file;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use super::directory::{RunDirectory, is_in_use};
-use super::names::RUN_JSON;
+use super::journal::RUN_JSON;
 use super::read;
 use crate::model::case::Case;
 use crate::model::event::Part;
