@@ -59,19 +59,13 @@ impl RunDirectory {
             file::make_directories(parent)
                 .with_context(|| format!("make the directory {}", parent.display()))?;
         }
-        match file::make_directory(path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(
+        let Some(directory) = Self::make(path)? else {
+            bail!(
                 "{} exists already: choose another directory for --output, or add --overwrite (or go on with the \
                  run in it: --resume)",
                 path.display()
-            ),
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("make the directory {}", path.display()));
-            }
-        }
-        let directory = Self::open(path)?.locked();
+            );
+        };
         if let Some(old) = old {
             fs::remove_dir_all(&old).with_context(|| format!("remove {}", old.display()))?;
         }
@@ -85,22 +79,25 @@ impl RunDirectory {
         let numbered = (2_u32..).map(|number| format!("{time}-{number}"));
         for name in std::iter::once(time.clone()).chain(numbered) {
             let path = parent.join(name);
-            match file::make_directory(&path) {
-                Ok(()) => {
-                    let directory = Self::open(&path)?.locked();
-                    return Ok(Self {
-                        latest: Some(parent.join("latest")),
-                        ..directory
-                    });
-                }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    return Err(error)
-                        .with_context(|| format!("make the directory {}", path.display()));
-                }
+            if let Some(directory) = Self::make(&path)? {
+                return Ok(Self {
+                    latest: Some(parent.join("latest")),
+                    ..directory
+                });
             }
         }
         bail!("there are too many runs in {}", parent.display())
+    }
+
+    /// Makes a directory; `None` where there is something already.
+    fn make(path: &Path) -> anyhow::Result<Option<Self>> {
+        match file::make_directory(path) {
+            Ok(()) => Ok(Some(Self::open(path)?.locked())),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => {
+                Err(error).with_context(|| format!("make the directory {}", path.display()))
+            }
+        }
     }
 
     /// Opens the directory of a run that has ended early, to go on with it.
