@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
-use std::fs::{self, FileType};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -197,7 +197,7 @@ fn told(journal: &Path) -> anyhow::Result<(usize, Vec<u8>)> {
 /// The outputs that have been copied.
 #[derive(Default)]
 struct Outputs {
-    /// The directories of which all files are there: from where, and to where.
+    /// The files and directories that are there: from where, and to where.
     done: HashSet<(PathBuf, PathBuf)>,
     /// What could not be copied.
     problems: Vec<String>,
@@ -207,47 +207,34 @@ impl Outputs {
     /// Copies what a part's cases and their suites printed, and its host's logs.
     fn copy(&mut self, source: &Source, to: &Path) {
         let from = &source.outputs;
-        if self.done.insert((from.clone(), to.to_owned())) {
-            LOGS.iter()
-                .for_each(|name| self.put(from, Path::new(name), to));
-        }
-        for case in &source.cases {
-            let place = case.place();
-            let above = place.ancestors().skip(1);
-            for suite in above.filter(|place| !place.as_os_str().is_empty()) {
-                self.files(from, suite, to);
-            }
-            self.files(from, &place, to);
-            // What was run again, because it had failed, is below it.
-            for below in entries(&from.join(&place), FileType::is_dir) {
-                self.files(from, &place.join(below), to);
+        let tops = source
+            .cases
+            .iter()
+            .filter_map(|case| case.segments().next());
+        let tops = tops.map(|top| PathBuf::from(top.into_owned()));
+        for place in LOGS.iter().map(PathBuf::from).chain(tops) {
+            if self.done.insert((from.join(&place), to.join(&place))) {
+                self.put(from, &place, to);
             }
         }
     }
 
-    /// Copies the files in a directory.
-    fn files(&mut self, from: &Path, place: &Path, to: &Path) {
-        if self.done.insert((from.join(place), to.join(place))) {
-            for file in entries(&from.join(place), FileType::is_file) {
-                self.put(from, &place.join(file), to);
-            }
-        }
-    }
-
+    /// Puts a file, or all files in a directory and below it, to the same place below `to`. Links to other files are left
+    /// alone; one in the place of a directory is told.
     fn put(&mut self, from: &Path, place: &Path, to: &Path) {
-        if let Err(error) = put(from, place, to) {
-            let path = from.join(place);
-            self.problems
-                .push(format!("left out: {}: {error}", path.display()));
+        let path = from.join(place);
+        if !path.is_symlink() && path.is_dir() {
+            for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                if is_file || entry.path().is_dir() {
+                    self.put(from, &place.join(entry.file_name()), to);
+                }
+            }
+        } else if let Err(error) = put(from, place, to) {
+            let path = path.display();
+            self.problems.push(format!("left out: {path}: {error}"));
         }
     }
-}
-
-/// The names of the entries of this kind in a directory; a case that did not run has none. Links are of neither.
-fn entries(directory: &Path, kind: fn(&FileType) -> bool) -> impl Iterator<Item = OsString> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let entries = entries.filter(move |entry| entry.file_type().is_ok_and(|found| kind(&found)));
-    entries.map(|entry| entry.file_name())
 }
 
 /// Puts the file at `place` below `from` to the same place below `to`, with a number behind its name where another one is

@@ -455,7 +455,7 @@ fn no_link_that_a_case_left_is_followed() {
     symlink(fixture.path().join("secret"), run.join("suite/pass_1")).unwrap();
     let merged = merge(&fixture, &["out", "run"]);
     assert_eq!(merged.code, Some(101));
-    let told = "suite/pass_1/file: a symbolic link has been put in its place";
+    let told = "suite/pass_1: a symbolic link has been put in its place";
     let lines = lines_with(&merged.stderr, told);
     assert_eq!(lines.len(), 1, "{}", merged.stderr);
     for place in ["a_test/default/link", "suite/pass_1/file"] {
