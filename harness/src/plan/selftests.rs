@@ -248,13 +248,12 @@ fn built(directory: &Path, target: Option<Arch>) -> Result<Found, (PathBuf, io::
         entries.retain(|entry| !entry.file_name().as_bytes().starts_with(b"."));
         entries.sort_by_key(fs::DirEntry::file_name);
         for path in entries.iter().map(fs::DirEntry::path) {
-            match look_at(&path) {
-                Look::Program => add(&mut found, Selftest::new(path, None, arch), target),
-                Look::Broken(reason) => {
-                    add(&mut found, Selftest::new(path, Some(reason), arch), target);
-                }
-                Look::Other(_) => {}
-            }
+            let missing = match look_at(&path) {
+                Ok(()) => None,
+                Err(Unfit::Broken(reason)) => Some(reason),
+                Err(Unfit::Other(_)) => continue,
+            };
+            add(&mut found, Selftest::new(path, missing, arch), target);
         }
     }
     Ok(found)
@@ -281,12 +280,11 @@ impl Selftest {
             Some(format!("does not compile: {}", printable(error)))
         };
         let error = broken.split(|&byte| byte == b'\n').find_map(error);
-        let missing = match look_at(&path) {
-            _ if error.is_some() => error,
-            Look::Program => None,
-            Look::Broken(reason) => Some(reason),
-            Look::Other(reason) => Some(reason.to_owned()),
-        };
+        let missing = error.or_else(|| match look_at(&path) {
+            Ok(()) => None,
+            Err(Unfit::Broken(reason)) => Some(reason),
+            Err(Unfit::Other(reason)) => Some(reason.to_owned()),
+        });
         Self::new(path, missing, None)
     }
 
@@ -327,42 +325,38 @@ fn add(found: &mut Found, new: Selftest, target: Option<Arch>) {
     }
 }
 
-/// What a file of a directory of selftests is.
-enum Look {
-    /// An ELF program, or a script.
-    Program,
+/// Why a file of a directory of selftests is none that can be run.
+enum Unfit {
     /// It should be one, and cannot be run.
     Broken(String),
-    /// Something else.
+    /// It is something else.
     Other(&'static str),
 }
 
-/// Looks at a file, which is followed where it is a link.
-fn look_at(path: &Path) -> Look {
-    match fs::metadata(path) {
-        Err(error) => return Look::Broken(error.to_string()),
-        Ok(metadata) if !metadata.is_file() => return Look::Other("not a regular file"),
-        Ok(_) if access(path, Access::EXEC_OK).is_err() => return Look::Other("not executable"),
-        Ok(_) => {}
+/// Looks whether a file, which is followed where it is a link, is an ELF program or a script.
+fn look_at(path: &Path) -> Result<(), Unfit> {
+    let broken = |error: io::Error| Unfit::Broken(error.to_string());
+    if !fs::metadata(path).map_err(broken)?.is_file() {
+        return Err(Unfit::Other("not a regular file"));
     }
+    access(path, Access::EXEC_OK).map_err(|_| Unfit::Other("not executable"))?;
     // What the kernel looks at (BINPRM_BUF_SIZE in include/uapi/linux/binfmts.h).
     let mut start = Vec::with_capacity(256);
     match File::open(path).and_then(|file| file.take(256).read_to_end(&mut start)) {
         // A program may be run by those who may not read it.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Look::Program,
-        Err(error) => return Look::Broken(error.to_string()),
-        Ok(0) => return Look::Broken("it is empty".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        Err(error) => return Err(broken(error)),
+        Ok(0) => return Err(Unfit::Broken("it is empty".to_owned())),
         Ok(_) => {}
     }
+    if let Some(line) = start.strip_prefix(b"#!") {
+        return interpreter_problem(line).map_or(Ok(()), |problem| Err(Unfit::Broken(problem)));
+    }
     // e_type, at byte 16 in the file's own byte order: 1 is a relocatable object, 2 and 3 are programs (elf(5)).
-    match (start.strip_prefix(b"#!"), start.get(16..18)) {
-        (Some(line), _) => match interpreter_problem(line) {
-            Some(problem) => Look::Broken(problem),
-            None => Look::Program,
-        },
-        (None, Some([0, 1] | [1, 0])) if start.starts_with(b"\x7fELF") => Look::Other("an object"),
-        (None, Some(_)) if start.starts_with(b"\x7fELF") => Look::Program,
-        _ => Look::Other("neither an ELF program nor a script"),
+    match start.get(16..18).filter(|_| start.starts_with(b"\x7fELF")) {
+        None => Err(Unfit::Other("neither an ELF program nor a script")),
+        Some([0, 1] | [1, 0]) => Err(Unfit::Other("an object")),
+        Some(_) => Ok(()),
     }
 }
 
