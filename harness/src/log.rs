@@ -23,7 +23,7 @@ pub use merge::Parts;
 pub use nextest::{Member, Nextest};
 pub use plan_file::{read_plan, write_plan};
 pub use read::{before, fold, read};
-pub use recorder::Recorder;
+pub use recorder::{MOST_NAMED, Recorder};
 pub use resume::{Resumed, what_killed_the_latest};
 
 use crate::model::file;

@@ -15,8 +15,8 @@ use crate::show::Display;
 /// names the cases that may start until the next.
 const SYNC_EVERY: Duration = Duration::from_millis(50);
 
-/// The most cases that are named at a time.
-const MOST: usize = 1024;
+/// The most cases that are named at a time, where nobody listens elsewhere.
+pub const MOST_NAMED: usize = 1024;
 
 /// The recorder of a part.
 pub struct Recorder {
@@ -44,7 +44,8 @@ struct Announced {
 }
 
 impl Recorder {
-    /// One that goes on with `state`, to which the first line of `journal` has been applied.
+    /// One that goes on with `state`, to which the first line of `journal` has been applied. It names at most so many cases
+    /// before they start.
     ///
     /// # Errors
     /// There are no descriptors left.
@@ -53,6 +54,7 @@ impl Recorder {
         journal: Journal,
         state: State,
         display: Arc<Display>,
+        most: usize,
     ) -> std::io::Result<Self> {
         let syncing = journal.try_clone()?;
         Ok(Self {
@@ -62,20 +64,12 @@ impl Recorder {
             announced: Mutex::new(Announced {
                 places: HashSet::new(),
                 window: 1,
-                most: MOST,
+                most,
                 last: None,
             }),
             syncing,
             has_lost: AtomicBool::new(false),
         })
-    }
-
-    /// The same, which names at most so many cases before they start.
-    #[must_use]
-    pub fn naming_at_most(mut self, most: usize) -> Self {
-        let announced = self.announced.get_mut();
-        announced.unwrap_or_else(PoisonError::into_inner).most = most;
-        self
     }
 
     /// Reads the state; nothing happens meanwhile.

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use crate::log::{
-    Destination, Journal, Member, Nextest, PLAN_JSON, Recorder, Resumed, RunDirectory,
+    Destination, Journal, MOST_NAMED, Member, Nextest, PLAN_JSON, Recorder, Resumed, RunDirectory,
     what_killed_the_latest, write_plan,
 };
 use crate::model::case::Case;
@@ -316,13 +316,10 @@ impl Begun {
         let journal = self.journal.take().context("it has begun already")?;
         let state = std::mem::take(&mut self.state);
         display.see(&state, &self.first);
-        let recorder = Recorder::new(Arc::clone(cases), journal, state, display);
-        let recorder = recorder.context("open the journal again")?;
-        Ok(Arc::new(match is_stream {
-            // Whoever listens elsewhere is to suspect as few as possible.
-            true => recorder.naming_at_most(1),
-            false => recorder,
-        }))
+        // Whoever listens elsewhere is to suspect as few as possible.
+        let most = if is_stream { 1 } else { MOST_NAMED };
+        let recorder = Recorder::new(Arc::clone(cases), journal, state, display, most);
+        Ok(Arc::new(recorder.context("open the journal again")?))
     }
 }
 
