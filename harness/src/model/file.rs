@@ -40,10 +40,19 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open`] has them; it is longer than [`MOST`].
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_within(path, MOST)
+}
+
+/// The same of a file that should have at most so many bytes.
+///
+/// # Errors
+/// As [`open`] has them; it is longer.
+pub fn read_within(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(MOST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST {
-        return Err(io::Error::other("it is longer than 4 GiB"));
+    open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let message = format!("it is longer than {most} bytes");
+        return Err(io::Error::other(message));
     }
     Ok(bytes)
 }

@@ -3,11 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use toml::de::DeTable;
 
 use super::changed::{ChangedFile, Concern};
@@ -16,6 +14,7 @@ use super::keys::Keys;
 use super::known::{self, KNOWN, KnownEntry};
 use super::suite::{SuiteFile, TestEntry};
 use super::suite_toml;
+use crate::model::file;
 use crate::model::problem::{Problem, TextFile, WrittenAt};
 use crate::model::value::Identifier;
 
@@ -186,7 +185,10 @@ impl FilesReader {
         let new = canonical(path).map(|canonical| self.seen.insert(canonical));
         let bytes = match new {
             Ok(false) => return,
-            Ok(true) => read_bytes(path),
+            // The user may give a link.
+            Ok(true) => path
+                .canonicalize()
+                .and_then(|path| file::read_within(&path, MAX_FILE)),
             Err(error) => Err(error),
         };
         match bytes.map(String::from_utf8) {
@@ -347,24 +349,6 @@ fn canonical(path: &Path) -> io::Result<PathBuf> {
     Ok(parent(path)
         .canonicalize()?
         .join(path.file_name().unwrap_or_default()))
-}
-
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    // A FIFO that nobody writes to is not waited for.
-    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = fs::File::options()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::other(format!("longer than {MAX_FILE} bytes")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

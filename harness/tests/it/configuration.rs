@@ -499,8 +499,8 @@ two/default.toml:1:10: a second `[default.a_test]`; the first is one/default.tom
 two/e.json:2:2: a second suite named `d`; the first is one/d.toml
 t/b.toml: No such file or directory (os error 2)
 t/c.toml: Too many levels of symbolic links (os error 40)
-t/d.json: not a regular file
-t/e.json: longer than 16777216 bytes
+t/d.json: it is no regular file
+t/e.json: it is longer than 16777216 bytes
 t/f\u{fffd}.test:1:1: no line for the shell
 "
     );
