@@ -22,7 +22,6 @@ pub use keys::{Keyboard, Wish};
 #[cfg(test)]
 pub use options::Level;
 pub use options::{Color, Format, Levels, Rule};
-pub use output::named;
 pub use remaining::Expected;
 pub use screen::destination;
 pub use summary::{header_of, summary};

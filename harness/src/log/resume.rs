@@ -13,6 +13,7 @@ use crate::model::case::Case;
 use crate::model::event::Part;
 use crate::model::outcome::{Outcome, Status};
 use crate::model::state::State;
+use crate::model::text::named;
 
 /// How many cases a line names.
 const NAMED: usize = 6;
@@ -131,7 +132,7 @@ impl Resumed {
         )];
         let suspects = suspects(&self.closed);
         if !suspects.is_empty() {
-            let named = named(&suspects);
+            let named = names_of(&suspects);
             lines.push(format!(
                 "  suspects     last and alone, as they ran when it died: {named}"
             ));
@@ -164,7 +165,7 @@ pub fn what_killed_the_latest(parent: &Path) -> Option<Vec<String>> {
     let suspects = suspects(&state);
     let running = match suspects.as_slice() {
         [] => "while no case ran".to_owned(),
-        some => format!("while these ran, or may have: {}", named(some)),
+        some => format!("while these ran, or may have: {}", names_of(some)),
     };
     let place = directory.display();
     Some(vec![
@@ -178,11 +179,7 @@ pub fn what_killed_the_latest(parent: &Path) -> Option<Vec<String>> {
 }
 
 /// The first few of their names.
-fn named(outcomes: &[&Outcome]) -> String {
-    let names = outcomes.iter().take(NAMED);
-    let mut names: Vec<_> = names.map(|outcome| outcome.name.clone()).collect();
-    if outcomes.len() > NAMED {
-        names.push(format!("{} more", outcomes.len() - NAMED));
-    }
-    names.join(", ")
+fn names_of(outcomes: &[&Outcome]) -> String {
+    let names = outcomes.iter().map(|outcome| outcome.name.as_str());
+    named(&Vec::from_iter(names), NAMED)
 }

@@ -396,11 +396,7 @@ impl Splat {
             let host = self.host.iter().map(|host| format!("on {host}, "));
             return host.collect::<String>() + "while no case was running";
         }
-        let named = cases[..cases.len().min(NAMED)].join(", ");
-        match cases.len().saturating_sub(NAMED) {
-            0 => format!("while this ran: {named}"),
-            more => format!("while this ran: {named} and {more} more"),
-        }
+        format!("while this ran: {}", text::named(cases, NAMED))
     }
 }
 

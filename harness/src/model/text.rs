@@ -88,6 +88,17 @@ pub fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// The first `most` of these names.
+pub fn named(names: &[impl AsRef<str>], most: usize) -> String {
+    let shown = names.iter().take(most);
+    let shown = shown.map(|name| one_line(name.as_ref()));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 const ESC: u8 = 0x1b;
 
 /// A character, which is all of `text`: as it is, or spelled out.
@@ -282,6 +293,12 @@ mod tests {
             one_line("sleep\nFAILED a::b\t\x1b[31m"),
             "sleep\\nFAILED a::b\t"
         );
+    }
+
+    #[test]
+    fn the_first_few_names_are_told() {
+        assert_eq!(named(&["a", "b\n"], 2), "a, b\\n");
+        assert_eq!(named(&["a", "b", "c"], 1), "a and 2 more");
     }
 
     #[test]

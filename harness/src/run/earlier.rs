@@ -9,9 +9,8 @@ use crate::model::case::Case;
 use crate::model::outcome::{Outcome, Status};
 use crate::model::signature::Signature;
 use crate::model::state::State;
-use crate::model::text::plural;
+use crate::model::text::{named, plural};
 use crate::options::Options;
-use crate::show::named;
 
 /// What `git bisect run` takes for a good step, a bad one, and one of which nothing can be said.
 const GOOD: u8 = 0;

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use crate::model::outcome::{Exit, Outcome, Status};
 use crate::model::state::State;
-use crate::model::text::{one_line, plural, printable, printable_within};
-use crate::show::output::named;
+use crate::model::text::{named, one_line, plural, printable, printable_within};
 
 /// How many cases that did not run for the same reason have a line each.
 const FEW: usize = 3;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::file;
 use crate::model::outcome::{Outcome, Step};
-use crate::model::text::{one_line, printable_end, printable_within};
+use crate::model::text::{printable_end, printable_within};
 
 /// The streams of a step.
 pub(super) const STREAMS: &[&str] = &["stdout", "stderr"];
@@ -96,17 +96,6 @@ pub(super) fn first(mut lines: Vec<String>, most: usize) -> Vec<String> {
     lines
 }
 
-/// The first `most` of these names.
-pub fn named(names: &[impl AsRef<str>], most: usize) -> String {
-    let shown = names.iter().take(most);
-    let shown = shown.map(|name| one_line(name.as_ref()));
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(most) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
 fn end(results: &Path, place: &Path, limit: usize) -> String {
     match file::read_end(results, place, limit) {
         Ok((bytes, skipped)) => printable_end(&bytes, skipped > 0, limit),
@@ -135,8 +124,6 @@ mod tests {
             ["abc", "ab…", "…"]
         );
         assert_eq!([cut("", 0), cut("a", 0)], ["", "…"]);
-        assert_eq!(named(&["a", "b\n"], 2), "a, b\\n");
-        assert_eq!(named(&["a", "b", "c"], 1), "a and 2 more");
         let lines = || ["a", "b"].map(str::to_owned).to_vec();
         assert_eq!(
             [first(lines(), 1), first(lines(), 2)].concat(),

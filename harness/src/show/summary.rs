@@ -13,9 +13,9 @@ use crate::model::event::{LeftBehind, Part, PartEnd};
 use crate::model::host::{self, size};
 use crate::model::outcome::{Leak, Outcome, OutcomeKind, Status};
 use crate::model::state::State;
-use crate::model::text::one_line;
+use crate::model::text::{named, one_line};
 use crate::show::failures::entries;
-use crate::show::output::{cut, first, named};
+use crate::show::output::{cut, first};
 
 /// How many lines a list has.
 const SHOWN: usize = 12;
