@@ -16,7 +16,7 @@ use kmod::{AGAIN, SETTLE_TIME};
 use plan::ROOT_ONLY;
 
 pub use definition::{Definition, HOST};
-pub use definitions::{Definitions, MadeUp};
+pub use definitions::{Definitions, ENVIRONMENT_KEYS, MadeUp};
 pub use feature::markdown as features_in_markdown;
 pub use host::{Platform, available_memory, hugepages_in_use, modules, probe};
 pub use host_lock::{Held, HostLock, Use};

@@ -23,7 +23,7 @@ use crate::options::Options;
 
 pub use discovered::{Discovered, list, not_asked_for};
 pub use embedded::{Embedded, SMOKE_SELFTEST, SmokeSelftest};
-pub use files::{PLACES_TOML, read as read_files, read_embedded};
+pub use files::PLACES_TOML;
 pub use selection::{Selection, seed, sort};
 pub use selftests::INSTALLED_LIST;
 
@@ -144,6 +144,25 @@ fn find_selftests(
     (from, Selftests::find(&directories, target))
 }
 
+/// The shipped environments and those of `paths`, for commands that have nothing to do with suites.
+///
+/// # Errors
+/// Everything that is wrong with them, a line each.
+pub fn definitions(embedded: &Embedded<'_>, paths: &[PathBuf]) -> anyhow::Result<Definitions> {
+    // No suite is of interest here, and so no number of CPUs.
+    let users = files::read(&embedded.with_local(paths), &[], 1);
+    let (definitions, problems) = read_definitions(&users, embedded);
+    refuse(users.problems.iter().chain(&problems))?;
+    Ok(definitions)
+}
+
+/// The environments of the user and those that are shipped, and what is wrong with them.
+fn read_definitions(users: &Configuration, embedded: &Embedded<'_>) -> (Definitions, Vec<Problem>) {
+    let shipped = files::read_embedded(embedded.environments, 1);
+    let sources = users.environments.iter().chain(&shipped.environments);
+    Definitions::read(sources.map(|(path, text)| (path.as_path(), text.as_str())))
+}
+
 /// Puts the selftests and the suites together.
 fn assemble(
     (from, selftests): (&str, Result<Selftests, Vec<Problem>>),
@@ -153,10 +172,7 @@ fn assemble(
     host: &Host,
 ) -> anyhow::Result<Discovered> {
     let mut shipped = files::read_embedded(embedded.suites, ncpus(host));
-    let environments = files::read_embedded(embedded.environments, ncpus(host)).environments;
-    let sources = users.environments.iter().chain(&environments);
-    let (definitions, environment_problems) =
-        Definitions::read(sources.map(|file| (file.path.as_path(), file.text.as_str())));
+    let (definitions, environment_problems) = read_definitions(&users, embedded);
     let (selftests, mut problems) = match selftests {
         Ok(selftests) => (selftests, Vec::new()),
         Err(problems) => (Selftests::default(), problems),

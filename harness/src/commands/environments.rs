@@ -4,14 +4,13 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use clap::Args;
 
 use super::print::print;
-use crate::environment::{self, Definition, Definitions, Environments, HOST, MadeUp, once};
+use crate::environment::{self, Definition, Environments, HOST, MadeUp, once};
 use crate::model::case::Case;
 use crate::model::host::Root;
-use crate::plan::{Embedded, read_embedded, read_files};
+use crate::plan::{Embedded, definitions};
 
 /// `kvm-tests environments`
 #[derive(Debug, Clone, Args)]
@@ -104,23 +103,4 @@ fn described(environments: &Environments, definition: &Definition) -> String {
         text += &format!("  wants    {setting}\n");
     }
     text + &format!("  here     {}\n", environments.plan(definition))
-}
-
-/// The shipped environments and those of `paths`, for commands that have nothing to do with suites.
-///
-/// # Errors
-/// Everything that is wrong with them, a line each.
-pub fn definitions(embedded: &Embedded, paths: &[PathBuf]) -> anyhow::Result<Definitions> {
-    // No suite is of interest here, and so no number of CPUs.
-    let users = read_files(&embedded.with_local(paths), &[], 1);
-    let shipped = read_embedded(embedded.environments, 1);
-    let files = users.environments.iter().chain(&shipped.environments);
-    let (definitions, problems) =
-        Definitions::read(files.map(|file| (file.path.as_path(), file.text.as_str())));
-    let problems = users.problems.iter().chain(&problems);
-    let problems: Vec<String> = problems.map(ToString::to_string).collect();
-    if !problems.is_empty() {
-        bail!("{}", problems.join("\n"));
-    }
-    Ok(definitions)
 }

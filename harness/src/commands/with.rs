@@ -16,10 +16,9 @@ use duct::{Handle, cmd};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::environments::definitions;
 use crate::environment::{Environments, MadeUp, once};
 use crate::model::host::Root;
-use crate::plan::Embedded;
+use crate::plan::{Embedded, definitions};
 
 /// `kvm-tests with`
 #[derive(Debug, Clone, Args)]

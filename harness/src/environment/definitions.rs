@@ -15,8 +15,8 @@ use crate::model::problem::TextFile;
 use crate::model::problem::{Problem, hint};
 use crate::model::value::{Identifier, Scalar, Text};
 
-/// The keys of an environment's file.
-const KEYS: [&str; 7] = [
+/// The keys of an environment's file, which no other file has.
+pub const ENVIRONMENT_KEYS: [&str; 7] = [
     "environment",
     "description",
     "features",
@@ -130,9 +130,9 @@ fn read(path: &Path, text: &str) -> Result<Definition, Vec<Problem>> {
             "description" => file.read(value).map(|Text(text)| {
                 reader.definition.description = text;
             }),
-            table if KEYS.contains(&table) => reader.table(table, value),
+            table if ENVIRONMENT_KEYS.contains(&table) => reader.table(table, value),
             unknown => {
-                let (word, hint) = (unknown.escape_debug(), hint(unknown, &KEYS));
+                let (word, hint) = (unknown.escape_debug(), hint(unknown, &ENVIRONMENT_KEYS));
                 let at = key.span().start;
                 Err(file.problem(at, format!("unknown key `{word}`{hint}")))
             }

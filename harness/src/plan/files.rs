@@ -14,6 +14,7 @@ use super::keys::Keys;
 use super::known::{self, KNOWN, KnownEntry};
 use super::suite::{SuiteFile, TestEntry};
 use super::suite_toml;
+use crate::environment::ENVIRONMENT_KEYS;
 use crate::model::file;
 use crate::model::problem::{Problem, TextFile, WrittenAt};
 use crate::model::value::Identifier;
@@ -24,26 +25,15 @@ pub const PLACES_TOML: &str = "places.toml";
 /// No configuration is longer than this; a longer file was given by mistake.
 const MAX_FILE: u64 = 16 << 20;
 
-/// The keys that only an environment has. A TOML file is one if it has any of them, and no test.
-const ENVIRONMENT_KEYS: &[&str] = &[
-    "description",
-    "environment",
-    "features",
-    "params",
-    "hugepages",
-    "sysctls",
-    "sysfs",
-];
-
 /// Everything that the files say, and everything that is wrong with them.
 #[derive(Debug, Default)]
-pub struct Configuration {
+pub(super) struct Configuration {
     /// The suites, in the order in which they were found.
     pub(super) suites: Vec<SuiteFile>,
     /// What holds for the cases that selftests have without any suite, by the selftest's name.
     pub(super) defaults: HashMap<String, TestEntry>,
-    /// The files of environments, not yet parsed.
-    pub environments: Vec<EnvironmentSource>,
+    /// The files of environments, as the user would name them, and what they hold.
+    pub(super) environments: Vec<(PathBuf, String)>,
     /// The patterns of the kernel's splats that count for no case.
     pub(super) ignored_splats: Vec<String>,
     /// Which paths in a kernel tree concern which selftests.
@@ -51,21 +41,12 @@ pub struct Configuration {
     /// The known failures.
     pub(super) known: Vec<KnownEntry>,
     /// What is wrong. If there is anything, the rest is incomplete.
-    pub problems: Vec<Problem>,
-}
-
-/// The file of an environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnvironmentSource {
-    /// The file, as the user would name it.
-    pub path: PathBuf,
-    /// What it holds.
-    pub text: String,
+    pub(super) problems: Vec<Problem>,
 }
 
 /// Reads files, and directories searched for them: in the order of their names, without the hidden ones, each file once.
 /// `{ncpus}` in them is `ncpus`. Files of known failures are also read where they are called otherwise.
-pub fn read(paths: &[PathBuf], known: &[PathBuf], ncpus: u32) -> Configuration {
+pub(super) fn read(paths: &[PathBuf], known: &[PathBuf], ncpus: u32) -> Configuration {
     let mut reader = FilesReader {
         ncpus,
         ..FilesReader::default()
@@ -79,7 +60,7 @@ pub fn read(paths: &[PathBuf], known: &[PathBuf], ncpus: u32) -> Configuration {
 }
 
 /// Reads files that are a part of the program: their paths and their texts.
-pub fn read_embedded(files: &[(&str, &str)], ncpus: u32) -> Configuration {
+pub(super) fn read_embedded(files: &[(&str, &str)], ncpus: u32) -> Configuration {
     let mut reader = FilesReader {
         ncpus,
         ..FilesReader::default()
@@ -221,8 +202,7 @@ impl FilesReader {
             },
             FileKind::Toml => match file.parse() {
                 Ok(table) if is_environment(&table) => {
-                    let (path, text) = (path.to_owned(), text.to_owned());
-                    let source = EnvironmentSource { path, text };
+                    let source = (path.to_owned(), text.to_owned());
                     self.found.environments.push(source);
                 }
                 Ok(table) if table.contains_key(KNOWN) => self.known(&file, table),
