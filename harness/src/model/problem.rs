@@ -242,6 +242,37 @@ impl<'a> TextFile<'a> {
         })
     }
 
+    /// Reads a file that has nothing but tables of one kind, `[[key]]`; and the first mistake of each.
+    pub fn read_tables<T: Deserialize<'a>>(
+        &self,
+        mut file: DeTable<'a>,
+        key: &str,
+    ) -> (Vec<T>, Vec<Problem>) {
+        let (mut read, mut problems) = (Vec::new(), Vec::new());
+        let tables = file.remove(key);
+        match tables.map(|tables| (tables.span().start, tables.into_inner())) {
+            Some((_, DeValue::Array(tables))) => {
+                for table in tables {
+                    match self.read(table) {
+                        Ok(table) => read.push(table),
+                        Err(problem) => problems.push(problem),
+                    }
+                }
+            }
+            Some((at, _)) => {
+                let message = format!("`{key}` must be an array of tables, each `[[{key}]]`");
+                problems.push(self.problem(at, message));
+            }
+            None => {}
+        }
+        for other in file.keys() {
+            let (at, word) = (other.span().start, other.get_ref());
+            let message = format!("unknown key `{}`{}", excerpt(word), hint(word, &[key]));
+            problems.push(self.problem(at, message));
+        }
+        (read, problems)
+    }
+
     /// Reads a whole table, such as what is left of the file's when others were taken out of it.
     ///
     /// # Errors

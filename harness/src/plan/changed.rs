@@ -20,12 +20,8 @@ const SOURCES: &str = "tools/testing/selftests/kvm/";
 /// How many of the changed files are named.
 const NAMED: usize = 12;
 
-/// A file that says which paths concern which selftests: `[[changed]]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-pub(super) struct ChangedFile {
-    pub(super) changed: Vec<Concern>,
-}
+/// The key whose tables, `[[changed]]`, say which paths concern which selftests.
+pub(super) const CHANGED: &str = "changed";
 
 /// What a change of these paths concerns. Of several whose paths match, the first holds.
 #[derive(Debug, Clone, Deserialize)]

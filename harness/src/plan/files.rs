@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::changed::{ChangedFile, Concern};
+use super::changed::{CHANGED, Concern};
 use super::foreign;
 use super::keys::Keys;
 use super::known::{self, KNOWN, KnownEntry};
@@ -224,11 +224,10 @@ impl FilesReader {
             }
             return;
         }
-        if table.contains_key("changed") {
-            match file.read_table::<ChangedFile>(table) {
-                Ok(read) => self.found.concerns.extend(read.changed),
-                Err(problem) => self.found.problems.push(problem),
-            }
+        if table.contains_key(CHANGED) {
+            let (concerns, problems) = file.read_tables(table, CHANGED);
+            self.found.concerns.extend(concerns);
+            self.found.problems.extend(problems);
             return;
         }
         let read = suite_toml::read(file, table, self.ncpus);

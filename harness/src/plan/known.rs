@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::de::{self, Deserialize, Deserializer};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::keys::Pattern;
 use crate::environment::HOST;
@@ -18,15 +18,6 @@ use crate::model::value::{Glob, OneOrMore, Text};
 
 /// The key whose tables a file of known failures has, and the name of such a file.
 pub(super) const KNOWN: &str = "known";
-
-/// The keys of a file: it has no others.
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KnownFile {
-    /// The tables, which are read one by one.
-    #[serde(rename = "known")]
-    _known: Option<de::IgnoredAny>,
-}
 
 /// The keys of a `[[known]]`.
 #[derive(Debug, serde::Deserialize)]
@@ -66,30 +57,10 @@ pub(super) struct KnownEntry {
 }
 
 /// Reads the known failures of a file from the tables of its TOML.
-pub(super) fn read<'a>(
-    file: &TextFile<'a>,
-    mut table: DeTable<'a>,
-) -> (Vec<KnownEntry>, Vec<Problem>) {
-    let known = table.remove(KNOWN);
-    let known = known.map(|known| (known.span().start, known.into_inner()));
-    let keys = file.read_table::<KnownFile>(table).err();
-    let (mut entries, mut problems) = (Vec::new(), Vec::new());
-    match known {
-        Some((_, DeValue::Array(tables))) => {
-            for table in tables {
-                match file.read(table) {
-                    Ok(keys) => entries.push(KnownEntry::new(file, keys)),
-                    Err(problem) => problems.push(problem),
-                }
-            }
-        }
-        Some((at, _)) => {
-            problems.push(file.problem(at, "`known` must be an array of tables, each `[[known]]`"));
-        }
-        None => {}
-    }
-    problems.extend(keys);
-    (entries, problems)
+pub(super) fn read<'a>(file: &TextFile<'a>, table: DeTable<'a>) -> (Vec<KnownEntry>, Vec<Problem>) {
+    let (read, problems) = file.read_tables(table, KNOWN);
+    let entries = read.into_iter().map(|keys| KnownEntry::new(file, keys));
+    (entries.collect(), problems)
 }
 
 impl KnownEntry {
