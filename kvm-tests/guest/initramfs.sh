@@ -14,6 +14,17 @@ kernel_version() {
     echo "${version%% *}"
 }
 
+# link_modules TREE MODULES: the modules of a tree that is built, as if they had been installed.
+link_modules() {
+    local tree=$1 version to
+    version=$(<"$tree/include/config/kernel.release")
+    to=$2/lib/modules/$version
+    mkdir -p "$to/kernel"
+    cp "$tree"/modules.{order,builtin,builtin.modinfo} "$to/"
+    sed "s|^|$tree/|; s|\.k\?o\$|.ko|" "$tree/modules.order" | (cd "$to/kernel" && xargs -r -d '\n' ln -s -t .)
+    depmod -b "$2" "$version"
+}
+
 # plant_base ROOT INIT MODULES VERSION [SYSROOT]: the tools, /init, KVM's modules and those which they need. The tools are
 # this host's, or those of another architecture's SYSROOT, with all libraries that are there.
 plant_base() {
