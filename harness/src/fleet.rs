@@ -1,9 +1,7 @@
 //! Places: parts of a run are executed elsewhere, by this same program, and told here as they happen.
 
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ use crate::model::event::{Event, Part, PartEnd, Sink};
 use crate::model::facts::Obstacle;
 use crate::model::planned::Planned;
 use crate::supervise::Supervisors;
-use agenda::{Agenda, Item, items};
+use agenda::{Agenda, Item, LOOK, items};
 use death::Death;
 use link::{Link, Received};
 use part::{Assigned, Console, Incoming};
@@ -27,9 +25,6 @@ mod part;
 mod place;
 
 pub use place::{Place, places};
-
-/// How often we look whether a place is to end.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// A place that has begun says something every few seconds. After this long without a word it is taken for dead.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -52,22 +47,13 @@ pub struct Fleet<'a> {
     pub supervisors: &'a Supervisors,
 }
 
-/// What a try came to.
-struct Tried<'a> {
-    incoming: Incoming<'a>,
-    console: Console,
-    /// How its command ended.
-    how: String,
-}
-
 impl Fleet<'_> {
     /// Has the places run all cases; `seconds` is how long one may take.
     pub fn run(&self, places: &[Place], seconds: impl Fn(&Case) -> f64) {
         let agenda = Agenda::new(items(self.cases, places.len(), seconds), places.len());
-        let gone = Mutex::new(None);
         thread::scope(|scope| {
             for (number, place) in places.iter().enumerate() {
-                let (agenda, gone) = (&agenda, &gone);
+                let agenda = &agenda;
                 scope.spawn(move || {
                     let work = || self.work(agenda, number, place);
                     // A panic of ours must not have the others wait for what this place had.
@@ -76,14 +62,12 @@ impl Fleet<'_> {
                         Some(format!("{}: the runner panicked", place.name))
                     });
                     if let Some(why) = ended {
-                        *gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-                        agenda.retire();
+                        agenda.retire(why);
                     }
                 });
             }
         });
-        let gone = gone.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.close(&agenda, &gone.unwrap_or_default());
+        self.close(&agenda);
     }
 
     fn goes_on(&self) -> bool {
@@ -93,19 +77,7 @@ impl Fleet<'_> {
     /// Gives one item after another to a place. Returns why the place is of no use any more, where that is so.
     fn work(&self, agenda: &Agenda, number: usize, place: &Place) -> Option<String> {
         while let Some((item, part)) = agenda.take(number, || self.goes_on()) {
-            let names: HashSet<_> = item
-                .cases
-                .iter()
-                .map(|&case| self.cases[case].name.clone())
-                .collect();
-            let assigned = Assigned {
-                number: part,
-                own: self.own,
-                run: item.run.as_deref(),
-                cases: &names,
-                is_suspect: item.is_suspect,
-            };
-            let useless = match self.execute(place, assigned, &item) {
+            let useless = match self.execute(place, &item, part) {
                 Ok(tried) => self.settle(agenda, number, place, &item, tried),
                 Err(error) => {
                     agenda.give_back(Some(item), Vec::new());
@@ -113,35 +85,39 @@ impl Fleet<'_> {
                 }
             };
             if let Some(why) = useless.filter(|_| self.goes_on()) {
-                self.recorder
-                    .say(&format!("PLACE LOST: {}: {why}", place.name));
-                return Some(format!("{}: {why}", place.name));
+                let why = format!("{}: {why}", place.name);
+                self.recorder.say(&format!("PLACE LOST: {why}"));
+                return Some(why);
             }
         }
         None
     }
 
-    /// Executes an item at a place, to whatever end.
+    /// Executes an item at a place, as this part, to whatever end.
     fn execute<'s>(
         &'s self,
         place: &'s Place,
-        assigned: Assigned<'s>,
         item: &Item,
-    ) -> anyhow::Result<Tried<'s>> {
+        part: usize,
+    ) -> anyhow::Result<(Incoming<'s>, Death)> {
         let cases = item.cases.iter().map(|&case| self.cases[case].name.clone());
         let planned = Planned {
             cases: cases.collect(),
             ..self.planned.clone()
         };
+        let assigned = Assigned {
+            number: part,
+            own: self.own,
+            run: item.run.clone(),
+            cases: planned.cases.iter().cloned().collect(),
+            is_suspect: item.is_suspect,
+        };
         let input = line_of(&Event::Planned(Box::new(planned)));
         let mut console = Console::open(self.root, place)?;
         let mut incoming =
             Incoming::new(self.recorder, place, assigned, self.supervisors, self.root);
-        let mut link = Link::start(
-            &place.command_for(&self.command_there(place)),
-            input,
-            &console.file,
-        )?;
+        let command = place.command_for(&self.command_there(place));
+        let mut link = Link::start(&command, input, &console.file)?;
         let mut reader = MessageReader::default();
         let mut bytes = vec![0; 64 << 10];
         let mut is_silent = false;
@@ -162,57 +138,41 @@ impl Fleet<'_> {
             }
         }
         reader.read(b"", &mut |heard| incoming.hear(heard, &mut console));
-        let how = match is_silent {
-            true => {
-                link.kill();
-                link.end();
-                format!("it has said nothing for {} s", SILENCE.as_secs())
-            }
-            false => link.end(),
-        };
-        Ok(Tried {
-            incoming,
-            console,
-            how,
-        })
+        let silence = is_silent.then(|| {
+            link.kill();
+            format!("it has said nothing for {} s", SILENCE.as_secs())
+        });
+        let ended = link.end();
+        let death = Death::of(&console, self.root, &silence.unwrap_or(ended));
+        Ok((incoming, death))
     }
 
     /// This program at a place, as the shell there understands it.
     fn command_there(&self, place: &Place) -> String {
-        let own = self
-            .own
-            .command_line
-            .len()
-            .saturating_sub(self.own.options.len());
-        let mut words: Vec<_> = self.own.command_line[..own]
-            .iter()
-            .skip(1)
-            .map(|word| quoted(word))
-            .collect();
-        words.extend(["--plan", "-", "--stream"].map(str::to_owned));
-        let selftests = match &place.selftests {
-            Some(there) => std::slice::from_ref(there),
-            None => &self.own.selftests,
+        let own = self.own;
+        let before_options = own.command_line.len().saturating_sub(own.options.len());
+        let role = own.command_line[..before_options].iter().skip(1);
+        let selftests = match place.selftests.as_slice() {
+            [] => &own.selftests,
+            there => there,
         };
         // Where a path is relative, that is to this directory.
-        let path = |option: &str, path: &PathBuf| {
-            format!(
-                "{option} {}",
-                quoted(self.own.directory.join(path).as_os_str())
-            )
+        let paths = |option: &'static str, paths: &'_ [PathBuf]| {
+            let path = |path| format!("{option} {}", quoted(own.directory.join(path).as_os_str()));
+            paths.iter().map(path).collect::<Vec<_>>()
         };
-        words.extend(
-            selftests
-                .iter()
-                .map(|directory| path("--selftests", directory)),
-        );
-        words.extend(self.config.iter().map(|file| path("--config", file)));
+        let words = [
+            role.map(|word| quoted(word)).collect(),
+            vec!["--plan - --stream".to_owned()],
+            paths("--selftests", selftests),
+            paths("--config", self.config),
+        ]
+        .concat();
         let words = words.join(" ");
         match &place.program {
             Some(program) => format!("exec {program} {words}"),
             None => {
-                let here = std::env::current_exe().unwrap_or_default();
-                let here = quoted(here.as_os_str());
+                let here = quoted(std::env::current_exe().unwrap_or_default().as_os_str());
                 format!("p={here}; [ -x \"$p\" ] || p=kvm-tests; exec \"$p\" {words}")
             }
         }
@@ -225,14 +185,8 @@ impl Fleet<'_> {
         number: usize,
         place: &Place,
         item: &Item,
-        tried: Tried<'_>,
+        (mut incoming, death): (Incoming<'_>, Death),
     ) -> Option<String> {
-        let Tried {
-            mut incoming,
-            console,
-            how,
-        } = tried;
-        let death = Death::of(&console, self.root, &how);
         let Some((part, _)) = &incoming.part else {
             agenda.give_back(Some(item.clone()), Vec::new());
             return Some(format!("cannot start: {}", death.why));
@@ -278,8 +232,9 @@ impl Fleet<'_> {
     }
 
     /// What nobody has run gets its outcome.
-    fn close(&self, agenda: &Agenda, gone: &str) {
-        for item in agenda.left() {
+    fn close(&self, agenda: &Agenda) {
+        let (left, gone) = agenda.left();
+        for item in left {
             for case in item.cases {
                 let why = match self.goes_on() {
                     true => Obstacle::Failed(format!("no place is left to run it: {gone}")),

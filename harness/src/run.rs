@@ -25,7 +25,7 @@ use crate::fleet;
 use crate::kernel_log::{self, KernelLog};
 use crate::log::{History, Resumed, read, write_plan};
 use crate::model::case::Case;
-use crate::model::event::{Event, Sink};
+use crate::model::event::{Event, PartEnd, Sink};
 use crate::model::host::{Host, Root};
 use crate::model::planned::Planned;
 use crate::model::text::one_line;
@@ -82,7 +82,7 @@ pub fn run(
     let history = History::load(&results.directory, &host.hostname);
     let seed = sort(&options, &history, &mut cases);
     let baseline = options.baseline.as_deref().map(read).transpose()?;
-    let part = begin::part(&options, &discovered, host, seed, command_line)?;
+    let part = begin::part(&options, &discovered, host, seed, command_line, &nextest)?;
     let owed = begin::Owed {
         planned,
         cases: &cases,
@@ -199,14 +199,15 @@ fn execute(run: &Ready<'_>, mut begun: Begun, signals: Signals) -> anyhow::Resul
     let left_behind = before.map_or_else(Vec::new, |before| {
         recorder.with_state(|state| Traces::read().since(&before, &state.outcomes))
     });
-    recorder.record(begin::part_ended(
-        begun.part.id.clone(),
-        run.started,
-        ended_early,
+    let end = PartEnd {
+        duration_s: run.started.elapsed().as_secs_f64(),
         kernel,
         left_behind,
-        ran.not_restored,
-    ));
+        not_restored: ran.not_restored,
+        ..PartEnd::now(&begun.part)
+    };
+    let end = end.because_of(ended_early);
+    recorder.record(Event::PartEnded(Box::new(end)));
     ran.trials?;
     let ended = RunEnd::of(recorder, display, &begun)?;
     Ok((ended, begun))

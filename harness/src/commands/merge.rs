@@ -55,8 +55,5 @@ pub fn merge(options: &MergeOptions) -> anyhow::Result<ExitCode> {
         || !state.finished
         || state.latest().into_iter().any(Share::has_ended_badly)
         || !parts.problems.is_empty();
-    Ok(match has_failed {
-        true => ExitCode::from(EXIT_FAILED),
-        false => ExitCode::SUCCESS,
-    })
+    Ok(ExitCode::from(if has_failed { EXIT_FAILED } else { 0 }))
 }

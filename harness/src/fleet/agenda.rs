@@ -8,7 +8,7 @@ use crate::model::case::Case;
 use crate::model::planned::Shard;
 
 /// How often those who wait look whether the run goes on.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 
 /// What one place runs at a time: cases in one environment.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -31,38 +31,29 @@ pub(super) fn items(
     places: usize,
     seconds: impl Fn(&Case) -> f64,
 ) -> VecDeque<Item> {
-    let environment = |place: &usize| cases[*place].name.environment.clone();
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for place in 0..cases.len() {
-        let same = groups
-            .iter()
-            .position(|group| environment(&group[0]) == environment(&place));
-        match same {
-            Some(same) => groups[same].push(place),
-            None => groups.push(vec![place]),
-        }
-    }
-    let of = (places / groups.len().max(1)).max(1) as u64;
-    let shards = (1..=of).map(|number| Shard::Numbered { number, of });
-    let mut items: Vec<_> = groups
-        .iter()
-        .flat_map(|group| {
-            shards.clone().map(|shard| Item {
-                cases: group
-                    .iter()
-                    .copied()
-                    .filter(|&place| shard.has(&cases[place].name))
-                    .collect(),
-                ..Item::default()
-            })
-        })
-        .filter(|item| !item.cases.is_empty())
+    let environment = |case: &usize| &cases[*case].name.environment;
+    let mut ordered: Vec<usize> = (0..cases.len()).collect();
+    ordered.sort_by(|a, b| environment(a).cmp(environment(b)));
+    let groups: Vec<_> = ordered
+        .chunk_by(|a, b| environment(a) == environment(b))
         .collect();
-    let time = |item: &Item| {
-        item.cases
-            .iter()
-            .map(|&place| seconds(&cases[place]))
-            .sum::<f64>()
+    let of = (places / groups.len().max(1)).max(1) as u64;
+    let mut items = Vec::new();
+    for (group, number) in groups
+        .iter()
+        .flat_map(|group| (1..=of).map(move |at| (group, at)))
+    {
+        let shard = Shard::Numbered { number, of };
+        let is_of_shard = |case: &usize| shard.has(&cases[*case].name);
+        items.push(Item {
+            cases: group.iter().copied().filter(is_of_shard).collect(),
+            ..Item::default()
+        });
+    }
+    items.retain(|item| !item.cases.is_empty());
+    let time = |item: &Item| -> f64 {
+        let times = item.cases.iter().map(|&case| seconds(&cases[case]));
+        times.sum()
     };
     items.sort_by(|a, b| time(b).total_cmp(&time(a)));
     items.into()
@@ -84,18 +75,21 @@ struct Waiting {
     places: usize,
     /// How many parts there were.
     parts: usize,
+    /// Why the last of the places that are there no more is not.
+    gone: String,
 }
 
 impl Agenda {
     pub(super) fn new(items: VecDeque<Item>, places: usize) -> Self {
-        let (given, parts) = (0, 0);
+        let waiting = Waiting {
+            items,
+            given: 0,
+            places,
+            parts: 0,
+            gone: String::new(),
+        };
         Self {
-            waiting: Mutex::new(Waiting {
-                items,
-                given,
-                places,
-                parts,
-            }),
+            waiting: Mutex::new(waiting),
             changed: Condvar::new(),
         }
     }
@@ -131,14 +125,17 @@ impl Agenda {
     }
 
     /// A place is there no more.
-    pub(super) fn retire(&self) {
-        self.lock().places -= 1;
+    pub(super) fn retire(&self, why: String) {
+        let mut waiting = self.lock();
+        waiting.places -= 1;
+        waiting.gone = why;
         self.changed.notify_all();
     }
 
-    /// What nobody has run.
-    pub(super) fn left(&self) -> VecDeque<Item> {
-        std::mem::take(&mut self.lock().items)
+    /// What nobody has run, and why the last place is gone.
+    pub(super) fn left(&self) -> (VecDeque<Item>, String) {
+        let waiting = &mut *self.lock();
+        (std::mem::take(&mut waiting.items), waiting.gone.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -167,7 +164,7 @@ mod tests {
         assert_eq!(take(1), Some(0));
         agenda.give_back(None, Vec::new());
         agenda.give_back(None, Vec::new());
-        agenda.retire();
-        assert_eq!((take(0), agenda.left().len()), (Some(2), 0));
+        agenda.retire("it died".to_owned());
+        assert_eq!((take(0), agenda.left().0.len()), (Some(2), 0));
     }
 }

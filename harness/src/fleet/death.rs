@@ -7,7 +7,7 @@ use super::part::{Console, Incoming};
 use crate::kernel_log::last_splat;
 use crate::log::Recorder;
 use crate::model::case::Case;
-use crate::model::event::{Event, PartEnd};
+use crate::model::event::{Event, PartEnd, Sink};
 use crate::model::name::on_host;
 use crate::model::outcome::{Exit, Splat, Step};
 use crate::model::text::printable_within;
@@ -55,7 +55,7 @@ impl Death {
         let Some((part, _)) = &incoming.part else {
             return;
         };
-        let mut end = PartEnd::now(part).because_of(incoming.ended_early());
+        let mut end = PartEnd::now(part).because_of(incoming.supervisors.ended_early());
         let name = |case: &usize| cases[*case].name.to_string();
         for (case, step) in &left.running {
             incoming.record(Event::StepEnded {
@@ -80,7 +80,9 @@ impl Death {
         }
         end.died = Some(self.why.clone());
         incoming.record(Event::PartEnded(Box::new(end)));
-        incoming.say(&format!("{ran}: {}", self.why));
+        let (place, why) = (&incoming.place.name, &self.why);
+        let line = format!("PLACE DIED: {place}, {ran}: {why}");
+        incoming.recorder.say(&line);
     }
 }
 

@@ -11,7 +11,6 @@ use super::place::Place;
 use crate::log::{CONSOLES, Journal, Recorder};
 use crate::model::event::stream::{Heard, Message};
 use crate::model::event::{Event, Part, Sink};
-use crate::model::facts::EarlyEnd;
 use crate::model::file;
 use crate::model::name::CaseName;
 use crate::supervise::Supervisors;
@@ -26,19 +25,19 @@ pub(super) struct Assigned<'a> {
     /// The part of the program that gives it out.
     pub(super) own: &'a Part,
     /// The run that it goes on with; `None` for a new one.
-    pub(super) run: Option<&'a str>,
+    pub(super) run: Option<String>,
     /// The cases that it is to run.
-    pub(super) cases: &'a HashSet<CaseName>,
+    pub(super) cases: HashSet<CaseName>,
     /// They may have cost a host before.
     pub(super) is_suspect: bool,
 }
 
 /// Takes in what a place tells.
 pub(super) struct Incoming<'a> {
-    recorder: &'a Recorder,
-    place: &'a Place,
+    pub(super) recorder: &'a Recorder,
+    pub(super) place: &'a Place,
     assigned: Assigned<'a>,
-    supervisors: &'a Supervisors,
+    pub(super) supervisors: &'a Supervisors,
     root: &'a Path,
     /// Where files may come to.
     directories: HashSet<PathBuf>,
@@ -56,19 +55,17 @@ impl<'a> Incoming<'a> {
         supervisors: &'a Supervisors,
         root: &'a Path,
     ) -> Self {
-        let places = assigned.cases.iter().map(CaseName::place);
-        let directories = places.flat_map(|place| {
-            let above = place.ancestors().map(Path::to_owned);
-            above
-                .filter(|place| !place.as_os_str().is_empty())
-                .collect::<Vec<_>>()
-        });
+        let mut directories = HashSet::new();
+        for case in &assigned.cases {
+            directories.extend(case.place().ancestors().map(Path::to_owned));
+        }
+        directories.remove(Path::new(""));
         Self {
             recorder,
             place,
             supervisors,
             root,
-            directories: directories.collect(),
+            directories,
             assigned,
             part: None,
             has_ended: false,
@@ -123,12 +120,12 @@ impl<'a> Incoming<'a> {
         ensure!(self.part.is_none(), "it has begun twice");
         let told: HashSet<_> = cases.iter().cloned().collect();
         ensure!(
-            told == *self.assigned.cases,
+            told == self.assigned.cases,
             "it has begun with other cases than those that it was given"
         );
         let Assigned {
             number, own, run, ..
-        } = self.assigned;
+        } = &self.assigned;
         let part = Part {
             command_line: own.command_line.clone(),
             options: own.options.clone(),
@@ -136,7 +133,7 @@ impl<'a> Incoming<'a> {
             plan: own.plan.clone(),
             place: Some(self.place.name.clone()),
             label: self.place.label.clone(),
-            run: run.unwrap_or(&part.id).to_owned(),
+            run: run.as_ref().unwrap_or(&part.id).clone(),
             resumes: run.is_some(),
             ..part
         };
@@ -185,17 +182,6 @@ impl<'a> Incoming<'a> {
             self.recorder
                 .record_in(journal, event, self.place.label.as_deref());
         }
-    }
-
-    /// Why the whole run ends early, if it does.
-    pub(super) fn ended_early(&self) -> Option<EarlyEnd> {
-        self.supervisors.ended_early()
-    }
-
-    /// Says that the place has died.
-    pub(super) fn say(&self, how: &str) {
-        let name = &self.place.name;
-        self.recorder.say(&format!("PLACE DIED: {name}, {how}"));
     }
 
     fn label(&self) -> Option<&str> {

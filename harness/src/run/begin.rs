@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
@@ -13,8 +12,7 @@ use crate::log::{
     what_killed_the_latest, write_plan,
 };
 use crate::model::case::Case;
-use crate::model::event::{Event, KernelEnd, LeftBehind, Part, PartEnd, SCHEMA_VERSION};
-use crate::model::facts::EarlyEnd;
+use crate::model::event::{Event, Part, SCHEMA_VERSION};
 use crate::model::host::Host;
 use crate::model::name::CaseName;
 use crate::model::outcome::Outcome;
@@ -55,61 +53,56 @@ pub(super) struct Begun {
 /// `kvm-tests` in Cargo's target directory, found from where this program lies; else `kvm-tests-results` in the working
 /// directory. Those of a stream are in a temporary one.
 pub(super) fn default_results(is_stream: bool) -> anyhow::Result<Results> {
-    let at = |directory: PathBuf, note: Option<String>| Results {
-        directory,
-        note,
-        _scratch: None,
-    };
     if is_stream {
         let scratch = tempfile::Builder::new().prefix("kvm-tests-").tempdir();
         let scratch = scratch.context("make a temporary directory (TMPDIR)")?;
-        let directory = scratch.path().to_owned();
         return Ok(Results {
+            directory: scratch.path().to_owned(),
+            note: None,
             _scratch: Some(scratch),
-            ..at(directory, None)
         });
     }
-    let elsewhere = |note: Option<String>| -> anyhow::Result<Results> {
-        let here = std::env::current_dir().context("find the current directory")?;
-        Ok(at(here.join("kvm-tests-results"), note))
-    };
     let exe = std::env::current_exe().unwrap_or_default();
     // Cargo marks its target directory as a cache.
     let mut above = exe.ancestors();
     let target = above.find(|directory| directory.join("CACHEDIR.TAG").is_file());
-    let Some(target) = target else {
-        return elsewhere(None);
+    let mut directory = target.map(|target| target.join("kvm-tests"));
+    let is_ours = |directory: &PathBuf| {
+        let mut there = directory.ancestors().filter(|path| path.is_dir());
+        let nearest = there.next().unwrap_or(directory);
+        rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK).is_ok()
     };
-    let directory = target.join("kvm-tests");
-    let parent = if directory.is_dir() {
-        &directory
-    } else {
-        target
+    let foreign = directory.take_if(|directory| !is_ours(directory));
+    let note = foreign.map(|directory| {
+        let directory = directory.display();
+        format!("  results      not in {directory}: it belongs to another user")
+    });
+    let directory = match directory {
+        Some(directory) => directory,
+        None => {
+            let here = std::env::current_dir().context("find the current directory")?;
+            here.join("kvm-tests-results")
+        }
     };
-    if rustix::fs::access(parent, rustix::fs::Access::WRITE_OK).is_ok() {
-        return Ok(at(directory, None));
-    }
-    elsewhere(Some(format!(
-        "  results      not in {}: it belongs to another user",
-        directory.display()
-    )))
+    Ok(Results {
+        directory,
+        note,
+        _scratch: None,
+    })
 }
 
 /// The run of nextest that this process belongs to, where it does; its cases are numbered then.
 pub(super) fn nextest(options: &Options, cases: &mut [Case]) -> anyhow::Result<Option<Nextest>> {
-    let nextest = Nextest::of(only_case(options))?;
+    // It asks for one case, by the whole name.
+    let only = match options.filters.as_slice() {
+        [only] if options.exact && !options.list => Some(only.as_str()),
+        _ => None,
+    };
+    let nextest = Nextest::of(only)?;
     nextest
         .iter()
         .for_each(|run| run.number(cases, options.iterations));
     Ok(nextest)
-}
-
-/// The whole name of the only case that `options` ask for, as nextest does.
-fn only_case(options: &Options) -> Option<&str> {
-    match options.filters.as_slice() {
-        [only] if options.exact && !options.list => Some(only),
-        _ => None,
-    }
 }
 
 /// What is known of this process's share of the run, but for its name.
@@ -119,11 +112,14 @@ pub(super) fn part(
     host: Host,
     shuffle_seed: Option<u64>,
     command_line: &[OsString],
+    nextest: &Option<Nextest>,
 ) -> anyhow::Result<Part> {
+    let of_nextest = nextest.as_ref().and_then(|_| Nextest::command_line());
     Ok(Part {
         schema_version: SCHEMA_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        command_line: command_line.to_vec(),
+        command_line: of_nextest.unwrap_or_else(|| command_line.to_vec()),
+        nextest_run_id: nextest.as_ref().map(|run| run.run_id.clone()),
         options: options.given.clone(),
         directory: std::env::current_dir().context("find the current directory")?,
         started_ms: now_ms(),
@@ -144,14 +140,12 @@ fn workers(options: &Options) -> anyhow::Result<usize> {
     if let Some(threads) = options.test_threads {
         return Ok(threads.get());
     }
-    match std::env::var("RUST_TEST_THREADS") {
-        Ok(threads) => match threads.parse() {
-            Ok(0) | Err(_) => {
-                bail!("RUST_TEST_THREADS is `{threads}`, should be a positive integer")
-            }
-            Ok(threads) => Ok(threads),
-        },
-        Err(_) => Ok(num_cpus::get()),
+    let Ok(threads) = std::env::var("RUST_TEST_THREADS") else {
+        return Ok(num_cpus::get());
+    };
+    match threads.parse() {
+        Ok(0) | Err(_) => bail!("RUST_TEST_THREADS is `{threads}`, should be a positive integer"),
+        Ok(threads) => Ok(threads),
     }
 }
 
@@ -176,10 +170,6 @@ pub(super) fn begin(
     owed: Owed<'_>,
 ) -> anyhow::Result<Begun> {
     let (planned, cases) = (owed.planned, owed.cases);
-    if let Some(nextest) = &owed.nextest {
-        part.nextest_run_id = Some(nextest.run_id.clone());
-        part.command_line = Nextest::command_line().unwrap_or(part.command_line);
-    }
     let place = place(options, results);
     let mut notes: Vec<String> = results.note.iter().cloned().collect();
     let (mut member, mut state, mut gone) = (None, State::default(), Vec::new());
@@ -199,17 +189,16 @@ pub(super) fn begin(
             directory
         }
         (None, None) => {
-            let killed = options
-                .output
-                .is_none()
-                .then(|| what_killed_the_latest(&results.directory));
-            notes.extend(killed.flatten().into_iter().flatten());
+            if options.output.is_none() {
+                let killed = what_killed_the_latest(&results.directory);
+                notes.extend(killed.into_iter().flatten());
+            }
             RunDirectory::create(&place, &part)?
         }
     };
     let directory = held.root().to_owned();
-    name(&mut part, &directory, &state, planned.as_ref())?;
-    let (id, first) = first_line(options, &part, planned, all_names(cases, &gone));
+    let names = all_names(cases, &gone);
+    let (id, first) = first_line(options, &mut part, &held, &state, planned, names)?;
     let journal = Journal::begin(&directory, &id, &first)?;
     state.apply(&first);
     held.begun();
@@ -228,42 +217,30 @@ pub(super) fn begin(
     })
 }
 
-/// The name of the journal, and its first line.
+/// Names the part, the run that it belongs to, and the plan, which is kept beside the run's other files. Returns the name and
+/// the first line of the journal: at places that is the plan, as each of them has a part of its own.
 fn first_line(
     options: &Options,
-    part: &Part,
+    part: &mut Part,
+    directory: &RunDirectory,
+    state: &State,
     planned: Option<Planned>,
     cases: Vec<CaseName>,
-) -> (String, Event) {
-    match planned {
-        // Each place has a part of its own.
-        Some(planned) if options.has_places() => {
-            let id = format!("plan-{}", planned.id());
-            (id, Event::Planned(Box::new(planned)))
-        }
-        _ => {
-            let part = Box::new(part.clone());
-            (part.id.clone(), Event::PartStarted { part, cases })
-        }
-    }
-}
-
-/// Names the part, the run that it belongs to, and the plan, which is kept beside the run's other files.
-fn name(
-    part: &mut Part,
-    directory: &Path,
-    state: &State,
-    planned: Option<&Planned>,
-) -> anyhow::Result<()> {
-    part.id = id_of(part, Journal::count_in(directory)?);
+) -> anyhow::Result<(String, Event)> {
+    part.id = id_of(part, Journal::count_in(directory.root())?);
     let first = state.first().map(|first| first.run.clone());
     let run = part.nextest_run_id.clone().or(first);
     part.run = run.unwrap_or_else(|| part.id.clone());
     if let Some(planned) = planned {
-        part.plan = Some(planned.id());
-        write_plan(planned, &directory.join(PLAN_JSON))?;
+        let id = planned.id();
+        part.plan = Some(id.clone());
+        write_plan(&planned, &directory.root().join(PLAN_JSON))?;
+        if options.has_places() {
+            return Ok((format!("plan-{id}"), Event::Planned(Box::new(planned))));
+        }
     }
-    Ok(())
+    let part = Box::new(part.clone());
+    Ok((part.id.clone(), Event::PartStarted { part, cases }))
 }
 
 fn place(options: &Options, results: &Results) -> Destination {
@@ -321,27 +298,4 @@ impl Begun {
         let recorder = Recorder::new(Arc::clone(cases), journal, state, display, most);
         Ok(Arc::new(recorder.context("open the journal again")?))
     }
-}
-
-/// How the part ended.
-pub(super) fn part_ended(
-    part: String,
-    started: Instant,
-    ended_early: Option<EarlyEnd>,
-    kernel: KernelEnd,
-    left_behind: Vec<LeftBehind>,
-    not_restored: Vec<String>,
-) -> Event {
-    let end = PartEnd {
-        part,
-        at_ms: now_ms(),
-        duration_s: started.elapsed().as_secs_f64(),
-        interrupted_by: None,
-        ended_early: None,
-        kernel,
-        left_behind,
-        not_restored,
-        died: None,
-    };
-    Event::PartEnded(Box::new(end.because_of(ended_early)))
 }

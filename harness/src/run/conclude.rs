@@ -65,8 +65,7 @@ pub(super) fn conclude(
     } = ended;
     let interrupted_by = state.interrupted_by();
     state.close();
-    let is_ours_to_report = begun.member.as_ref().is_none_or(Member::is_last);
-    let written = match is_ours_to_report {
+    let written = match begun.member.as_ref().is_none_or(Member::is_last) {
         true => write(&state, begun),
         false => Ok(()),
     };
@@ -101,21 +100,20 @@ pub(super) fn conclude(
     let forgives = run.options.kselftest.no_error_on_fail;
     let has_failed = state.counts().failures() > 0 && !forgives;
     let failed = (has_failed || is_bad || is_worse).then(|| run.options.exit_failed());
-    Ok(exit_code(failed, interrupted_by))
+    let signal = interrupted_by.map(|signal| u8::try_from(signal).unwrap_or(0));
+    let interrupted = signal.map(|signal| 128_u8.saturating_add(signal));
+    Ok(ExitCode::from(interrupted.or(failed).unwrap_or(0)))
 }
 
 /// Writes run.json and the reports: of a run of nextest for all of its processes.
 fn write(state: &State, begun: &Begun) -> anyhow::Result<()> {
     let directory = &begun.directory;
-    let of_all = match begun.is_nextest() {
-        true => {
-            let mut all = fold(directory)?;
-            all.close();
-            Some(all)
-        }
-        false => None,
-    };
-    let state = of_all.as_ref().unwrap_or(state);
+    let mut of_all = State::default();
+    if begun.is_nextest() {
+        of_all = fold(directory)?;
+        of_all.close();
+    }
+    let state = if begun.is_nextest() { &of_all } else { state };
     write_run_json(state, directory)?;
     report::write_all(state, directory).map(drop)
 }
@@ -127,11 +125,7 @@ fn is_worse_than(
     (old, place): (State, PathBuf),
     display: &Display,
 ) -> bool {
-    let there = run
-        .discovered
-        .names(&Selection::everything())
-        .into_iter()
-        .collect();
+    let there = run.discovered.names(&Selection::everything());
     let old = Side {
         place,
         state: old,
@@ -141,19 +135,9 @@ fn is_worse_than(
         place: begun.directory.clone(),
         state: state.clone(),
         // What exists and has no outcome was not selected.
-        left_out: Some(there),
+        left_out: Some(there.into_iter().collect()),
     };
     let comparison = Comparison::of(&old, &new, None);
     display.print(&format!("\n{}", comparison.render(ComparisonFormat::Text)));
     comparison.is_worse()
-}
-
-fn exit_code(failed: Option<u8>, interrupted_by: Option<i32>) -> ExitCode {
-    match interrupted_by {
-        Some(signal) => {
-            let signal = u8::try_from(signal).unwrap_or(0);
-            ExitCode::from(128_u8.saturating_add(signal))
-        }
-        None => ExitCode::from(failed.unwrap_or(0)),
-    }
 }

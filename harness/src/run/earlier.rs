@@ -60,12 +60,9 @@ impl Earlier {
             left_out: Vec::new(),
             chosen: 0,
         };
-        let (chosen, left_out) = std::mem::take(cases)
-            .into_iter()
-            .partition(|case| earlier.wants(case));
-        let left_out: Vec<Case> = left_out;
-        *cases = chosen;
-        earlier.left_out = left_out.iter().map(|case| case.name.to_string()).collect();
+        let left_out = cases.iter().filter(|case| !earlier.wants(case));
+        earlier.left_out = left_out.map(|case| case.name.to_string()).collect();
+        cases.retain(|case| earlier.wants(case));
         earlier.chosen = cases.len();
         if cases.is_empty() {
             bail!("nothing to run again: {}", earlier.describe());

@@ -66,33 +66,28 @@ pub(super) fn display(
 /// What is said before anything runs.
 pub(super) fn header(run: &Ready<'_>, begun: &Begun, kernel_log: &KernelLog) -> Vec<String> {
     let mut lines = header_of(&begun.part);
-    let mut add = |name: &str, described: Vec<String>| {
-        let described = described.into_iter();
-        lines.extend(described.map(|line| format!("  {name:<12} {line}")));
-    };
-    add("selftests", run.discovered.sources.clone());
-    add("changed", run.discovered.changed.clone());
-    add("left out", run.discovered.describe_left_out());
-    add("environment", run.discovered.describe_environments());
     let earlier = run.earlier.iter().map(Earlier::describe);
-    add("run again", earlier.collect());
-    add(
-        "known",
-        run.discovered.describe_known().into_iter().collect(),
-    );
-    add("stand-in", run.root.announcement().into_iter().collect());
-    add(
-        "lock",
-        HostLock::new(&run.root).limit().into_iter().collect(),
-    );
     let problem = match kernel_log.problem() {
         Some(why) => Some(format!("not followed, its splats fail no case: {why}")),
         None => environment::clear_warn_once(&run.root)
             .map(|why| format!("what warned once in this boot may not warn again: {why}")),
     };
-    add("kernel log", problem.into_iter().collect());
-    let results = begun.directory.display().to_string();
-    add("results", vec![results]);
+    let lock = HostLock::new(&run.root).limit();
+    for (name, described) in [
+        ("selftests", run.discovered.sources.clone()),
+        ("changed", run.discovered.changed.clone()),
+        ("left out", run.discovered.describe_left_out()),
+        ("environment", run.discovered.describe_environments()),
+        ("run again", earlier.collect()),
+        ("known", Vec::from_iter(run.discovered.describe_known())),
+        ("stand-in", Vec::from_iter(run.root.announcement())),
+        ("lock", Vec::from_iter(lock)),
+        ("kernel log", Vec::from_iter(problem)),
+        ("results", vec![begun.directory.display().to_string()]),
+    ] {
+        let described = described.into_iter();
+        lines.extend(described.map(|line| format!("  {name:<12} {line}")));
+    }
     lines.extend(begun.notes.iter().cloned());
     lines
 }
@@ -100,23 +95,6 @@ pub(super) fn header(run: &Ready<'_>, begun: &Begun, kernel_log: &KernelLog) -> 
 fn answer(wish: Wish, recorder: &Weak<Recorder>, display: &Display) {
     if let Some(recorder) = recorder.upgrade() {
         recorder.with_state(|state| display.answer(state, wish));
-    }
-}
-
-/// What ends the run where its time is up.
-fn time_limit(
-    run: &Ready<'_>,
-    display: &Arc<Display>,
-    supervisors: &Arc<Supervisors>,
-) -> impl Fn() + Send + use<> {
-    let (limit, started) = (run.options.time_limit, run.started);
-    let (display, supervisors) = (Arc::clone(display), Arc::clone(supervisors));
-    move || {
-        let why = limit.filter(|limit| started.elapsed() >= *limit);
-        let why = why.map(EarlyEnd::TimeLimit);
-        if why.is_some_and(|why| supervisors.end_early(why)) {
-            display.say("its time is up (--time-limit): stopping what runs");
-        }
     }
 }
 
@@ -137,11 +115,15 @@ impl Live {
         signals: Signals,
     ) -> anyhow::Result<Self> {
         let (weak, ours) = (Arc::downgrade(recorder), Arc::clone(display));
-        let time_is_up = time_limit(run, display, supervisors);
+        let (limit, started) = (run.options.time_limit, run.started);
+        let timed = Arc::clone(supervisors);
         let (stop, stopped) = mpsc::channel::<()>();
         let ticking = thread::Builder::new().spawn(move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(REDRAW) {
-                time_is_up();
+                let is_up = limit.filter(|limit| started.elapsed() >= *limit);
+                if is_up.is_some_and(|limit| timed.end_early(EarlyEnd::TimeLimit(limit))) {
+                    ours.say("its time is up (--time-limit): stopping what runs");
+                }
                 if let Some(recorder) = weak.upgrade() {
                     recorder.with_state(|state| ours.tick(state));
                 }

@@ -15,19 +15,6 @@ use crate::plan::Discovered;
 /// How many cases an error names.
 const NAMED: usize = 4;
 
-/// What there is to run, as a plan: made anew by the first who asks for a part of it.
-fn plan_of(options: &Options, discovered: &Discovered, cases: &[Case]) -> Planned {
-    let cases = cases.iter().map(|case| case.name.clone());
-    Planned {
-        schema_version: SCHEMA_VERSION,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        machine: discovered.host.machine.clone(),
-        options: options.given.clone(),
-        selftests_commit: discovered.selftests_commit(),
-        cases: cases.collect(),
-    }
-}
-
 /// Leaves of `cases` those that this process is to run; returns the plan that they are a part of, where there is one.
 ///
 /// # Errors
@@ -42,7 +29,15 @@ pub(super) fn narrow(
         options.shard.is_some() || options.plan_only.is_some() || options.has_places();
     let mut planned = match given {
         Some(planned) => planned,
-        None if is_asked_for => plan_of(options, discovered, cases),
+        // Made anew by the first who asks for a part of it.
+        None if is_asked_for => Planned {
+            schema_version: SCHEMA_VERSION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: discovered.host.machine.clone(),
+            options: options.given.clone(),
+            selftests_commit: discovered.selftests_commit(),
+            cases: cases.iter().map(|case| case.name.clone()).collect(),
+        },
         None => return Ok(None),
     };
     if let Some(shard) = &options.shard {
@@ -108,9 +103,7 @@ fn check(
     if missing.is_empty() {
         return Ok(());
     }
-    let (count, first) = (
-        plural(missing.len(), "case"),
-        missing[..missing.len().min(NAMED)].join(", "),
-    );
+    let first = missing[..missing.len().min(NAMED)].join(", ");
+    let count = plural(missing.len(), "case");
     bail!("{count} of it are not here, as other suites or environments are: {first}")
 }
