@@ -6,21 +6,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail, ensure};
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::DeValue;
 
 use crate::model::case::quoted;
 use crate::model::file;
-use crate::model::problem::{Problem, TextFile, hint};
+use crate::model::problem::{Problem, TextFile, excerpt, hint};
 use crate::options::Options;
 use crate::plan::{Embedded, PLACES_TOML};
 
 /// What stands in a place's command for the one that is executed there.
 const COMMAND: &str = "{}";
+const INCOMPLETE: &str = "has no {}, where the command goes that is executed there";
 
-/// What a place is called that has no name.
-const UNNAMED: &str = "place";
+/// The key of a place in places.toml, and what one is called that has no name.
+const PLACE: &str = "place";
 
 /// Where a part of a run is executed, one after another; several of one kind before they are numbered.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct Place {
     /// Its name, unique in the run.
@@ -53,20 +55,17 @@ impl Place {
 
     /// What is wrong with it, in words.
     fn check(&self) -> anyhow::Result<()> {
+        let Self { name, command, .. } = self;
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-        let is_name =
-            self.name.chars().all(is_plain) && self.name.starts_with(char::is_alphanumeric);
-        let name = self.name.escape_debug();
+        let is_name = name.chars().all(is_plain) && name.starts_with(char::is_alphanumeric);
+        let name = name.escape_debug();
         ensure!(
             is_name,
             "the name `{name}` should be letters, digits, `_`, `-` and `.`"
         );
         ensure!(self.count > 0, "the place `{name}` is there 0 times");
-        let missing = "has no {}, where the command goes that is executed there";
-        ensure!(
-            self.command.contains(COMMAND),
-            "the command of the place `{name}` {missing}"
-        );
+        let is_whole = command.contains(COMMAND);
+        ensure!(is_whole, "the command of the place `{name}` {INCOMPLETE}");
         Ok(())
     }
 }
@@ -101,22 +100,19 @@ fn of_option(text: &str, known: &[Place]) -> anyhow::Result<Place> {
     }
     if !text.contains(COMMAND) {
         let names: Vec<_> = known.iter().map(|place| place.name.as_str()).collect();
-        let missing = "it has no {}, where the command goes that is executed there";
-        bail!("--place '{text}': {missing}{}", hint(text, &names));
+        bail!("--place '{text}': it {INCOMPLETE}{}", hint(text, &names));
     }
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || "_-.*".contains(c);
     let named = text
         .split_once('=')
         .filter(|(name, _)| name.chars().all(is_of_name));
-    let (name, command) = named.unwrap_or((UNNAMED, text));
+    let (name, command) = named.unwrap_or((PLACE, text));
     let (name, count) = name.split_once('*').unwrap_or((name, "1"));
     let place = Place {
         name: name.to_owned(),
         command: command.to_owned(),
         count: count.parse().unwrap_or(0),
-        selftests: None,
-        program: None,
-        label: None,
+        ..Place::default()
     };
     let wrong = || format!("--place '{text}' should be NAME*N=COMMAND");
     place.check().with_context(wrong)?;
@@ -146,13 +142,8 @@ fn numbered(kinds: &[Place]) -> Vec<Place> {
     places
 }
 
-/// The places in a file.
+/// The places in a file. Where something is wrong, the first mistake of every table is told.
 fn read(path: &Path) -> anyhow::Result<Vec<Place>> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields, expecting = "a table")]
-    struct PlacesFile {
-        place: Vec<Spanned<Place>>,
-    }
     let text = file::read(path).with_context(|| format!("read {}", path.display()))?;
     let text = String::from_utf8(text).with_context(|| format!("read {}", path.display()))?;
     let file = TextFile::new(path, &text);
@@ -160,17 +151,31 @@ fn read(path: &Path) -> anyhow::Result<Vec<Place>> {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         anyhow!(lines.join("\n"))
     };
-    let read = file.parse().map_err(told)?;
-    let read: PlacesFile = file
-        .read_table(read)
-        .map_err(|problem| told(vec![problem]))?;
-    let wrong = read.place.iter().filter_map(|place| {
-        let error = place.get_ref().check().err()?;
-        Some(file.problem(place.span().start, error.to_string()))
-    });
-    let wrong: Vec<_> = wrong.collect();
+    let mut table = file.parse().map_err(told)?;
+    let (mut places, mut wrong) = (Vec::new(), Vec::new());
+    match table.remove(PLACE).map(Spanned::into_inner) {
+        Some(DeValue::Array(tables)) => tables.into_iter().for_each(|table| {
+            let at = table.span().start;
+            let place = file.read(table).and_then(|place: Place| {
+                let checked = place.check().map(|()| place);
+                checked.map_err(|error| file.problem(at, error.to_string()))
+            });
+            match place {
+                Ok(place) => places.push(place),
+                Err(problem) => wrong.push(problem),
+            }
+        }),
+        _ => wrong.push(file.problem(0, "there is no `[[place]]`")),
+    }
+    wrong.extend(table.keys().map(|key| {
+        let hint = hint(key.get_ref(), &[PLACE]);
+        file.problem(
+            key.span().start,
+            format!("unknown key `{}`{hint}", excerpt(key.get_ref())),
+        )
+    }));
     match wrong.is_empty() {
-        true => Ok(read.place.into_iter().map(Spanned::into_inner).collect()),
+        true => Ok(places),
         false => Err(told(wrong)),
     }
 }

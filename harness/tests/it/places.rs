@@ -300,7 +300,7 @@ fn what_is_wrong_with_places_is_said_before_anything_runs() {
     let (fixture, _) = of_every_kind();
     let fixture = fixture
         .file("wrong.toml", "[[place]]\nname = \"a b\"\ncommand = \"{}\"\n[[place]]\nname = \"c\"\ncommand = \"ssh c\"\n")
-        .file("unknown.toml", "[[place]]\nname = \"d\"\ncomand = \"{}\"\n")
+        .file("unknown.toml", "places = 1\n[[place]]\nname = \"d\"\ncomand = \"{}\"\n[[place]]\nname = 1\n")
         .executable("other/fail_test", "#!/bin/sh\nexit 0\n")
         .file("right.toml", "[[place]]\nname = \"there\"\ncommand = \"sh -c {}\"\nselftests = \"other\"\n");
     let ran = fixture.run(&["--place", "ssh box"]);
@@ -324,7 +324,11 @@ fn what_is_wrong_with_places_is_said_before_anything_runs() {
         ),
         (
             "unknown.toml",
-            &["unknown.toml:3:1: unknown key `comand`; did you mean `command`?"],
+            &[
+                "unknown.toml:1:1: unknown key `places`; did you mean `place`?",
+                "unknown.toml:4:1: unknown key `comand`; did you mean `command`?",
+                "unknown.toml:6:8: ",
+            ],
         ),
     ] {
         let ran = fixture.run(&["--places", file]);
