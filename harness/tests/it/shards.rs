@@ -175,6 +175,7 @@ fn a_plan_that_cannot_be_carried_out_is_refused_before_anything_runs() {
     };
     let newer = with("schema_version", 99.into());
     let version = with("version", "9.9".into());
+    let machine = with("machine", "m68k".into());
     let mut more = made.clone();
     let gone = serde_json::json!({"suite": "gone", "variant": "default"});
     more["planned"]["cases"].as_array_mut().unwrap().push(gone);
@@ -186,6 +187,7 @@ fn a_plan_that_cannot_be_carried_out_is_refused_before_anything_runs() {
         ),
         (&newer, &[], "it has schema version 99"),
         (&version, &[], "kvm-tests 9.9 made it, and this is "),
+        (&machine, &[], "it was made for m68k, and this is "),
         (
             &more,
             &[],
