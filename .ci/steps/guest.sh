@@ -9,14 +9,14 @@ check_guest() {
 
 # One run in two guests at once, of which one case panics the kernel: all others have their statuses all the same.
 check_guests() {
-    local selftests here=target/ci-guests
+    local selftests kernel here=target/ci-guests
     selftests=$(target/debug/kvm-tests build /usr/src/linux-source-6.12.tar.xz)
     rm -rf "$here"
     mkdir "$here"
     printf '[[test]]\nname = "kernel"\ncommand = "echo c > /proc/sysrq-trigger"\n' > "$here/panics.toml"
-    local guest="kvm-tests/guest/run --stdin-line --add $PWD/target/debug/kvm-tests --add $selftests --add $PWD/$here/panics.toml"
-    target/debug/kvm-tests run --place "guest*2=$guest -- sh -c {}" --environment shadow_mmu --environment nested_off \
-        --selftests "$selftests" --config "$PWD/$here/panics.toml" --output "$here/run" \
+    kernel=$(kvm-tests/guest/kernel)
+    target/debug/kvm-tests run --kernel "$(echo "$kernel"/boot/vmlinuz-*)" --modules "$kernel" --environment shadow_mmu --environment nested_off \
+        --selftests "$selftests" --config "$here/panics.toml" --output "$here/run" \
         svm_vmcall_test pre_fault_memory_test cpuid_test panics:: || [ $? -eq 101 ]
     python3 .ci/guests.py "$here/run"
 }

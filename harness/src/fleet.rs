@@ -37,8 +37,9 @@ pub struct Fleet<'a> {
     pub planned: &'a Planned,
     /// What is known of the program that gives them out.
     pub own: &'a Part,
-    /// The files of suites and environments beside those of the program.
+    /// The files of suites and environments beside those of the program, and of known failures.
     pub config: &'a [PathBuf],
+    pub known: &'a [PathBuf],
     /// The directory of the run.
     pub root: &'a Path,
     /// Where everything is noted.
@@ -166,6 +167,7 @@ impl Fleet<'_> {
             vec!["--plan - --stream".to_owned()],
             paths("--selftests", selftests),
             paths("--config", self.config),
+            paths("--known", self.known),
         ]
         .concat();
         let words = words.join(" ");

@@ -18,6 +18,33 @@ use crate::show::{Color, Format, Levels, Rule};
 /// The same as upstream's `settings` file for these selftests.
 pub const DEFAULT_TIMEOUT_S: u64 = 120;
 
+/// Guests of this host that the cases run in, instead of in this host.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Guests {
+    /// Boot this kernel in guests and run the cases there, each environment in a guest of its own: a tree that is built (its
+    /// selftests run where no others are given), or an image with --modules. Nothing here is changed, and nobody need be root
+    #[arg(long, value_name = "TREE", conflicts_with_all = ["place", "places", "resume", "plan_only", "dry_run", "stream"])]
+    pub kernel: Option<PathBuf>,
+
+    /// The directory with lib/modules of the --kernel that is an image (INSTALL_MOD_PATH of make modules_install)
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub modules: Option<PathBuf>,
+
+    /// Have make build the --kernel tree first
+    #[arg(long, requires = "kernel", conflicts_with = "modules")]
+    pub build: bool,
+}
+
+impl Guests {
+    /// Where the sources of the kernel tree are.
+    pub fn sources(&self) -> Option<PathBuf> {
+        let tree = self.kernel.as_ref().filter(|tree| tree.is_dir())?;
+        // An O= directory has a link to them.
+        let elsewhere = Some(tree.join("source")).filter(|source| source.is_dir());
+        elsewhere.or_else(|| Some(tree.clone()))
+    }
+}
+
 /// Which cases to run, how, and what to print. The test target `kvm` and `kvm-tests run` take the same.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -196,6 +223,9 @@ pub struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "plan_only", "dry_run", "stream"])]
     pub places: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub guests: Guests,
+
     /// Be the other side of --place: the plan comes by the standard input, and everything that happens is told on the standard
     /// output. The run ends with the standard input
     #[arg(long, hide = true, requires = "plan", conflicts_with_all = ["output", "logfile", "baseline"])]
@@ -287,7 +317,7 @@ impl Options {
 
     /// Whether the cases are executed elsewhere.
     pub fn has_places(&self) -> bool {
-        !self.place.is_empty() || self.places.is_some()
+        !self.place.is_empty() || self.places.is_some() || self.guests.kernel.is_some()
     }
 
     /// The timeout of cases that set none.

@@ -89,9 +89,11 @@ pub fn discover(
 
 /// The directories of selftests that the user gives, and how: those of a run that is gone on with are known.
 fn given(options: &Options) -> anyhow::Result<(&'static str, Vec<PathBuf>)> {
-    let source = options.kernel_src.as_deref();
+    let of_guests = options.guests.sources();
+    let of_guests = of_guests.filter(|_| std::env::var_os(KVM_SELFTESTS).is_none());
+    let source = options.kernel_src.clone().or(of_guests);
     let source = source.filter(|_| options.selftests.is_empty());
-    let built = source.map(kernel_src::build_here).transpose()?;
+    let built = source.as_deref().map(kernel_src::build_here).transpose()?;
     Ok(match built {
         Some(built) => ("--kernel-src", vec![built]),
         None => ("--selftests", options.selftests.clone()),

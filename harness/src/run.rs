@@ -57,7 +57,6 @@ pub fn run(
     let signals = Signals::catch()?;
     let mut resumed = options.resume.as_deref().map(Resumed::open).transpose()?;
     let (options, planned) = recorded::options(options, resumed.as_ref())?;
-    let places = fleet::places(&options, embedded)?;
     let root = Root::from_env();
     let host = probe(&root);
     let discovered = plan::discover(&options, embedded, &host, &Environments::new(root.clone()))?;
@@ -65,6 +64,7 @@ pub fn run(
     if options.list {
         return list(&discovered, selection, &options);
     }
+    let places = fleet::places(&options, embedded, &discovered)?;
     let (mut cases, filtered_out) = discovered.select(&selection, options.iterations);
     if cases.is_empty() && !options.bench && resumed.is_none() {
         bail!("{}", discovered.nothing_matches(&selection));

@@ -1,18 +1,21 @@
 //! Places: what the command line and places.toml say of them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail, ensure};
+use duct::cmd;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use crate::environment::available_memory;
 use crate::model::case::quoted;
 use crate::model::file;
 use crate::model::problem::{Problem, TextFile, excerpt, hint};
-use crate::options::Options;
-use crate::plan::{Embedded, PLACES_TOML};
+use crate::options::{Guests, Options};
+use crate::plan::{Discovered, Embedded, PLACES_TOML};
 
 /// What stands in a place's command for the one that is executed there.
 const COMMAND: &str = "{}";
@@ -20,6 +23,17 @@ const INCOMPLETE: &str = "has no {}, where the command goes that is executed the
 
 /// The key of a place in places.toml, and what one is called that has no name.
 const PLACE: &str = "place";
+
+/// The memory of a guest: the environment `hugetlb` takes more than half of it.
+const GUEST_GIB: u64 = 4;
+
+/// The time of a guest, in seconds: the cases have theirs.
+const FOREVER_S: u32 = 30 * 24 * 60 * 60;
+
+/// What is to be known of guests, and of the results of those that are emulated.
+const NESTED: &str = "with the KVM of this host, which nests";
+const EMULATED: &str = "emulated (TCG), as there is no nested KVM here: no timings, and what takes long may time out; on x86 \
+    it is AMD's KVM alone, and nothing of VMX";
 
 /// Where a part of a run is executed, one after another; several of one kind before they are numbered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -41,6 +55,9 @@ pub struct Place {
     /// What its host is called in the names of cases; `None` where all places are of one kind.
     #[serde(skip)]
     pub label: Option<String>,
+    /// What is to be known of its results.
+    #[serde(skip)]
+    pub about: Option<&'static str>,
 }
 
 fn one() -> u16 {
@@ -74,7 +91,17 @@ impl Place {
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn places(options: &Options, embedded: &Embedded<'_>) -> anyhow::Result<Vec<Place>> {
+pub fn places(
+    options: &Options,
+    embedded: &Embedded<'_>,
+    discovered: &Discovered,
+) -> anyhow::Result<Vec<Place>> {
+    if let Some(kernel) = &options.guests.kernel {
+        let kernel = std::path::absolute(kernel).context("find the current directory")?;
+        boot_from(&kernel, options)?;
+        let guests = guests(&kernel, options, embedded, discovered)?;
+        return Ok(numbered(&[guests]));
+    }
     let local = embedded
         .local
         .map(|local| Path::new(local).join(PLACES_TOML));
@@ -117,6 +144,121 @@ fn of_option(text: &str, known: &[Place]) -> anyhow::Result<Place> {
     let wrong = || format!("--place '{text}' should be NAME*N=COMMAND");
     place.check().with_context(wrong)?;
     Ok(place)
+}
+
+/// Has the kernel built, where that is wanted.
+///
+/// # Errors
+/// It is not there.
+fn boot_from(kernel: &Path, options: &Options) -> anyhow::Result<()> {
+    let shown = kernel.display();
+    if options.guests.build {
+        let make = cmd!("make", "-C", kernel, format!("-j{}", num_cpus::get()));
+        let made = make.stdin_null().stdout_to_stderr().run();
+        made.with_context(|| format!("build {shown}"))?;
+    }
+    match options.guests.modules {
+        Some(_) => ensure!(kernel.is_file(), "--kernel {shown}: there is no such image"),
+        None => ensure!(
+            kernel.join("vmlinux").is_file(),
+            "--kernel {shown}: no kernel is built there (--build has make do that); an image needs --modules"
+        ),
+    }
+    Ok(())
+}
+
+/// Guests that boot `kernel`, as many as this host has CPUs and memory for.
+///
+/// # Errors
+/// There is nothing that boots it.
+fn guests(
+    kernel: &Path,
+    options: &Options,
+    embedded: &Embedded<'_>,
+    discovered: &Discovered,
+) -> anyhow::Result<Place> {
+    let nests = |parameters: &BTreeMap<String, String>| {
+        let nested = parameters.get("nested").map(String::as_str);
+        matches!(nested, Some("Y" | "1"))
+    };
+    let host = &discovered.host;
+    let is_nested = host.kvm_problem.is_none() && host.modules.values().any(nests);
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let has_vng = std::env::split_paths(&search).any(|directory| directory.join("vng").is_file());
+    let local = embedded.local.map(Path::new);
+    let own = local.map(|local| local.with_file_name("guest").join("run"));
+    let command = match own.filter(|own| own.is_file()) {
+        _ if has_vng && options.guests.modules.is_none() => by_vng(kernel, is_nested)?,
+        Some(own) => {
+            let mut files = embedded.with_local(&options.config);
+            files.extend_from_slice(&options.known);
+            files.extend_from_slice(&discovered.directories);
+            by_own(&own, kernel, &options.guests, is_nested, files)?
+        }
+        None => bail!(
+            "--kernel: nothing here boots it: install virtme-ng (vng), for a tree that is built, or use kvm-tests from its \
+             sources, which have kvm-tests/guest/run"
+        ),
+    };
+    // One that is emulated has one thread.
+    let cpus = if is_nested { host.cpus / 2 } else { host.cpus };
+    let memory = available_memory() / (GUEST_GIB << 30);
+    let count = memory.min(cpus as u64).clamp(1, 999);
+    Ok(Place {
+        name: "guest".to_owned(),
+        command,
+        count: u16::try_from(count)?,
+        about: Some(if is_nested { NESTED } else { EMULATED }),
+        ..Place::default()
+    })
+}
+
+/// A guest of virtme-ng, which sees the files of this host.
+///
+/// # Errors
+/// It cannot boot the kernel.
+fn by_vng(kernel: &Path, is_nested: bool) -> anyhow::Result<String> {
+    // This prepares the tree's modules, which several at a time cannot.
+    let prepared = cmd!("vng", "-r", kernel, "--dry-run", "--", "true")
+        .stdin_null()
+        .stdout_null();
+    prepared.run().context("prepare the tree for virtme-ng")?;
+    let kernel = quoted(kernel.as_os_str());
+    let emulated = " --disable-kvm --qemu-opts='-accel tcg,thread=single'";
+    let accel = if is_nested { "" } else { emulated };
+    Ok(format!(
+        "vng -r {kernel} --user root --cpus 2 --memory {GUEST_GIB}G{accel} -- {COMMAND}"
+    ))
+}
+
+/// A guest of our own script, into which it puts this program and those files.
+///
+/// # Errors
+/// This program is not found.
+fn by_own(
+    script: &Path,
+    kernel: &Path,
+    guests: &Guests,
+    is_nested: bool,
+    mut files: Vec<PathBuf>,
+) -> anyhow::Result<String> {
+    files.push(std::env::current_exe().context("find this program")?);
+    let modules = guests.modules.iter().map(|modules| ("--modules", modules));
+    let files = modules.chain(files.iter().map(|file| ("--add", file)));
+    let mut words = format!(
+        "{} --kernel {}",
+        quoted(script.as_os_str()),
+        quoted(kernel.as_os_str())
+    );
+    for (option, path) in files {
+        let path = std::path::absolute(path).context("find the current directory")?;
+        write!(words, " {option} {}", quoted(path.as_os_str()))?;
+    }
+    let arch = std::env::consts::ARCH.replace("aarch64", "arm64");
+    let accel = if is_nested { "kvm" } else { "tcg" };
+    Ok(format!(
+        "{words} --arch {arch} --accel {accel} --memory {GUEST_GIB}G --timeout {FOREVER_S} --stdin-line -- sh -c {COMMAND}"
+    ))
 }
 
 /// Each place with a name of its own. Those that are called alike are of one kind.

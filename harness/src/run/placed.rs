@@ -37,6 +37,7 @@ pub(super) fn execute(
         planned: begun.planned().context("find the plan")?,
         own: &begun.part,
         config: &run.options.config,
+        known: &run.options.known,
         root: &begun.directory,
         recorder: &recorder,
         supervisors: &supervisors,
@@ -53,18 +54,17 @@ pub(super) fn execute(
 
 /// What is said before anything runs.
 fn header(run: &Ready<'_>, begun: &Begun, places: &[Place]) -> Vec<String> {
-    let (cases, count) = (
-        plural(run.cases.len(), "case"),
-        plural(places.len(), "place"),
-    );
-    let mut lines = vec![format!(
-        "kvm-tests {}: {cases} at {count}",
-        begun.part.version
-    )];
-    let places = places
-        .iter()
-        .map(|place| format!("{}: {}", place.name, place.command));
-    lines.extend(places.map(|place| format!("  place        {place}")));
+    let cases = plural(run.cases.len(), "case");
+    let (version, count) = (&begun.part.version, plural(places.len(), "place"));
+    let mut lines = vec![format!("kvm-tests {version}: {cases} at {count}")];
+    let sources = run.discovered.sources.iter();
+    lines.extend(sources.map(|line| format!("  selftests    {line}")));
+    for alike in places.chunk_by(|a, b| a.command == b.command) {
+        let names: Vec<_> = alike.iter().map(|place| &*place.name).collect();
+        let (names, place) = (names.join(", "), &alike[0]);
+        lines.push(format!("  place        {names}: {}", place.command));
+        lines.extend(place.about.map(|about| format!("               {about}")));
+    }
     lines.push(format!("  results      {}", begun.directory.display()));
     lines.extend(begun.notes.iter().cloned());
     lines

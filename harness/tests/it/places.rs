@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::fake_host::FakeHost;
 use crate::support::{Fixture, Ran, Status, events, journals, lines_with, processes, wait_until};
 
+mod guests;
 mod ssh;
 
 /// A selftest that kills the program which runs it at this place, as a host that dies would, and not again once there is a
