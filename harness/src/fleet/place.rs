@@ -8,12 +8,11 @@ use anyhow::{Context, anyhow, bail, ensure};
 use duct::cmd;
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::DeValue;
 
 use crate::environment::available_memory;
 use crate::model::case::quoted;
 use crate::model::file;
-use crate::model::problem::{Problem, TextFile, excerpt, hint};
+use crate::model::problem::{Problem, TextFile, hint};
 use crate::options::{Guests, Options};
 use crate::plan::{Discovered, Embedded, PLACES_TOML};
 
@@ -293,31 +292,14 @@ fn read(path: &Path) -> anyhow::Result<Vec<Place>> {
         let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
         anyhow!(lines.join("\n"))
     };
-    let mut table = file.parse().map_err(told)?;
-    let (mut places, mut wrong) = (Vec::new(), Vec::new());
-    match table.remove(PLACE).map(Spanned::into_inner) {
-        Some(DeValue::Array(tables)) => tables.into_iter().for_each(|table| {
-            let at = table.span().start;
-            let place = file.read(table).and_then(|place: Place| {
-                let checked = place.check().map(|()| place);
-                checked.map_err(|error| file.problem(at, error.to_string()))
-            });
-            match place {
-                Ok(place) => places.push(place),
-                Err(problem) => wrong.push(problem),
-            }
-        }),
-        _ => wrong.push(file.problem(0, "there is no `[[place]]`")),
-    }
-    wrong.extend(table.keys().map(|key| {
-        let hint = hint(key.get_ref(), &[PLACE]);
-        file.problem(
-            key.span().start,
-            format!("unknown key `{}`{hint}", excerpt(key.get_ref())),
-        )
+    let table = file.parse().map_err(told)?;
+    let (places, mut wrong) = file.read_tables::<Spanned<Place>>(table, PLACE);
+    wrong.extend(places.iter().filter_map(|place| {
+        let error = place.get_ref().check().err()?;
+        Some(file.problem(place.span().start, error.to_string()))
     }));
     match wrong.is_empty() {
-        true => Ok(places),
+        true => Ok(places.into_iter().map(Spanned::into_inner).collect()),
         false => Err(told(wrong)),
     }
 }
