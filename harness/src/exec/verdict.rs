@@ -56,11 +56,8 @@ pub fn judge(facts: &Facts, case: &Case) -> Verdict {
     }
     let splats = facts.splats.iter().map(|splat| splat.title.clone());
     let wrong = printed.into_iter().chain(beside.iter().cloned());
-    let known = held_against(
-        &case.known,
-        verdict,
-        &wrong.chain(splats).collect::<Vec<_>>(),
-    );
+    let wrong: Vec<_> = wrong.chain(splats).collect();
+    let known = held_against(&case.known, verdict, &wrong);
     Verdict { beside, ..known }
 }
 
@@ -210,11 +207,9 @@ fn of_precheck(end: &StepEnd) -> Option<Verdict> {
     let Some(ended) = end.as_ref().ok().filter(|ended| is_answer(ended)) else {
         return Some(Verdict::no_run(why));
     };
-    let printed = &ended.evidence;
-    let printed = printed
-        .last_stdout
-        .as_ref()
-        .or(printed.last_stderr.as_ref());
+    let evidence = &ended.evidence;
+    let printed = [&evidence.last_stdout, &evidence.last_stderr];
+    let printed = printed.into_iter().flatten().next();
     Some(Verdict::new(Status::Skipped, printed.unwrap_or(&why)))
 }
 
@@ -262,10 +257,8 @@ fn of_selftest(ended: &Ended, case: &Case, ended_early: Option<EarlyEnd>) -> Ver
             let skipped = reason.as_ref().map(|_| Status::Skipped);
             let status = skipped.unwrap_or(Status::Passed);
             Verdict {
-                status,
                 reason,
-                known: None,
-                beside: Vec::new(),
+                ..Verdict::new(status, "")
             }
         }
         Exit::Code(SKIP) if may_pass => Verdict::new(Status::Skipped, skip(evidence)),
@@ -399,12 +392,8 @@ fn wrong_beside(facts: &Facts, verdict: &Verdict, is_all: bool) -> Vec<String> {
     };
     let ktap = &evidence.ktap;
     let mut wrong: Vec<_> = bail_out(ktap).into_iter().collect();
-    let kept = |kind| {
-        ktap.subtests
-            .iter()
-            .filter(|one| one.result == kind)
-            .count() as u64
-    };
+    let subtests = ktap.subtests.iter();
+    let kept = |kind| subtests.clone().filter(|one| one.result == kind).count() as u64;
     let lost = ktap.not_ok - kept(SubtestResult::NotOk) + ktap.xpass - kept(SubtestResult::Xpass);
     wrong.extend((lost > 0).then(|| format!("{lost} more sub-tests")));
     wrong.extend(contradictions(*exit, evidence));

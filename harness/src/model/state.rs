@@ -302,13 +302,11 @@ impl State {
             return;
         }
         // Whichever host brought it.
-        let name = |outcome: &Outcome| CaseName {
-            host: None,
-            ..outcome.case_name()
-        };
-        let brought: HashSet<_> = self.outcomes.iter().map(name).collect();
+        let brought: HashSet<_> = self.outcomes.iter().map(Outcome::name_there).collect();
         let owed = self.progress.plans.iter().flat_map(|plan| &plan.cases);
-        let missing: BTreeSet<_> = owed.filter(|case| !brought.contains(case)).collect();
+        let missing: BTreeSet<_> = owed
+            .filter(|case| !brought.contains(&*case.to_string()))
+            .collect();
         let reason = "the plan has it, and no part brought it";
         let no_run = |case| Outcome::no_run(case, self.started_ms(), reason);
         let outcomes: Vec<_> = missing.into_iter().map(no_run).collect();
@@ -362,11 +360,13 @@ impl State {
 
     /// The signal that interrupted it and that it did not go on after, where one did.
     pub fn interrupted_by(&self) -> Option<i32> {
-        let ends = self
-            .latest()
-            .into_iter()
-            .filter_map(|share| share.end.as_ref());
-        ends.filter_map(|end| end.interrupted_by).next()
+        self.ends().find_map(|end| end.interrupted_by)
+    }
+
+    /// The ends of those parts that no later one has gone on after.
+    fn ends(&self) -> impl Iterator<Item = &PartEnd> {
+        let latest = self.latest().into_iter();
+        latest.filter_map(|share| share.end.as_ref())
     }
 
     /// What the hosts are called, in the order in which they began; `None` alone, where there is one.
@@ -391,9 +391,7 @@ impl State {
 
     /// Why it ended early and did not go on, where no signal did that.
     pub fn ended_early(&self) -> Option<&str> {
-        let ends = self.latest().into_iter();
-        let mut ends = ends.filter_map(|share| share.end.as_ref());
-        ends.find_map(|end| end.ended_early.as_deref())
+        self.ends().find_map(|end| end.ended_early.as_deref())
     }
 
     /// How many cases have ended, by kind.

@@ -200,17 +200,15 @@ impl FilesReader {
                 Ok(test) => self.test_file(path, test),
                 Err(problem) => self.found.problems.push(problem),
             },
-            FileKind::Toml => match file.parse() {
+            FileKind::Toml | FileKind::Known => match file.parse() {
+                Ok(table) if format == FileKind::Known || table.contains_key(KNOWN) => {
+                    self.known(&file, table);
+                }
                 Ok(table) if is_environment(&table) => {
                     let source = (path.to_owned(), text.to_owned());
                     self.found.environments.push(source);
                 }
-                Ok(table) if table.contains_key(KNOWN) => self.known(&file, table),
                 Ok(table) => self.toml(&file, table),
-                Err(problems) => self.found.problems.extend(problems),
-            },
-            FileKind::Known => match file.parse() {
-                Ok(table) => self.known(&file, table),
                 Err(problems) => self.found.problems.extend(problems),
             },
         }

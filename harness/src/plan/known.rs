@@ -137,10 +137,8 @@ impl KnownFailures {
             return Vec::new();
         }
         let (environment, on_host) = (name.environment.as_deref(), name.on_host());
-        let known = self
-            .hold
-            .iter()
-            .filter(|entry| entry.has(environment, &on_host));
+        let known = self.hold.iter();
+        let known = known.filter(|entry| entry.has(environment, &on_host));
         known.map(|entry| Arc::clone(&entry.failure)).collect()
     }
 

@@ -69,10 +69,8 @@ pub(super) fn entries(state: &State, status: Status, results: &Path) -> Vec<Vec<
     }
     let mut by_case = HashMap::<_, Vec<&Outcome>>::new();
     for one in &state.outcomes {
-        by_case
-            .entry((&one.suite, &one.variant))
-            .or_default()
-            .push(one);
+        let case = (&one.suite, &one.variant);
+        by_case.entry(case).or_default().push(one);
     }
     let entry = |one: &Outcome, name: &str| {
         let line = format!("{}: {}", one_line(name), one_line(one.first_line()));

@@ -123,10 +123,8 @@ impl Summary<'_> {
             Some(one_line(&format!("{place}: {how}")))
         });
         section(&mut lines, "PLACES THAT DIED", first(died.collect(), SHOWN));
-        self.add_splats(
-            &mut lines,
-            ended.clone().map(|(_, end)| end.kernel.stray).sum(),
-        );
+        let stray = ended.clone().map(|(_, end)| end.kernel.stray).sum();
+        self.add_splats(&mut lines, stray);
         ended.for_each(|(part, end)| add_host(&mut lines, part, end));
         lines.push(String::new());
         let is_early = is_interrupted || ended_early.is_some();
@@ -157,26 +155,19 @@ impl Summary<'_> {
                 let known = one.known.as_deref();
                 let link = known.and_then(|known| known.link.as_deref());
                 let link = link.map_or_else(String::new, |link| format!(" ({link})"));
-                let rate = one
-                    .rate()
-                    .map_or_else(String::new, |rate| format!(", {rate}"));
+                let rate = one.rate();
+                let rate = rate.map_or_else(String::new, |rate| format!(", {rate}"));
                 one_line(&format!("{}: {}{rate}{link}", one.name, one.message()))
             });
             first(told.collect(), SHOWN_FAILURES)
         };
-        section(
-            lines,
-            "KNOWN failures, which do not fail the run",
-            of_kind(OutcomeKind::Known),
-        );
+        let heading = "KNOWN failures, which do not fail the run";
+        section(lines, heading, of_kind(OutcomeKind::Known));
         let heading = "XPASS: known to fail, and passed";
         section(lines, heading, of_kind(OutcomeKind::Xpass));
         let heading = "KNOWN FAILURES THAT DO NOT HOLD";
-        section(
-            lines,
-            heading,
-            first(notes.map(|note| one_line(note)).collect(), SHOWN),
-        );
+        let notes = notes.map(|note| one_line(note)).collect();
+        section(lines, heading, first(notes, SHOWN));
     }
 
     fn add_failures(&self, lines: &mut Vec<String>, is_interrupted: bool) {
@@ -216,10 +207,8 @@ impl Summary<'_> {
 pub(super) fn skipped(state: &State, columns: usize) -> Vec<String> {
     let mut by_reason = BTreeMap::<&str, Vec<&str>>::new();
     for outcome in state.of_kind(Status::Skipped) {
-        by_reason
-            .entry(outcome.first_line())
-            .or_default()
-            .push(&outcome.name);
+        let cases = by_reason.entry(outcome.first_line()).or_default();
+        cases.push(&outcome.name);
     }
     let mut reasons: Vec<_> = by_reason.into_iter().collect();
     reasons.sort_by_key(|(_, cases)| Reverse(cases.len()));
@@ -250,19 +239,17 @@ fn add_left_behind(lines: &mut Vec<String>, part: &Part, end: &PartEnd) {
 fn add_host(lines: &mut Vec<String>, part: &Part, end: &PartEnd) {
     let kernel = &end.kernel;
     let (before, after) = (part.host.taint, kernel.taint);
-    let host = part
-        .label
-        .as_ref()
-        .map_or_else(String::new, |host| format!("{host}: "));
+    let host = part.label.as_ref();
+    let host = host.map_or_else(String::new, |host| format!("{host}: "));
     let mut note = |text: String| lines.extend([String::new(), host.clone() + &text]);
     if kernel.has_unseen(before) {
         let unseen = "was not seen in the kernel's log: only the taint mask tells of it";
         note(format!("KERNEL SPLAT that {unseen}"));
     }
     if kernel.ignored > 0 {
+        let ignored = kernel.ignored;
         note(format!(
-            "kernel splats ignored (kernel_log_ignore): {}",
-            kernel.ignored
+            "kernel splats ignored (kernel_log_ignore): {ignored}"
         ));
     }
     if kernel.lost > 0 {
