@@ -12,7 +12,7 @@ use super::print::print;
 use crate::log;
 use crate::model::known::flat;
 use crate::model::outcome::{Assertion, Exit, Outcome, Status, Subtest};
-use crate::model::signature::{LAST_OUTPUT, normalised};
+use crate::model::signature::{LAST_OUTPUT, normalised, without_chance};
 use crate::model::text::one_line;
 
 /// What stands before the entries.
@@ -81,16 +81,17 @@ fn parts_of(outcome: &Outcome) -> Vec<String> {
     let subtests = outcome.subtests.iter().filter_map(Subtest::wrong);
     let has_timed_out = outcome.exit == Some(Exit::Timeout);
     let beside = outcome.beside.iter().map(|line| {
-        let (begin, end) = line.split_once(LAST_OUTPUT).unwrap_or((line, ""));
-        let begin = match begin.starts_with("exit code ") {
-            true => begin.to_owned(),
-            false => starred(begin),
-        };
         // How far it got before its time was up is left to chance.
-        match end.is_empty() || has_timed_out {
-            true => begin,
-            false => format!("{begin}{LAST_OUTPUT}{}", starred(end)),
-        }
+        let line = match has_timed_out {
+            true => without_chance(line),
+            false => line,
+        };
+        // Another code is another failure.
+        let code = match line.starts_with("exit code ") {
+            true => line.find(LAST_OUTPUT).unwrap_or(line.len()),
+            false => 0,
+        };
+        line[..code].to_owned() + &starred(&line[code..])
     });
     let splats = outcome.splats.iter().map(|splat| starred(&splat.title));
     let parts = assertion.chain(subtests).chain(beside).chain(splats);

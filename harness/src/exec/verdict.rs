@@ -18,8 +18,11 @@ const SKIP: i32 = 4;
 /// What upstream's `test_assert()` exits with (lib/assert.c), except on `EACCES`: then it is [`SKIP`].
 const ASSERTION: i32 = 254;
 
-/// How many failed sub-tests, and kinds of threads, a reason names.
+/// How many failed sub-tests a reason names.
 const NAMED: usize = 10;
+
+/// How many kinds of threads it names: they are in its first line.
+const THREADS_NAMED: usize = 4;
 
 /// A case's status and what a developer wants to know first about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -441,18 +444,20 @@ fn timeout(ended: &Ended, complaints: &[String]) -> String {
         .map(|name| format!(", in sub-test {name}"))
         .collect();
     let seconds = ended.timeout.as_secs();
-    let first = format!("timeout of {seconds} s: {}{running}", Exit::Timeout);
+    let threads = threads(&ended.threads);
+    let first = format!(
+        "timeout of {seconds} s: {}{running}{threads}",
+        Exit::Timeout
+    );
     let first = match complaints {
         [] => with_last_words(first, evidence),
         _ => first,
     };
-    let lines = [first].into_iter().chain(threads(&ended.threads));
-    let lines: Vec<_> = lines.chain(complaints.iter().cloned()).collect();
-    lines.join("\n")
+    [&[first], complaints].concat().join("\n")
 }
 
-/// What the threads of a selftest did when its time was up, in a line: `main in pthread_join, 4 threads in KVM_RUN`.
-fn threads(threads: &[ThreadState]) -> Option<String> {
+/// What the threads of a selftest did when its time was up: `; threads: main in pthread_join, 4 threads in KVM_RUN`.
+fn threads(threads: &[ThreadState]) -> String {
     let mut alike: Vec<(String, Vec<String>)> = Vec::new();
     for ThreadState { name, doing, at } in threads {
         let at = at.as_ref().map(|at| format!(" at {at}"));
@@ -463,19 +468,18 @@ fn threads(threads: &[ThreadState]) -> Option<String> {
             None => alike.push((doing, vec![name])),
         }
     }
-    let told = alike
-        .iter()
-        .take(NAMED)
+    let told = alike.iter().take(THREADS_NAMED);
+    let mut told: Vec<_> = told
         .map(|(doing, names)| match &names[..] {
             [name] => format!("{name} {doing}"),
             names => format!("{} {doing}", plural(names.len(), "thread")),
-        });
-    let told: Vec<_> = told.collect();
-    let more = match alike.len() > NAMED {
-        true => ", and others elsewhere",
-        false => "",
-    };
-    (!told.is_empty()).then(|| format!("{THREADS}{}{more}", told.join(", ")))
+        })
+        .collect();
+    told.extend((alike.len() > THREADS_NAMED).then(|| "others elsewhere".to_owned()));
+    match told.is_empty() {
+        true => String::new(),
+        false => format!("{THREADS}{}", told.join(", ")),
+    }
 }
 
 /// Why a test skipped everything although it exited with 0.
@@ -888,6 +892,24 @@ more
         );
         let reason = of_program(Exit::Timeout, "", ASSERT).1;
         assert_eq!(reason.lines().nth(1), Some("x86_64/a_test.c:12: told"));
+
+        let thread = |(name, doing): (&str, &str)| ThreadState {
+            name: name.to_owned(),
+            doing: doing.to_owned(),
+            at: (name == "main").then(|| "a_test.c:7".to_owned()),
+        };
+        let seen = [("main", "in pthread_join"), ("vcpu0", "in KVM_RUN")];
+        let others = ["vcpu1", "a", "b", "c"].into_iter();
+        let others = others.zip(["in KVM_RUN", "in read", "in futex", "stopped"]);
+        let hung = Ended {
+            threads: seen.into_iter().chain(others).map(thread).collect(),
+            ..ended(Exit::Timeout, "two\n", "")
+        };
+        let told = "main in pthread_join at a_test.c:7, 2 threads in KVM_RUN, a in read, b in futex, others elsewhere";
+        assert_eq!(
+            of([(Step::Selftest, Ok(hung))]).1,
+            format!("timeout of 120 s: did not end in its time; threads: {told}; last output: two")
+        );
     }
 
     #[test]

@@ -10,8 +10,11 @@ use super::outcome::{Exit, Outcome, Status, SubtestResult};
 /// How the line of a reason begins that says where a core is. It tells nothing about the failure.
 pub const CORE_DUMP: &str = "core dump: ";
 
-/// How the line of a reason begins that says what a selftest's threads did when its time was up.
-pub const THREADS: &str = "threads: ";
+/// What stands in a reason before what a selftest's threads did when its time was up.
+pub const THREADS: &str = "; threads: ";
+
+/// How a line of its own began that said that, in earlier versions.
+const THREADS_LINE: &str = "threads: ";
 
 /// What stands in a reason before the last line that was printed.
 pub const LAST_OUTPUT: &str = "; last output: ";
@@ -87,12 +90,22 @@ fn reason(outcome: &Outcome) -> String {
     let without = rate.and_then(|rate| reason.strip_prefix(&rate));
     let reason = without.unwrap_or(reason).replace(" (core dumped)", "");
     let lines = reason.lines();
-    let lines = lines.filter(|line| !line.starts_with(CORE_DUMP) && !line.starts_with(THREADS));
-    let mut reason = lines.collect::<Vec<_>>().join("\n");
-    if outcome.status == Status::TimedOut {
-        reason.truncate(reason.find(LAST_OUTPUT).unwrap_or(reason.len()));
-    }
-    reason
+    let lines =
+        lines.filter(|line| !line.starts_with(CORE_DUMP) && !line.starts_with(THREADS_LINE));
+    let has_timed_out = outcome.status == Status::TimedOut || outcome.exit == Some(Exit::Timeout);
+    let lines = lines.map(|line| match has_timed_out {
+        true => without_chance(line),
+        false => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A line of the reason of a timeout, without what is left to chance: where its threads were, and what it printed last.
+pub fn without_chance(line: &str) -> &str {
+    let ends = [THREADS, LAST_OUTPUT]
+        .into_iter()
+        .filter_map(|part| line.find(part));
+    &line[..ends.min().unwrap_or(line.len())]
 }
 
 /// `failures`, those together that are one to whoever reads of them: the same command failed in the same way, in whatever

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crate::model::outcome::{Exit, Outcome, Status};
+use crate::model::signature::without_chance;
 use crate::model::state::State;
 use crate::model::text::{named, one_line, plural, printable, printable_within};
 
@@ -57,11 +58,12 @@ pub(super) fn details(outcome: &Outcome, results: &Path) -> Vec<String> {
 pub(super) fn entries(state: &State, status: Status, results: &Path) -> Vec<Vec<String>> {
     let mut alike = BTreeMap::<_, Vec<&Outcome>>::new();
     for one in state.of_kind(status) {
-        let (reason, case) = match status {
-            Status::NoRun if one.first_line().starts_with(INTERRUPTED) => (INTERRUPTED, None),
-            Status::NoRun => (one.first_line(), None),
-            _ => (one.first_line(), Some((&one.suite, &one.variant))),
+        let reason = match status {
+            Status::NoRun if one.first_line().starts_with(INTERRUPTED) => INTERRUPTED,
+            Status::TimedOut => without_chance(one.first_line()),
+            _ => one.first_line(),
         };
+        let case = (status != Status::NoRun).then_some((&one.suite, &one.variant));
         alike.entry((case, reason)).or_default().push(one);
     }
     if alike.is_empty() {

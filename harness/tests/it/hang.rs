@@ -35,15 +35,14 @@ fn with_hang_test() -> Fixture {
     fixture
 }
 
-/// The line of the reason that tells of threads.
+/// What the first line of the reason tells of threads.
 fn threads(fixture: &Fixture, case: &str) -> String {
     let outcome = fixture.outcome(case);
     assert_eq!(outcome.status, Status::TimedOut);
     let reason = outcome.reason.unwrap();
-    let line = reason
-        .lines()
-        .find_map(|line| line.strip_prefix("threads: "));
-    line.unwrap_or_else(|| panic!("{reason}")).to_owned()
+    let line = reason.lines().next().unwrap();
+    let told = line.strip_prefix("timeout of 1 s: did not end in its time; threads: ");
+    told.unwrap_or_else(|| panic!("{reason}")).to_owned()
 }
 
 #[test]

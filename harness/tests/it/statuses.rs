@@ -43,7 +43,7 @@ fn each_ending_has_its_status_and_reason() {
         (
             "hang_test",
             Status::TimedOut,
-            "timeout of 1 s: did not end in its time; last output: begun",
+            "timeout of 1 s: did not end in its time; threads: ",
         ),
         ("no_interpreter", Status::NoRun, no_interpreter.as_str()),
     ];

@@ -148,17 +148,19 @@ fn neither_a_core_nor_how_far_a_test_got_makes_another_failure() {
     let with_core = "killed by SIGSEGV (core dumped)\ncore dump: coredumpctl info 7";
     let both = [crash(true, with_core), crash(false, "killed by SIGSEGV")];
     assert_eq!(change(&both[..1], &both[1..]).0, "same_failure");
-    let hung = |last| {
-        outcome(
-            "a::default",
-            "TIMED_OUT",
-            &format!("too long; last output: {last}"),
-        )
+    let hung = |where_it_was| {
+        let reason = format!("too long{where_it_was}\ntold");
+        outcome("a::default", "TIMED_OUT", &reason)
     };
-    assert_eq!(
-        change(&[hung("step one")], &[hung("step two")]).0,
-        "same_failure"
-    );
+    for other in [
+        "; threads: main in read; last output: step two",
+        // As earlier versions said it.
+        "; last output: step two\nthreads: main in read",
+        "",
+    ] {
+        let both = [hung("; threads: main running"), hung(other)];
+        assert_eq!(change(&both[..1], &both[1..]).0, "same_failure");
+    }
 }
 
 #[test]
