@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use schemars::schema_for;
+use schemars::generate::SchemaSettings;
 
 use super::print::print;
 use crate::model::event::Event;
@@ -23,9 +23,11 @@ pub enum SchemaOf {
 /// # Errors
 /// It cannot be printed.
 pub fn schema(of: SchemaOf) -> anyhow::Result<ExitCode> {
+    // As they are written.
+    let generator = SchemaSettings::default().for_serialize().into_generator();
     let schema = match of {
-        SchemaOf::Run => schema_for!(State),
-        SchemaOf::Journal => schema_for!(Event),
+        SchemaOf::Run => generator.into_root_schema_for::<State>(),
+        SchemaOf::Journal => generator.into_root_schema_for::<Event>(),
     };
     print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))?;
     Ok(ExitCode::SUCCESS)

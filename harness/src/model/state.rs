@@ -20,6 +20,10 @@ pub struct State {
     pub parts: Vec<Share>,
     /// How many cases all parts together are to run.
     pub selected: usize,
+    /// How many outcomes there are of each status; known failures, and passes of what is known to fail, by themselves.
+    #[serde(skip_deserializing)]
+    #[schemars(with = "BTreeMap<String, usize>")]
+    counts: Counts,
     /// What became of each case: one outcome a case, in the order of their ends; in the end also of those that have not run.
     pub outcomes: Vec<Outcome>,
     /// The times in environments, in the order in which they began.
@@ -77,7 +81,6 @@ struct Progress {
     planned: Vec<CaseName>,
     /// Where each case's outcome stands.
     places: HashMap<String, usize>,
-    counts: Counts,
     /// The cases that may have started and have not ended.
     starting: BTreeSet<String>,
     /// The steps that run at this moment, by their cases.
@@ -94,6 +97,7 @@ impl Default for State {
             schema_version: SCHEMA_VERSION,
             parts: Vec::new(),
             selected: 0,
+            counts: Counts::default(),
             outcomes: Vec::new(),
             environments: Vec::new(),
             splats: Vec::new(),
@@ -246,12 +250,12 @@ impl State {
 
     fn finish(&mut self, outcome: Outcome) {
         self.forget(&outcome.name);
-        self.progress.counts.add(outcome.kind());
+        self.counts.add(outcome.kind());
         match self.progress.places.get(&outcome.name) {
             // It has run again, in a later part.
             Some(&place) => {
                 let before = std::mem::replace(&mut self.outcomes[place], outcome);
-                self.progress.counts.remove(before.kind());
+                self.counts.remove(before.kind());
             }
             None => {
                 let place = self.outcomes.len();
@@ -325,7 +329,7 @@ impl State {
     fn index(&mut self) {
         let names = self.outcomes.iter().map(|outcome| outcome.name.clone());
         self.progress.places = names.zip(0..).collect();
-        self.progress.counts = Counts::of_all(self.outcomes.iter().map(Outcome::kind));
+        self.counts = Counts::of_all(self.outcomes.iter().map(Outcome::kind));
     }
 
     /// The part that began first. A state that was made from a run has one.
@@ -396,7 +400,7 @@ impl State {
 
     /// How many cases have ended, by kind.
     pub fn counts(&self) -> Counts {
-        self.progress.counts
+        self.counts
     }
 
     /// The outcome of a case, by its whole name.

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::{Value, json};
+
 use crate::support::{Fixture, Ran, Status, lines_with};
 
 /// A selftest that fails with this assertion.
@@ -324,6 +326,8 @@ fn every_report_tells_a_known_failure_apart() {
     );
     let html = read("report.html");
     assert!(html.contains("badge known") && html.contains("https://example.org/7"));
+    let run: Value = serde_json::from_str(&read("run.json")).unwrap();
+    assert_eq!(run["counts"], json!({"KNOWN": 1}));
     let json = fixture
         .run(&["--known", "k.toml", "--format", "json"])
         .stdout;
