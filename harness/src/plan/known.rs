@@ -44,9 +44,8 @@ struct KnownKeys {
     link: Option<Text>,
     /// The last day on which it holds. By default it always does.
     until: Option<Day>,
-    /// Whether a pass is a failure. By default it is told, and is none.
-    #[serde(default)]
-    strict: bool,
+    /// Whether a pass is a failure, where `expect` is `fail`. By default it is told, and is none.
+    strict: Option<Spanned<bool>>,
 }
 
 /// A known failure, and when it holds.
@@ -58,13 +57,21 @@ pub(super) struct KnownEntry {
 
 /// Reads the known failures of a file from the tables of its TOML.
 pub(super) fn read<'a>(file: &TextFile<'a>, table: DeTable<'a>) -> (Vec<KnownEntry>, Vec<Problem>) {
-    let (read, problems) = file.read_tables(table, KNOWN);
+    let (read, mut problems) = file.read_tables(table, KNOWN);
     let entries = read.into_iter().map(|keys| KnownEntry::new(file, keys));
-    (entries.collect(), problems)
+    let (entries, wrong): (Vec<_>, Vec<_>) = entries.partition(Result::is_ok);
+    problems.extend(wrong.into_iter().filter_map(Result::err));
+    (entries.into_iter().flatten().collect(), problems)
 }
 
 impl KnownEntry {
-    fn new(file: &TextFile<'_>, mut keys: KnownKeys) -> Self {
+    fn new(file: &TextFile<'_>, mut keys: KnownKeys) -> Result<Self, Problem> {
+        let strict = keys.strict.take().filter(|strict| *strict.get_ref());
+        let in_vain = strict.as_ref().filter(|_| keys.expect != Expectation::Fail);
+        if let Some(strict) = in_vain {
+            let message = "`strict` is for `expect = \"fail\"` alone: what is flaky may pass, and what crashes never runs";
+            return Err(file.problem(strict.span().start, message));
+        }
         let parts = keys.failure.take().into_iter();
         let parts = parts.flat_map(|OneOrMore(parts)| parts);
         let failure = KnownFailure {
@@ -73,11 +80,11 @@ impl KnownEntry {
             failure: parts.map(|Pattern(part)| part).collect(),
             reason: std::mem::take(&mut keys.reason.0),
             link: keys.link.take().map(|Text(link)| link),
-            strict: keys.strict,
+            strict: strict.is_some(),
             place: file.place(keys.case.span().start).to_string(),
         };
         let failure = Arc::new(failure);
-        Self { keys, failure }
+        Ok(Self { keys, failure })
     }
 
     /// Whether it is for this host.

@@ -397,6 +397,11 @@ failure = ["x", " *"]
 case = "a"
 reason = "r"
 arch = "x86-64"
+[[known]]
+case = "a"
+reason = "r"
+expect = "flaky"
+strict = true
 [other]
 "#;
     let fixture = Fixture::new()
@@ -413,7 +418,8 @@ error: k.toml:16:9: \"soon\" is no date, as 2027-03-31 is
 error: k.toml:20:10: unknown word `flakey`; did you mean `flaky`?
 error: k.toml:24:11: invalid value: string \" *\", expected a part of a line that says something
 error: k.toml:28:8: unknown word `x86-64`; did you mean `x86_64`?
-error: k.toml:29:2: unknown key `other`; known here: `known`
+error: k.toml:34:2: unknown key `other`; known here: `known`
+error: k.toml:33:10: `strict` is for `expect = \"fail\"` alone: what is flaky may pass, and what crashes never runs
 error: none.toml: No such file or directory (os error 2)
 ";
     assert_eq!(ran.stderr, expected);
