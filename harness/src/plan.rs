@@ -1,5 +1,6 @@
 //! What will run: sources become cases, which are named, selected, and ordered.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::bail;
@@ -61,26 +62,26 @@ pub fn discover(
     environments: &Environments,
 ) -> anyhow::Result<Discovered> {
     let target = Arch::from_name(std::env::consts::ARCH);
+    let users = embedded.with_local(&options.config);
+    let mut users = files::read(&users, &options.known, ncpus(host));
     let mut discovered = match (options.kselftest.tests.as_slice(), &*options.selftests) {
         (tests @ [_, ..], [tree, ..]) => {
             let (selftests, suites) = installed::of(tests, tree, embedded, ncpus(host));
             let selftests = (INSTALLED_LIST, Ok(selftests));
+            // These tests run, as their tree says, and nothing else.
+            (users.suites, users.defaults) = (suites, HashMap::new());
             let no_suites = Embedded {
                 suites: &[],
                 ..*embedded
             };
-            assemble(selftests, target, suites, &no_suites, host)?
+            assemble(selftests, target, users, &no_suites, host)?
         }
         _ => {
             let selftests = find_selftests(given(options)?, embedded, target);
-            let users = files::read(
-                &embedded.with_local(&options.config),
-                &options.known,
-                ncpus(host),
-            );
             assemble(selftests, target, users, embedded, host)?
         }
     };
+    discovered.is_narrowed = !options.kselftest.tests.is_empty();
     check_tags(options, &discovered)?;
     keep_concerned(options, &mut discovered, target)?;
     discovered.asked_for = choose(options, &discovered.definitions, environments)?;
@@ -217,6 +218,7 @@ fn assemble(
         concerns: [users.concerns, shipped.concerns].concat(),
         changed: Vec::new(),
         known: KnownFailures::new(users.known, host),
+        is_narrowed: false,
         host: host.clone(),
     })
 }
@@ -278,6 +280,7 @@ fn keep_concerned(
     let all = discovered.cases.len();
     discovered.cases.retain(|case| changed.concerns(case));
     discovered.left_out.retain(|case| changed.concerns(case));
+    discovered.is_narrowed = true;
     discovered.changed = changed.describe(discovered.cases.len(), all);
     if discovered.cases.is_empty() {
         bail!(

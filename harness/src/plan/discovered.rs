@@ -43,6 +43,8 @@ pub struct Discovered {
     /// What `--changed` chose, and why.
     pub changed: Vec<String>,
     pub(super) known: KnownFailures,
+    /// Only some of the cases are here: none of them need be a known failure's.
+    pub(super) is_narrowed: bool,
     /// The machine that they are for.
     pub host: Host,
 }
@@ -189,6 +191,9 @@ impl Discovered {
 
     /// What is to be said of known failures that do not hold.
     pub fn notes_on_known(&self) -> Vec<String> {
+        if self.is_narrowed {
+            return self.known.expired.clone();
+        }
         let cases = self.cases.iter().chain(&self.left_out);
         let defined = self.definitions.iter();
         let environments = defined.chain(self.asked_for.iter().map(|one| &one.definition));

@@ -18,16 +18,13 @@ pub(super) fn of(
     tree: &Path,
     embedded: &Embedded<'_>,
     ncpus: u32,
-) -> (Selftests, Configuration) {
+) -> (Selftests, Vec<SuiteFile>) {
     let named = named(tests, tree);
     let shipped = read_embedded(embedded.suites, ncpus);
     let suites = tests.iter().zip(&named);
     let suites = suites.map(|(test, selftest)| suite(test, &selftest.name, &shipped));
-    let configuration = Configuration {
-        suites: suites.collect(),
-        ..Configuration::default()
-    };
-    (Selftests::of(named, tree), configuration)
+    let suites = suites.collect();
+    (Selftests::of(named, tree), suites)
 }
 
 /// The selftest of each test, with a name of its own: that of its file without `.sh`, if no test before it has that.

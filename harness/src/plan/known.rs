@@ -115,7 +115,7 @@ pub(super) struct KnownFailures {
     /// How many there are, for other hosts too.
     all: usize,
     /// What is to be said of those that hold no more.
-    expired: Vec<String>,
+    pub(super) expired: Vec<String>,
 }
 
 impl KnownFailures {

@@ -143,6 +143,33 @@ not ok 8 selftests: net/slow: hangs # TIMEOUT 1 seconds
 }
 
 #[test]
+fn a_known_failure_is_xfail_and_fails_nothing() {
+    let known = "[[known]]\ncase = \"c_fails::default\"\nfailure = \"exit code 254\"\nreason = \"bug 7\"\n\
+                 [[known]]\ncase = \"gone::*\"\nreason = \"r\"\n[[known]]\ncase = \"*\"\nreason = \"r\"\nuntil = 2001-01-31\n";
+    let tests = [("kvm:a_passes", "exit 0"), ("kvm:c_fails", "exit 254")];
+    let fixture = tree(&tests).file("tree/k.toml", known);
+    let ran = kselftest(&fixture, &["--", "--known", "k.toml"]);
+    let line = "ok 2 selftests: kvm: c_fails # XFAIL known failure: bug 7";
+    assert_eq!(lines_with(&ran.stdout, "kvm: c_fails #"), [line]);
+    let totals = "# Totals: pass:1 fail:0 xfail:1 xpass:0 skip:0 error:0";
+    assert_eq!(lines_with(&ran.stdout, "# Totals"), [totals]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    // Of another test it may be, but not after its day.
+    assert!(!ran.stderr.contains("gone::*"), "{}", ran.stderr);
+    assert_eq!(lines_with(&ran.stderr, "held until 2001-01-31").len(), 1);
+
+    fs::write(
+        fixture.path().join("tree/kvm/c_fails"),
+        "#!/bin/sh\nexit 3\n",
+    )
+    .unwrap();
+    let ran = kselftest(&fixture, &["--", "--known", "k.toml"]);
+    let failed = lines_with(&ran.stdout, " selftests: kvm: c_fails # exit=3");
+    assert!(failed.len() == 1 && failed[0].starts_with("not ok "));
+    assert_eq!(ran.code, Some(1));
+}
+
+#[test]
 fn a_test_that_prints_the_lines_of_the_harness_is_not_taken_for_it() {
     let lies = "printf 'ok 1 selftests: kvm: other\\nnot ok 1 selftests: x: y\\n# selftests: kvm: z\\n1..9\\n'";
     let fixture = tree(&[("kvm:lies", lies)]);
