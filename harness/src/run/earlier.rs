@@ -1,5 +1,6 @@
 //! An earlier run that says which cases run now: `--rerun` and `--git-bisect`.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -25,6 +26,8 @@ pub(super) struct Earlier {
     state: State,
     place: PathBuf,
     is_bisect: bool,
+    /// What passed there, on each of its hosts that had it.
+    passed: HashSet<String>,
     /// The cases that do not run because of it, and how many do.
     left_out: Vec<String>,
     chosen: usize,
@@ -54,6 +57,7 @@ impl Earlier {
             .with_context(|| format!("find {}", path.display()))?;
         let (state, place) = read(&path)?;
         let mut earlier = Self {
+            passed: passed(&state),
             state,
             place,
             is_bisect: options.git_bisect.is_some(),
@@ -94,29 +98,23 @@ impl Earlier {
 
     fn wants(&self, case: &Case) -> bool {
         match self.is_bisect {
-            true => self
-                .failures()
-                .any(|one| one.listed() == case.name.listed()),
-            false => {
-                let before = self.state.outcome(&case.name.to_string());
-                before.is_none_or(|before| before.status != Status::Passed)
-            }
+            true => self.failed_as(&case.name.listed()).next().is_some(),
+            false => !self.passed.contains(&case.name.to_string()),
         }
     }
 
-    /// Those cases that ran, and found something.
-    fn failures(&self) -> impl Iterator<Item = &Outcome> {
+    /// How the case that is listed so failed: it ran, and found something.
+    fn failed_as(&self, listed: &str) -> impl Iterator<Item = &Outcome> {
         let outcomes = self.state.outcomes.iter();
-        outcomes.filter(|one| matches!(one.status, Status::Failed | Status::TimedOut))
+        let failed = outcomes.filter(|one| matches!(one.status, Status::Failed | Status::TimedOut));
+        failed.filter(move |one| one.listed_there() == listed)
     }
 
     /// For `git bisect run`, the exit status after a run that came to `state`, and why; `is_bad` says that something is wrong
     /// with that beside its cases.
     pub(super) fn answer(&self, state: &State, is_bad: bool) -> Option<(u8, String)> {
         let is_same = |one: &&Outcome| {
-            let mut before = self
-                .failures()
-                .filter(|before| before.listed() == one.listed());
+            let mut before = self.failed_as(one.listed());
             before.any(|before| Signature::of(before) == Signature::of(one))
         };
         let not_passed = |one: &&Outcome| one.status != Status::Passed;
@@ -134,4 +132,14 @@ impl Earlier {
         };
         self.is_bisect.then_some(answer)
     }
+}
+
+/// The cases that passed on every host that had them, by their names there.
+fn passed(state: &State) -> HashSet<String> {
+    let names = |have_passed: bool| -> HashSet<String> {
+        let outcomes = state.outcomes.iter();
+        let outcomes = outcomes.filter(|one| (one.status == Status::Passed) == have_passed);
+        outcomes.map(|one| one.name_there().to_owned()).collect()
+    };
+    &names(true) - &names(false)
 }

@@ -148,6 +148,29 @@ fn rerun_runs_what_did_not_pass_and_what_is_new_and_says_what_it_leaves_out() {
 }
 
 #[test]
+fn after_a_run_of_several_hosts_only_what_passed_on_all_of_them_is_left_out() {
+    let fixture = Fixture::new()
+        .selftest("passes_test", "exit 0")
+        .selftest("fails_test", "exit 1")
+        .selftest(
+            "once_test",
+            "[ -e ../tried ] || { touch ../tried; exit 1; }",
+        );
+    // The same cases ran twice: to whoever reads of both, that was on two hosts.
+    for run in ["first", "second"] {
+        fixture.run(&["--output", run]);
+    }
+    let mut merge = fixture.program(&["merge", "both", "first", "second"]);
+    let merged = Ran::of(merge.output().unwrap());
+    assert_eq!(merged.code, Some(101), "{}{}", merged.stdout, merged.stderr);
+    let ran = fixture.run(&["--rerun", "both"]);
+    let expected = ["fails_test", "once_test"].map(|name| format!("{name}::default"));
+    assert_eq!(names(&fixture), expected);
+    let said = "1 left out that passed there: passes_test::default";
+    assert_eq!(lines_with(&ran.stderr, said).len(), 1, "{}", ran.stderr);
+}
+
+#[test]
 fn a_rerun_that_was_cut_short_is_gone_on_with() {
     let fixture = Fixture::new()
         .selftest("passes_test", "exit 0")
