@@ -163,6 +163,29 @@ fn after_each_of_several_processes_the_reports_are_those_of_all_so_far_and_a_ret
 }
 
 #[test]
+fn what_failed_in_a_process_is_repeated_in_it_and_stays_a_failure() {
+    let fixture = Fixture::new()
+        .selftest(
+            "flaky_test",
+            "[ -e ../tried ] || { touch ../tried; exit 1; }",
+        )
+        .file("suite.toml", "[[test]]\nname = \"x\"\ncommand = \"true\"\n");
+    let mut first = process(&fixture, "flaky_test::default");
+    ends_with(first.args(["--retry-failed", "2"]).spawn().unwrap(), 101);
+    let reason = "failed 1 of 3: exit code 1".to_owned();
+    assert_eq!(
+        fixture.verdict("flaky_test::default"),
+        (Status::Failed, reason)
+    );
+    // nextest's own retry is another iteration.
+    let mut second = process(&fixture, "flaky_test::default");
+    second.env("NEXTEST_ATTEMPT", "2");
+    ends_with(second.spawn().unwrap(), 0);
+    let again = "flaky_test::default::iteration_2".to_owned();
+    assert_eq!(outcomes(&fixture)[1], (again, Status::Passed));
+}
+
+#[test]
 fn a_killed_process_of_many_has_its_case_as_no_run_and_the_others_are_kept() {
     let fixture = Fixture::new()
         .selftest("a_test", "exit 0")
