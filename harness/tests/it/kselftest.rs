@@ -607,8 +607,15 @@ fn what_a_killed_run_has_printed_is_tap_but_for_its_end() {
         .unwrap();
     let pid = fixture.path().join("pid");
     wait_until(|| fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n')));
+    // It is told when it has started.
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut stream = String::new();
+    while !stream.ends_with("kvm: b_hangs\n") {
+        assert!(out.read_line(&mut stream).unwrap() > 0, "{stream}");
+    }
     child.kill().unwrap();
-    let stream = Ran::of(child.wait_with_output().unwrap()).stdout;
+    out.read_to_string(&mut stream).unwrap();
+    child.wait().unwrap();
     let expected = "TAP version 13\n1..2\n# timeout set to 120\n# selftests: kvm: a_first\n# one\nok 1 selftests: kvm: a_first\n\
                     # timeout set to 120\n# selftests: kvm: b_hangs\n";
     assert_eq!(stream, expected);
