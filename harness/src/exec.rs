@@ -19,6 +19,6 @@ pub use left_behind::Traces;
 pub use repeat::{repeat, repetitions};
 pub use schedule::run_trials;
 pub use semaphore::{Demand, Semaphore};
-pub use signals::{Signals, Watch, end_with_input, signal_for};
+pub use signals::{LIMITS, Signals, Watch, end_with_input, signal_for};
 pub use steps::StepContext;
 pub use suite::Suites;

@@ -13,6 +13,9 @@ use signal_hook::low_level::{raise, signal_name};
 
 use crate::supervise::Supervisors;
 
+/// What to do where no thread can be started.
+pub const LIMITS: &str = "raise the limits (ulimit -u, ulimit -v)";
+
 /// The signals are caught: from then on none of them ends this process by itself.
 #[derive(Debug)]
 pub struct Signals(Caught);
@@ -64,7 +67,7 @@ impl Signals {
                 }
             }
         });
-        let thread = thread.context("start the thread that waits for signals")?;
+        let thread = thread.with_context(|| format!("start a thread: {LIMITS}"))?;
         Ok(Watch { handle, thread })
     }
 }

@@ -13,7 +13,7 @@ use super::begin::Begun;
 use super::earlier::Earlier;
 use super::ready::Ready;
 use crate::environment::{self, HostLock};
-use crate::exec::{self, Signals, Watch};
+use crate::exec::{self, LIMITS, Signals, Watch};
 use crate::kernel_log::KernelLog;
 use crate::log::Recorder;
 use crate::model::facts::EarlyEnd;
@@ -129,7 +129,7 @@ impl Live {
                 }
             }
         });
-        let ticking = ticking.context("start the thread that keeps the user informed")?;
+        let ticking = ticking.with_context(|| format!("start a thread: {LIMITS}"))?;
         let says = Arc::clone(display);
         // Weak: what they hold must not keep the recorder from being taken apart in the end.
         let (asked, told) = (Arc::downgrade(recorder), Arc::clone(display));

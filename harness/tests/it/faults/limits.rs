@@ -36,7 +36,7 @@ fn run_under(fixture: &Fixture, limit: &str, wrapper: &[&str], program: &str) ->
     let stderr = ran
         .stderr
         .replace("panicked at /", "")
-        .replace("libtest-mimic panicked", "");
+        .replace("libtest-mimic panicked;", "");
     check_that_nothing_is_lost(
         fixture,
         &Ran {
@@ -122,4 +122,34 @@ fn a_runner_that_may_start_no_process_says_so_and_loses_no_outcome() {
         run_under(&fixture, &format!("--nproc={limit}"), &user, program);
     }
     assert!(run_under(&fixture, "--nproc=1000", &user, program));
+}
+
+#[test]
+fn a_runner_that_may_have_little_memory_says_which_limit_that_is() {
+    let fixture = four();
+    let run = fixture.command(&["--selftests", "selftests", "--output", "run"]);
+    for megabytes in (20..60).step_by(2) {
+        fs::remove_dir_all(fixture.results()).ok();
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--as={megabytes}000000"));
+        command.arg(run.get_program()).args(run.get_args());
+        command.current_dir(fixture.path());
+        command.env("KVM_TESTS_ROOT", fixture.path().join("root"));
+        let ran = Ran::of(command.output().unwrap());
+        // With less than itself it is not loaded at all.
+        if ran.code.is_none() {
+            assert!(
+                !fixture.results().exists(),
+                "{megabytes} MB: {}",
+                ran.stderr
+            );
+        }
+        if ran.code == Some(2) {
+            assert!(
+                ran.stderr.contains("ulimit -v"),
+                "{megabytes} MB: {}",
+                ran.stderr
+            );
+        }
+    }
 }
