@@ -259,9 +259,7 @@ impl ProgramName {
         let text = text.trim_ascii();
         let end = text.iter().position(u8::is_ascii_whitespace);
         let (name, rest) = text.split_at(end.unwrap_or(text.len()));
-        let is_path = [&b"/"[..], b"./", b"../"]
-            .iter()
-            .any(|start| name.starts_with(start));
+        let is_path = matches!(name, [b'/', ..] | [b'.', b'/', ..] | [b'.', b'.', b'/', ..]);
         let is_synopsis = matches!(rest.trim_ascii().first(), None | Some(b'[' | b'<' | b'-'));
         start.eq_ignore_ascii_case(b"usage:") && (self.is(name) || (is_path && is_synopsis))
     }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::model::case::{Case, Command};
 use crate::model::facts::{EarlyEnd, Ended, Evidence, Facts, Ktap, Obstacle, StepEnd, ThreadState};
 use crate::model::known::{Expectation, KnownFailure};
-use crate::model::outcome::{Assertion, Exit, Leak, Outcome, Status, Step, Subtest, SubtestResult};
+use crate::model::outcome::{Assertion, Exit, Outcome, Status, Step, Subtest, SubtestResult};
 use crate::model::signature::{CORE_DUMP, LAST_OUTPUT, THREADS};
 use crate::model::text::{plural, printable};
 
@@ -543,7 +543,7 @@ fn also_wrong(facts: &Facts, case: &Case) -> Vec<String> {
     let core_dump = core_dump.map(|place| format!("{CORE_DUMP}{place}"));
     let not_kept = ended().filter_map(|ended| ended.not_kept.clone());
     let leaks = ended().flat_map(|ended| &ended.leaks);
-    let leaks = leaks.filter(|leak| leak.unkillable).map(unkillable);
+    let leaks = leaks.filter(|leak| leak.unkillable);
     let failed = |step, whose: &str| {
         let why = facts.step(step).and_then(failure_of)?;
         Some(format!("{whose} failed: {why}"))
@@ -555,17 +555,9 @@ fn also_wrong(facts: &Facts, case: &Case) -> Vec<String> {
     guest_rip
         .chain(core_dump)
         .chain(not_kept)
-        .chain(leaks)
+        .chain(leaks.map(|leak| format!("left {}", leak.describe())))
         .chain(tear_downs)
         .collect()
-}
-
-fn unkillable(leak: &Leak) -> String {
-    let command = printable(leak.command.as_bytes());
-    match leak.pid {
-        0 => "left a process that cannot be seen, and so not be killed".to_owned(),
-        pid => format!("left {command} (pid {pid}), which even SIGKILL did not end"),
-    }
 }
 
 #[cfg(test)]
@@ -582,7 +574,7 @@ mod tests {
     use crate::evidence::OutputReader;
     use crate::model::case::{Requires, Suite, Variant};
     use crate::model::name::CaseName;
-    use crate::model::outcome::{Printed, Splat};
+    use crate::model::outcome::{Leak, Printed, Splat};
 
     const ASSERT: &str = "\
 ==== Test Assertion Failure ====
@@ -1085,7 +1077,7 @@ kernel: WARNING: at x
 killed by SIGABRT (core dumped)
 core dump: /core
 the disk is full
-left stuck (pid 9), which even SIGKILL did not end
+left stuck (pid 9; even SIGKILL did not end it)
 left a process that cannot be seen, and so not be killed
 its tear-down failed: exit code 1
 the tear-down of suite suite failed: exit code 2";

@@ -311,6 +311,18 @@ pub struct Leak {
     pub unkillable: bool,
 }
 
+impl Leak {
+    /// Which one it is, and why it lives on.
+    pub fn describe(&self) -> String {
+        let (command, pid) = (text::one_line(&self.command), self.pid);
+        match (self.unkillable, pid) {
+            (true, 0) => "a process that cannot be seen, and so not be killed".to_owned(),
+            (true, _) => format!("{command} (pid {pid}; even SIGKILL did not end it)"),
+            (false, _) => format!("{command} (pid {pid})"),
+        }
+    }
+}
+
 /// The first failed assertion of a selftest: upstream's `==== Test Assertion Failure ====` (lib/assert.c).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Assertion {

@@ -105,7 +105,7 @@ impl Summary<'_> {
         let heading = "SUSPECTS: they ran, or may have, when this run died before";
         let suspects = self.those(|one| one.suspect.then(|| one.status.as_str().to_owned()));
         section(&mut lines, heading, suspects);
-        let heading = "LEFT RUNNING by its case, and killed";
+        let heading = "LEFT RUNNING by its case, and killed where nothing else is said";
         let left_running = self.those(|one| (!one.leaks.is_empty()).then(|| leaks(&one.leaks)));
         section(&mut lines, heading, left_running);
         let latest = self.state.latest();
@@ -295,14 +295,7 @@ fn section(lines: &mut Vec<String>, heading: &str, items: Vec<String>) {
 
 /// What outlived a case.
 fn leaks(leaks: &[Leak]) -> String {
-    let leaks = leaks.iter().map(|leak| match leak.unkillable {
-        true => format!(
-            "{} (pid {}, and SIGKILL does not end it)",
-            leak.command, leak.pid
-        ),
-        false => format!("{} (pid {})", leak.command, leak.pid),
-    });
-    named(&leaks.collect::<Vec<_>>(), NAMED)
+    named(&Vec::from_iter(leaks.iter().map(Leak::describe)), NAMED)
 }
 
 /// What appeared on the host during the run.
@@ -551,7 +544,7 @@ results: /r
     #[test]
     fn what_became_of_the_host_comes_last_and_nothing_forges_a_line() {
         let mut leaves = outcome("a::b", Status::Failed, "left a process");
-        leaves.leaks = [("sleep\nFAILED x", false), ("stuck", true)]
+        leaves.leaks = [("sleep\nFAILED x\x1b[", false), ("stuck", true)]
             .map(|(command, unkillable)| Leak {
                 pid: 9,
                 command: command.to_owned(),
@@ -607,8 +600,8 @@ SLOWER THAN BEFORE
 SUSPECTS: they ran, or may have, when this run died before
   a::b: FAILED
 
-LEFT RUNNING by its case, and killed
-  a::b: sleep\nFAILED x (pid 9), stuck (pid 9, and SIGKILL does not end it)
+LEFT RUNNING by its case, and killed where nothing else is said
+  a::b: sleep\nFAILED x (pid 9), stuck (pid 9; even SIGKILL did not end it)
 
 LEFT BEHIND on this host, or made by others while the run went on
   /dev/shm/\nx: made at 01:01:01Z, when a::b, a::c ran
