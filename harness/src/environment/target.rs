@@ -295,10 +295,8 @@ fn of_hugepages(
 /// Whether KVM has a capability: what a kernel was booted with tells nothing of a CPU that lacks it.
 fn has_extension(root: &Root, extension: u32) -> bool {
     let path = root.path("/dev/kvm").into_os_string().into_vec();
-    let kvm = CString::new(path)
-        .ok()
-        .and_then(|path| Kvm::new_with_path(path).ok());
-    kvm.is_some_and(|kvm| kvm.check_extension_raw(extension.into()) > 0)
+    let kvm = CString::new(path).map(Kvm::new_with_path);
+    matches!(kvm, Ok(Ok(kvm)) if kvm.check_extension_raw(extension.into()) > 0)
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl RunDirectory {
     /// Makes a directory; `None` where there is something already.
     fn make(path: &Path) -> anyhow::Result<Option<Self>> {
         match file::make_directory(path) {
-            Ok(()) => Ok(Some(Self::open(path)?.locked())),
+            Ok(()) => Self::open(path)?.locked().map(Some),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
             Err(error) => {
                 Err(error).with_context(|| format!("make the directory {}", path.display()))
@@ -123,13 +123,14 @@ impl RunDirectory {
     /// # Errors
     /// It is not there.
     pub fn join(root: &Path) -> anyhow::Result<Self> {
-        Ok(Self::open(root)?.locked())
+        Self::open(root)?.locked()
     }
 
     /// Others who look see that the run goes on.
-    fn locked(self) -> Self {
-        file::lock_shared(&self.journals);
-        self
+    fn locked(self) -> anyhow::Result<Self> {
+        let doing = || format!("use {}", self.root.join(JOURNALS).display());
+        file::lock_shared(&self.journals).with_context(doing)?;
+        Ok(self)
     }
 
     fn open(root: &Path) -> anyhow::Result<Self> {
@@ -139,7 +140,8 @@ impl RunDirectory {
         let path = root.join(JOURNALS);
         file::make_below(&root, Path::new(JOURNALS))
             .with_context(|| format!("make the directory {}", path.display()))?;
-        let journals = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        let journals =
+            file::open_directory(&path).with_context(|| format!("open {}", path.display()))?;
         Ok(Self {
             root,
             journals,
@@ -164,30 +166,31 @@ impl RunDirectory {
 
 /// Whether the run in a directory goes on at this moment.
 pub fn is_in_use(root: &Path) -> bool {
-    let Ok(journals) = File::open(root.join(JOURNALS)) else {
-        return false;
-    };
-    !file::try_lock(&journals)
+    let journals = file::open_directory(&root.join(JOURNALS));
+    journals.is_ok_and(|journals| !file::try_lock(&journals))
 }
 
 /// Renames a run that is to be replaced, so that its name is free; refuses where it is none, or has not ended.
 fn put_aside(path: &Path) -> anyhow::Result<PathBuf> {
     let refuse = format!("refuse to overwrite {}", path.display());
+    // Locked before it is looked at: another run may be about to begin in its place.
+    let journals = file::open_directory(&path.join(JOURNALS));
+    let has_ended = journals.as_ref().is_ok_and(|journals| {
+        file::try_lock(journals) && file::is_at(journals, &path.join(JOURNALS))
+    });
     if !read::is_run(path) {
         bail!("{refuse}: it is not the directory of a run");
     }
     if let Some(foreign) = foreign_entry(path)? {
         bail!("{refuse}: {} is not of a run", foreign.to_string_lossy());
     }
-    let journals = File::open(path.join(JOURNALS)).with_context(|| refuse.clone())?;
-    if !file::try_lock(&journals) || !file::is_at(&journals, &path.join(JOURNALS)) {
+    if !has_ended {
         bail!("{refuse}: the run in it has not ended: wait for it, or end it");
     }
     let mut old = path.canonicalize()?.into_os_string();
     old.push(format!(".old-{}", std::process::id()));
-    let old = PathBuf::from(old);
     fs::rename(path, &old).with_context(|| format!("rename {}", path.display()))?;
-    Ok(old)
+    Ok(old.into())
 }
 
 /// Something in a run's directory that no run has made.

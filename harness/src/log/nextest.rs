@@ -54,11 +54,7 @@ impl Nextest {
                 run_id.escape_debug()
             );
         }
-        let number = |name| {
-            env::var(name)
-                .ok()
-                .and_then(|value| value.parse::<u32>().ok())
-        };
+        let number = |name| env::var(name).ok()?.parse::<u32>().ok();
         // Attempts count from 1, rounds of stress from 0; there is `none` where there is no stress.
         let attempts = number("NEXTEST_TOTAL_ATTEMPTS").unwrap_or(1);
         let before = number("NEXTEST_STRESS_CURRENT").unwrap_or(0) * attempts;
@@ -101,7 +97,7 @@ impl Nextest {
         let doing = || format!("use {}", links.display());
         file::make_directories(&links).with_context(doing)?;
         let entrance = file::append(&links.join("lock")).with_context(doing)?;
-        file::lock(&entrance);
+        file::lock(&entrance).with_context(doing)?;
         let link = links.join(&self.run_id);
         let directory = match read::is_run(&link) {
             true => RunDirectory::join(&link)?,
@@ -114,7 +110,7 @@ impl Nextest {
         };
         let members = members_of(&link);
         let members = file::append(&members).with_context(doing)?;
-        file::lock_shared(&members);
+        file::lock_shared(&members).with_context(doing)?;
         Ok((directory, Member { members, entrance }))
     }
 }
@@ -144,8 +140,7 @@ impl Member {
 fn remove_dangling(links: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(links)? {
         let path = entry?.path();
-        let is_gone = path.is_symlink() && !path.exists();
-        if is_gone {
+        if path.is_symlink() && !path.exists() {
             fs::remove_file(&path)?;
             fs::remove_file(members_of(&path)).ok();
         }

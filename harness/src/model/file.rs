@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -19,6 +21,12 @@ const FILE_MODE: u32 = 0o640;
 
 /// The mode of the directories that are made.
 const DIRECTORY_MODE: u32 = 0o755;
+
+/// For how long a lock is waited for: those who take one of ours give it up at once, or keep it as all others do.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long it is until a lock is tried again.
+const BRIEF: Duration = Duration::from_millis(5);
 
 fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -33,6 +41,18 @@ fn options() -> OpenOptions {
 /// It cannot be opened, or is something else: a link, a FIFO, a device.
 pub fn open(path: &Path) -> io::Result<File> {
     regular(options().read(true).open(path))
+}
+
+/// Opens a directory, to lock it.
+///
+/// # Errors
+/// It cannot be opened, or is something else.
+pub fn open_directory(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    options()
+        .custom_flags(flags.bits() as i32)
+        .read(true)
+        .open(path)
 }
 
 /// Reads a whole regular file.
@@ -176,25 +196,39 @@ pub fn make_below(root: &Path, place: &Path) -> io::Result<()> {
 }
 
 fn check_directory(path: &Path) -> io::Result<()> {
-    let found = path.symlink_metadata()?;
-    if found.is_symlink() {
-        return Err(io::Error::other(LINK));
-    }
-    match found.is_dir() {
-        true => Ok(()),
-        false => Err(io::Error::other("it is no directory")),
+    match path.symlink_metadata()? {
+        found if found.is_symlink() => Err(io::Error::other(LINK)),
+        found if found.is_dir() => Ok(()),
+        _ => Err(io::Error::other("it is no directory")),
     }
 }
 
 /// Waits for a lock of flock(2) that others may share, which dies with its process. Where there are no locks, everything is
 /// free.
-pub fn lock_shared(file: &File) {
-    flock(file, FlockOperation::LockShared).ok();
+///
+/// # Errors
+/// Somebody keeps it from us. Whoever may read a file can lock it.
+pub fn lock_shared(file: &File) -> io::Result<()> {
+    wait_for(file, FlockOperation::NonBlockingLockShared, PATIENCE)
 }
 
 /// Waits for a lock that nobody else has.
-pub fn lock(file: &File) {
-    flock(file, FlockOperation::LockExclusive).ok();
+///
+/// # Errors
+/// As [`lock_shared`] has them.
+pub fn lock(file: &File) -> io::Result<()> {
+    wait_for(file, FlockOperation::NonBlockingLockExclusive, PATIENCE)
+}
+
+fn wait_for(file: &File, operation: FlockOperation, patience: Duration) -> io::Result<()> {
+    let start = Instant::now();
+    while flock(file, operation) == Err(Errno::WOULDBLOCK) {
+        if start.elapsed() > patience {
+            return Err(io::Error::other("another process has locked it"));
+        }
+        thread::sleep(BRIEF);
+    }
+    Ok(())
 }
 
 /// Takes the lock that nobody else has, if that can be had at once; `false` where another process has one.
@@ -240,5 +274,29 @@ fn regular(opened: io::Result<File>) -> io::Result<File> {
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("it is no regular file")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_somebody_keeps_is_not_waited_for_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || open_directory(directory.path()).unwrap();
+        let (strangers, ours) = (open(), open());
+        let wait = |operation| wait_for(&ours, operation, Duration::from_millis(50));
+        lock(&strangers).unwrap();
+        for operation in [
+            FlockOperation::NonBlockingLockShared,
+            FlockOperation::NonBlockingLockExclusive,
+        ] {
+            let told = wait(operation).unwrap_err().to_string();
+            assert_eq!(told, "another process has locked it");
+        }
+        unlock(&strangers);
+        lock_shared(&strangers).unwrap();
+        wait(FlockOperation::NonBlockingLockShared).unwrap();
     }
 }

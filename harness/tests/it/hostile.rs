@@ -86,6 +86,28 @@ fn what_stands_in_the_place_of_the_durations_holds_up_nobody() {
 }
 
 #[test]
+fn what_stands_in_the_place_of_the_last_run_holds_up_nobody() {
+    let fixture = Fixture::new().selftest("a_test", "exit 0");
+    let run = || {
+        let mut command = fixture.command(&["--selftests", "selftests"]);
+        Ran::of(command.output().unwrap()).code
+    };
+    for put in [
+        "mkfifo journal",
+        "ln -s /dev/zero journal",
+        "mkdir journal; mkfifo journal/1.jsonl run.json",
+        "mkdir journal; ln -s /dev/zero journal/1.jsonl; ln -s /dev/zero run.json",
+    ] {
+        assert_eq!(run(), Some(0), "{put}");
+        let put = format!("cd kvm-tests-results/latest && rm -r run.json journal && {put}");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &put]).current_dir(fixture.path());
+        assert!(shell.status().unwrap().success());
+    }
+    assert_eq!(run(), Some(0));
+}
+
+#[test]
 fn any_number_of_threads_is_a_number() {
     let fixture = Fixture::new().selftest("a_test", "exit 0");
     let ran = fixture.run(&["--test-threads", "18446744073709551615"]);
@@ -170,6 +192,51 @@ fn paths_are_bytes() {
         "{}",
         String::from_utf8_lossy(&again.stderr)
     );
+}
+
+#[test]
+fn what_strangers_wrote_reaches_a_terminal_as_text() {
+    let fixture = Fixture::new().selftest("a_test", "exit 0");
+    let check = |ran: &Ran| {
+        let all = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(!all.contains('\x1b'), "{}", all.escape_debug());
+    };
+    let selftests = "self\x1b[31mtests\n1 PASSED of 1 cases";
+    fs::rename(
+        fixture.path().join("selftests"),
+        fixture.path().join(selftests),
+    )
+    .unwrap();
+    let given = ["--selftests", selftests, "--output", "o\x1b[32m\nforged"];
+    let ran = Ran::of(fixture.command(&given).output().unwrap());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    check(&ran);
+    assert_eq!(lines_with(&ran.stdout, "1 PASSED of 1 cases").len(), 1);
+    assert!(!ran.stdout.contains("\nforged"), "{}", ran.stdout);
+
+    // The last run's journal names its cases otherwise, and it seems to have been killed.
+    let next = || Ran::of(fixture.command(&given[..2]).output().unwrap());
+    assert_eq!(next().code, Some(0));
+    let latest = fixture.path().join("kvm-tests-results/latest");
+    fs::remove_file(latest.join("run.json")).unwrap();
+    let journal = &journals(&latest)[0];
+    let text = fs::read_to_string(journal).unwrap();
+    let kept = text
+        .lines()
+        .take_while(|line| !line.contains("\"finished\""));
+    let kept: Vec<_> = kept
+        .map(|line| line.replace("a_test::default", "evil\\u001b[31m\\n::x"))
+        .collect();
+    fs::write(journal, kept.join("\n") + "\n").unwrap();
+    let ran = next();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(
+        lines_with(&ran.stderr, "was killed").len(),
+        1,
+        "{}",
+        ran.stderr
+    );
+    check(&ran);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, FlockOperation, Mode, OFlags, access, flock, open, openat};
+use rustix::fs::{Access, FlockOperation, Mode, OFlags, access, flock, openat};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
@@ -297,8 +297,7 @@ impl Queue {
 /// Opens a directory that is root's or this user's: in a directory that everybody may write to, somebody else may have
 /// been there first, also with a link.
 fn open_directory(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = File::from(open(path, flags, Mode::empty())?);
+    let directory = file::open_directory(path)?;
     let owner = directory.metadata()?.uid();
     if owner != 0 && owner != geteuid().as_raw() {
         return Err(io::Error::other("it is another user's"));

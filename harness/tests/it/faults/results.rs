@@ -141,6 +141,26 @@ fn a_run_that_goes_on_is_not_overwritten() {
 }
 
 #[test]
+fn of_several_that_overwrite_a_run_at_once_one_does() {
+    let fixture = Fixture::new().selftest("a_test", "sleep 1");
+    assert_eq!(fixture.run(&[]).code, Some(0));
+    let children = [(); 4].map(|()| fixture.start(&["--overwrite"]));
+    let mut codes = children.map(|child| {
+        let ran = Ran::of(child.wait_with_output().unwrap());
+        let is_refused = ran.stderr.starts_with("error: ") && ran.stderr.lines().count() == 1;
+        assert!(ran.code == Some(0) || is_refused, "{}", ran.stderr);
+        ran.code.unwrap()
+    });
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 2, 2, 2]);
+    assert!(fixture.record().finished);
+    assert_eq!(fixture.verdict("a_test::default").0, Status::Passed);
+    let beside = fs::read_dir(fixture.path()).unwrap();
+    let names = beside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("run")).count(), 1);
+}
+
+#[test]
 fn garbage_where_a_run_should_be_is_refused_with_a_sentence_and_left_as_it_is() {
     let fixture = Fixture::new().selftest("a_test", "exit 0");
     fs::create_dir_all(fixture.results().join("journal")).unwrap();
