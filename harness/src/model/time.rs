@@ -65,9 +65,9 @@ pub fn utc(ms: u64) -> String {
     time.map_or_else(String::new, |time| time.to_string())
 }
 
-/// Today, as UTC has it.
+/// Today, as UTC has it; the last day there is where no calendar has it.
 pub fn today() -> jiff::civil::Date {
-    let now = jiff::Timestamp::now();
+    let now = timestamp(now_ms()).unwrap_or(jiff::Timestamp::MAX);
     now.to_zoned(jiff::tz::TimeZone::UTC).date()
 }
 

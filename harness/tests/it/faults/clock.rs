@@ -11,9 +11,11 @@ use crate::support::{Fixture, Ran};
 /// A year in milliseconds.
 const YEAR: u64 = 365 * 86_400 * 1000;
 
-/// `clock_gettime`, a year late where there is a file `back`, and a year early where there is one `forward`.
+/// `clock_gettime`, a year late where there is a file `back`, and a year early where there is one `forward`; and off by so many
+/// seconds as `SHIFT` says.
 const JUMPING: &str = r#"
 #define _GNU_SOURCE
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,19 +27,15 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
         now->tv_sec += 365 * 86400;
     if (clock == CLOCK_REALTIME && access(DIRECTORY "/back", F_OK) == 0)
         now->tv_sec -= 365 * 86400;
+    if (clock == CLOCK_REALTIME && getenv("SHIFT"))
+        now->tv_sec += atoll(getenv("SHIFT"));
     return 0;
 }
 "#;
 
-#[test]
-fn a_wall_clock_that_jumps_changes_no_duration_and_no_timeout() {
-    let suite = "[[test]]\nname = \"jumps_forward\"\ncommand = \"rm -f ../back; : > ../forward; sleep 0.1\"\n\
-                 [[test]]\nname = \"jumps_back\"\ncommand = \"rm -f ../forward; : > ../back; sleep 0.1\"\n\
-                 [[test]]\nname = \"hangs\"\ncommand = \"rm -f ../forward; : > ../back; sleep 1000\"\ntimeout_s = 1\n";
-    let fixture = Fixture::new()
-        .selftest("a_test", "exit 0")
-        .file("suite.toml", suite)
-        .file("clock.c", JUMPING);
+/// A run with `arguments` that has the clock above.
+fn with_the_clock(fixture: &Fixture, arguments: &[&str]) -> Command {
+    fs::write(fixture.path().join("clock.c"), JUMPING).unwrap();
     let directory = fixture.path().to_str().unwrap();
     let define = format!("-DDIRECTORY=\"{directory}\"");
     let compiled = Command::new("cc")
@@ -48,18 +46,40 @@ fn a_wall_clock_that_jumps_changes_no_duration_and_no_timeout() {
         compiled.unwrap().success(),
         "Rust links with the same compiler"
     );
-
-    let mut command = fixture.command(&[
-        "--selftests",
-        "selftests",
-        "--output",
-        "run",
-        "--config",
-        "suite.toml",
-    ]);
+    let given = ["--selftests", "selftests", "--output", "run"];
+    let mut command = fixture.command(&given);
+    command.args(arguments);
+    command.env("LD_PRELOAD", fixture.path().join("clock.so"));
     command
-        .args(["--test-threads", "1", "suite::"])
-        .env("LD_PRELOAD", fixture.path().join("clock.so"));
+}
+
+#[test]
+fn a_clock_before_1970_or_after_9999_breaks_nothing() {
+    let fixture = Fixture::new().selftest("a_test", "exit 0");
+    for shift in ["-2000000000", "300000000000", "9000000000000000000"] {
+        let mut command = with_the_clock(&fixture, &["--overwrite"]);
+        let ran = Ran::of(command.env("SHIFT", shift).output().unwrap());
+        check_that_nothing_is_lost(&fixture, &ran);
+        assert_eq!(ran.code, Some(0), "{shift}: {}", ran.stderr);
+        let outcome = fixture.outcome("a_test::default");
+        assert_eq!(outcome.status, Status::Passed, "{shift}");
+        assert!((0.0..60.0).contains(&outcome.duration_s), "{shift}");
+        for report in ["junit.xml", "report.html", "results.ktap"] {
+            assert!(fixture.results().join(report).is_file(), "{shift}");
+        }
+    }
+}
+
+#[test]
+fn a_wall_clock_that_jumps_changes_no_duration_and_no_timeout() {
+    let suite = "[[test]]\nname = \"jumps_forward\"\ncommand = \"rm -f ../back; : > ../forward; sleep 0.1\"\n\
+                 [[test]]\nname = \"jumps_back\"\ncommand = \"rm -f ../forward; : > ../back; sleep 0.1\"\n\
+                 [[test]]\nname = \"hangs\"\ncommand = \"rm -f ../forward; : > ../back; sleep 1000\"\ntimeout_s = 1\n";
+    let fixture = Fixture::new()
+        .selftest("a_test", "exit 0")
+        .file("suite.toml", suite);
+    let one_by_one = ["--config", "suite.toml", "--test-threads", "1", "suite::"];
+    let mut command = with_the_clock(&fixture, &one_by_one);
     let ran = Ran::of(command.output().unwrap());
     check_that_nothing_is_lost(&fixture, &ran);
     assert_eq!(ran.code, Some(101), "{}", ran.stderr);
