@@ -13,11 +13,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::model::file;
 use crate::model::outcome::Printed;
 
-/// How many bytes are kept of the start of an output.
-const START: u64 = 56 << 20;
-
-/// How many bytes are kept of the end of a longer one.
-const END: u64 = 8 << 20;
+/// How many bytes are kept of the start of an output, and of the end of a longer one.
+const KEPT: [u64; 2] = [56 << 20, 8 << 20];
 
 /// How much is read or moved at a time. A pipe holds as much, unless it is made larger (pipe(7)).
 pub(super) const CHUNK: usize = 64 << 10;
@@ -29,6 +26,8 @@ pub(super) struct Output {
     path: PathBuf,
     /// Of a long output, what comes after its start goes round in the last part of the file.
     file: File,
+    /// How many bytes are kept of its start, and of its end.
+    pub(super) kept: [u64; 2],
     /// How many bytes there were.
     printed: u64,
     /// Why they are not all in the file.
@@ -48,6 +47,7 @@ impl Output {
             pipe: Some(read),
             path,
             file,
+            kept: KEPT,
             printed: 0,
             error: None,
         };
@@ -80,7 +80,7 @@ impl Output {
     /// Adds to the file. After an error only counts.
     pub(super) fn keep(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (at, room) = place_of(self.printed);
+            let (at, room) = self.place_of(self.printed);
             let (now, rest) = bytes.split_at(bytes.len().min(room as usize));
             if self.error.is_none() {
                 self.error = self.file.write_all_at(now, at).err();
@@ -94,7 +94,7 @@ impl Output {
     pub(super) fn end(mut self) -> (Printed, Option<String>) {
         let bytes = self.printed;
         let cut = match self.error {
-            None if bytes > START + END => self.put_in_order(),
+            None if bytes > self.kept.iter().sum() => self.put_in_order(),
             _ => 0,
         };
         let path = self.path.display();
@@ -110,22 +110,32 @@ impl Output {
         let all = self.printed;
         let line = |cut| format!("\n[{cut} bytes of output left out here]\n");
         // The line takes the place of what was printed first of the end. It may be one byte shorter than that.
-        let beyond = all - START - END;
+        let beyond = all - self.kept.iter().sum::<u64>();
         let size = line(beyond + 64).len();
         let cut = beyond + size as u64;
         self.keep(format!("{:\n>size$}", line(cut)).as_bytes());
         if self.error.is_none() {
-            self.error = self.rotate(place_of(all).0 - START).err();
+            self.error = self.rotate(self.place_of(all).0).err();
         }
         cut
     }
 
-    /// Lets the end begin at this byte of it.
+    /// Lets the end begin with this byte of the file.
     fn rotate(&self, first: u64) -> io::Result<()> {
-        let mut end = vec![0; END as usize];
-        self.file.read_exact_at(&mut end, START)?;
-        end.rotate_left(first as usize);
-        self.file.write_all_at(&end, START)
+        let [start, length] = self.kept;
+        let mut end = vec![0; length as usize];
+        self.file.read_exact_at(&mut end, start)?;
+        end.rotate_left((first - start) as usize);
+        self.file.write_all_at(&end, start)
+    }
+
+    /// Where in its file the byte of this number is written, and how many can follow it there.
+    fn place_of(&self, number: u64) -> (u64, u64) {
+        let [start, end] = self.kept;
+        match number.checked_sub(start) {
+            None => (number, start - number),
+            Some(beyond) => (start + beyond % end, end - beyond % end),
+        }
     }
 }
 
@@ -144,12 +154,4 @@ fn create(base: &Path, stream: &str) -> io::Result<File> {
         names.find(is_free).expect("there are enough numbers"),
     )?;
     file::create_new(&path)
-}
-
-/// Where in its file the byte of this number is written, and how many can follow it there.
-fn place_of(number: u64) -> (u64, u64) {
-    match number.checked_sub(START) {
-        None => (number, START - number),
-        Some(beyond) => (START + beyond % END, END - beyond % END),
-    }
 }

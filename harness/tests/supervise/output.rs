@@ -1,12 +1,18 @@
 //! What is kept of an output.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::super::output::{CHUNK, Output};
 use super::stage::Stage;
 use super::{check_within, in_namespaces};
+use crate::evidence::OutputReader;
 use crate::model::outcome::{Exit, Printed};
 
 const CAP: usize = 64 << 20;
@@ -54,6 +60,68 @@ fn of_long_output_the_start_and_the_end_are_kept() {
     assert_eq!(ended.printed[0], Printed::default());
     let kept = fs::read(stage.place().join("command.stderr")).unwrap();
     check_cut(&kept, &all[..CAP + 9], ended.printed[1]);
+}
+
+/// Pieces of an output: results, signs of failure, what a terminal does not show, and floods.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    const KNOWN: &[&str] = &[
+        "KTAP version 1\n1..4\n",
+        "ok 1 a\n",
+        "not ok 2 b\n",
+        "\x1b[31mnot ok\0 3\x1b[0m\r\n",
+        "ok 4 # SKIP no\n",
+        "# Totals: pass:1 fail:1\n",
+        "==== Test Assertion Failure ====\n  a.c:1: x\n  pid=1 tid=1 errno=0 - S\n",
+        "x: invalid option -- 'Z'\n",
+        "  words",
+        "\n",
+    ];
+    let flood = (any::<u8>(), 0_usize..5000).prop_map(|(byte, length)| vec![byte; length]);
+    let known = prop::sample::select(KNOWN).prop_map(|piece| piece.as_bytes().to_vec());
+    prop_oneof![8 => known, 1 => flood]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_found_in_an_output_depends_neither_on_what_is_kept_of_it_nor_on_its_writes(
+        pieces in vec(piece(), 0..40),
+        start in 0_u64..400,
+        end in 64_u64..400,
+        sizes in vec(1_usize..3000, 1..8),
+    ) {
+        let all = pieces.concat();
+        let mut at_once = OutputReader::new("x".as_ref());
+        at_once.stdout(&all);
+
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().join("command");
+        let (mut output, pipe) = Output::create(&base, "stdout").unwrap();
+        output.kept = [start, end];
+        let (mut pipe, mut chunk, mut left) = (File::from(pipe), [0; CHUNK], &all[..]);
+        let mut reader = OutputReader::new("x".as_ref());
+        let mut sizes = sizes.into_iter().cycle();
+        while !left.is_empty() {
+            let (now, later) = left.split_at(sizes.next().unwrap_or(1).min(left.len()));
+            pipe.write_all(now).unwrap();
+            reader.stdout(output.read(&mut chunk));
+            left = later;
+        }
+        let (printed, error) = output.end();
+
+        prop_assert_eq!(reader.finish(), at_once.finish());
+        prop_assert_eq!((printed.bytes, error), (all.len() as u64, None));
+        let kept = fs::read(base.with_extension("stdout")).unwrap();
+        if printed.cut == 0 {
+            prop_assert_eq!(kept, all);
+        } else {
+            prop_assert_eq!(kept.len() as u64, start + end);
+            let after = (start + printed.cut) as usize;
+            prop_assert!(kept.starts_with(&all[..start as usize]));
+            prop_assert!(kept.ends_with(&all[after..]));
+        }
+    }
 }
 
 #[test]
