@@ -39,9 +39,7 @@ fn a_time_in_an_environment_is_told_with_its_settings_and_the_parameters_in_forc
         .selftest("a_test", "exit 0")
         .selftest("b_test", "exit 0");
     let host = FakeHost::amd();
-    host.put("sys/kernel/debug/clear_warn_once", "1");
     let before = host.state();
-    host.put("sys/kernel/debug/clear_warn_once", "");
     let asked = [
         "--environment",
         "host",
@@ -83,6 +81,27 @@ fn a_time_in_an_environment_is_told_with_its_settings_and_the_parameters_in_forc
     );
     let page = fs::read_to_string(fixture.results().join("report.html")).unwrap();
     assert!(page.contains("kvm.tdp_mmu reads N with it"), "{page}");
+}
+
+#[test]
+fn the_kernel_may_warn_anew_in_a_run_and_in_each_environment_or_that_is_said() {
+    let fixture = Fixture::new().selftest("a_test", "cat $CLEAR; : > $CLEAR");
+    let host = FakeHost::amd();
+    host.put("sys/kernel/debug/clear_warn_once", "");
+    let asked = ["--environment", "host", "--set", "tdp=off", "a_test"];
+    let mut both = command(&fixture, &host, "run", &asked);
+    let clear = host.path("sys/kernel/debug/clear_warn_once");
+    let ran = Ran::of(both.env("CLEAR", &clear).output().unwrap());
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    for place in ["run/a_test", "run/tdp_off/a_test"] {
+        let path = fixture.path().join(place).join("default/command.stdout");
+        assert_eq!(fs::read_to_string(path).unwrap(), "1", "{place}");
+    }
+    fs::remove_dir_all(host.path("sys/kernel/debug")).unwrap();
+    let mut without = command(&fixture, &host, "again", &["a_test"]);
+    let ran = Ran::of(without.env("CLEAR", "/dev/null").output().unwrap());
+    let why = "what warned once in this boot may not warn again: /sys/kernel/debug/clear_warn_once: No such file";
+    assert!(ran.stderr.contains(why), "{}", ran.stderr);
 }
 
 #[test]

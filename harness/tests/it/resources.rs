@@ -18,8 +18,13 @@ fn available_memory() -> u64 {
     kib.parse::<u64>().unwrap() * 1024
 }
 
-/// Two cases that require so much memory each and end as soon as both run at once.
-fn two_that_wait_for_each_other(memory: u64) -> [Status; 2] {
+/// What cases require: so much memory, in bytes.
+fn memory(bytes: u64) -> String {
+    format!("memory = \"{}K\"", bytes >> 10)
+}
+
+/// Two cases that require this each, in an environment with 8 hugepages, and end as soon as both run at once.
+fn two_that_wait_for_each_other(requires: &str, timeout: &str) -> [Status; 2] {
     let meet = |own: &str, other: &str| {
         format!(
             "echo $$ > {own}.pid; until kill -0 \\\"$(cat {other}.pid 2>/dev/null)\\\" 2>/dev/null; do sleep 0.01; done; \
@@ -27,20 +32,25 @@ fn two_that_wait_for_each_other(memory: u64) -> [Status; 2] {
         )
     };
     let suite = format!(
-        "requires = {{ memory = \"{}K\" }}\n\
+        "requires = {{ {requires} }}\n\
          [[test]]\nname = \"a\"\ncommand = \"{}\"\n[[test]]\nname = \"b\"\ncommand = \"{}\"\n",
-        memory >> 10,
         meet("a", "b"),
         meet("b", "a")
     );
     let fixture = Fixture::new()
         .selftest("a_test", "exit 0")
         .file("suite.toml", &suite);
-    // Alone, each waits until its time is up: that they can meet is what the other half of the test shows.
-    let timeout = if memory == LITTLE { "60" } else { "1" };
+    let pool = "root/sys/kernel/mm/hugepages/hugepages-65536kB/nr_hugepages";
+    let fixture = fixture
+        .file(pool, "0\n")
+        .file("pages.toml", "hugepages = { \"64M\" = 8 }\n");
     let ran = fixture.run(&[
         "--config",
         "suite.toml",
+        "--config",
+        "pages.toml",
+        "--environment",
+        "pages",
         "suite::",
         "--test-threads",
         "2",
@@ -52,14 +62,27 @@ fn two_that_wait_for_each_other(memory: u64) -> [Status; 2] {
         "{}",
         ran.stderr
     );
-    ["suite::a", "suite::b"].map(|name| fixture.verdict(name).0)
+    ["pages::suite::a", "pages::suite::b"].map(|name| fixture.verdict(name).0)
 }
 
 #[test]
 fn two_cases_that_need_more_than_half_of_the_memory_each_never_overlap() {
     let most = available_memory() / 10 * 9;
-    assert_eq!(two_that_wait_for_each_other(LITTLE), [Status::Passed; 2]);
-    assert_eq!(two_that_wait_for_each_other(most), [Status::TimedOut; 2]);
+    check_that_two_meet_only_where_there_is_enough(&memory(LITTLE), &memory(most));
+}
+
+#[test]
+fn two_cases_that_need_more_than_half_of_the_hugepages_each_never_overlap() {
+    let pages = |count| format!("hugepages = {{ \"64M\" = {count} }}");
+    check_that_two_meet_only_where_there_is_enough(&pages(4), &pages(5));
+}
+
+fn check_that_two_meet_only_where_there_is_enough(enough: &str, too_much: &str) {
+    // Alone, each waits until its time is up: that they can meet is what the other half shows.
+    let met = two_that_wait_for_each_other(enough, "60");
+    assert_eq!(met, [Status::Passed; 2], "{enough}");
+    let alone = two_that_wait_for_each_other(too_much, "1");
+    assert_eq!(alone, [Status::TimedOut; 2], "{too_much}");
 }
 
 /// Runs a crashing selftest with a limit on the size of cores, and returns its reason.
