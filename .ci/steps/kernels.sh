@@ -33,6 +33,18 @@ check_kernels() {
     rm -rf "$kernels"
 }
 
+# The table of features beside what the modules of Debian's stable and newest kernels have.
+check_parameters() {
+    local kernels=target/ci-modules suite
+    rm -rf "$kernels"
+    for suite in trixie trixie-backports; do
+        # Newer packages have the modules apart from the image.
+        .ci/newer-debian "$suite" "$kernels/$suite" '/^linux-(image|modules)-[0-9.]+[^ ]*-cloud-amd64$/'
+    done
+    python3 .ci/parameters.py target/debug/kvm-tests "$kernels/trixie" "$kernels/trixie-backports"
+    rm -rf "$kernels"
+}
+
 check_kernel() { # AT_LEAST
     local fast count run=target/kvm-tests/ci-kernel
     cargo test --locked -- --list --format terse | grep -E '^[a-z0-9_]+::default: test$' > target/listed-kernel

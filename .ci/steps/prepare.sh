@@ -4,7 +4,7 @@
 install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q
-    apt-get install -qy --no-install-recommends linux-source-6.12 make gcc libc6-dev xz-utils rsync binutils uuid-dev \
+    apt-get install -qy --no-install-recommends linux-source-6.12 make gcc libc6-dev xz-utils rsync binutils uuid-dev kmod \
         python3 python3-venv shellcheck chromium hyperfine debootstrap busybox-static perl parallel cmake meson \
         slurm-wlm munge iproute2 procps openssh-server
     cargo nextest --version 2>/dev/null || cargo install --locked cargo-nextest
