@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 const FAULTS: &str = include_str!("../../../docs/reliability.md");
+const CI: &str = include_str!("../../../.ci/run");
 const MAP: &str = include_str!("../../../docs/architecture.md");
 
 /// The directory of this crate.
@@ -23,31 +24,49 @@ fn every_file_of_the_map_is_there() {
 }
 
 #[test]
-fn every_test_in_the_table_of_faults_is_there() {
-    let rows = FAULTS.lines().filter(|line| line.starts_with("| "));
-    let rows: Vec<&str> = rows.skip(1).collect();
-    assert!(rows.len() >= 45, "{} faults", rows.len());
+fn every_test_in_the_tables_of_reliability_is_there() {
+    let lines: Vec<&str> = FAULTS.lines().collect();
+    let is_heading = |two: &[&str]| two[1].starts_with("|---");
+    let rows = lines.windows(2).filter(|two| !is_heading(two));
+    let rows: Vec<&str> = rows
+        .map(|two| two[0])
+        .chain(lines.last().copied())
+        .filter(|line| line.starts_with("| "))
+        .collect();
+    assert!(rows.len() >= 100, "{} rows", rows.len());
     for row in rows {
-        let tests: Vec<_> = row
-            .split('`')
+        let codes = || row.split('`');
+        let tests: Vec<_> = codes()
             .filter_map(|code| code.split_once(".rs::"))
             .collect();
-        assert!(!tests.is_empty(), "no test in {row}");
+        let steps: Vec<_> = codes()
+            .filter_map(|code| code.strip_prefix(".ci/run "))
+            .collect();
+        assert!(tests.len() + steps.len() > 0, "no test in {row}");
         for (file, name) in tests {
             assert!(is_test(file, name), "there is no test {name} in {file}.rs");
+        }
+        for step in steps {
+            let word = step.trim_matches('\'');
+            let mut steps = CI.lines().filter(|line| line.starts_with("step "));
+            let is_there = steps.any(|line| line.contains(word));
+            assert!(is_there, "there is no step {word} in .ci/run");
         }
     }
 }
 
-/// Whether a file of the end-to-end tests, or of the other tests beside them, has a test of this name.
+/// Whether a file of the end-to-end tests, of the other tests beside them, or of the program has a test of this name.
 fn is_test(file: &str, name: &str) -> bool {
-    let places = ["tests/it", "tests"];
+    let places = ["tests/it", "tests", "src"];
     let paths = places.map(|place| Path::new(HARNESS).join(place).join(format!("{file}.rs")));
-    let source = paths.iter().find_map(|path| fs::read_to_string(path).ok());
-    let source = source.unwrap_or_default();
-    let lines: Vec<&str> = source.lines().collect();
-    let start = format!("fn {name}() {{");
-    lines
-        .windows(2)
-        .any(|two| two[0].starts_with("#[") && two[1] == start)
+    let sources = paths
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok());
+    let start = format!("fn {name}(");
+    sources.into_iter().any(|source| {
+        let lines: Vec<&str> = source.lines().map(str::trim_start).collect();
+        lines
+            .windows(2)
+            .any(|two| two[0].starts_with("#[") && two[1].starts_with(&start))
+    })
 }
