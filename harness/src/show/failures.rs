@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crate::model::outcome::{Exit, Outcome, Status};
-use crate::model::signature::without_chance;
+use crate::model::signature::{normalised, without_chance};
 use crate::model::state::State;
 use crate::model::text::{named, one_line, plural, printable, printable_within};
 
@@ -59,9 +59,11 @@ pub(super) fn entries(state: &State, status: Status, results: &Path) -> Vec<Vec<
     let mut alike = BTreeMap::<_, Vec<&Outcome>>::new();
     for one in state.of_kind(status) {
         let reason = match status {
-            Status::NoRun if one.first_line().starts_with(INTERRUPTED) => INTERRUPTED,
-            Status::TimedOut => without_chance(one.first_line()),
-            _ => one.first_line(),
+            Status::NoRun if one.first_line().starts_with(INTERRUPTED) => INTERRUPTED.to_owned(),
+            Status::NoRun => one.first_line().to_owned(),
+            Status::TimedOut => normalised(without_chance(one.first_line())),
+            // Of the numbers in it only an exit code makes another failure.
+            _ => format!("{:?} {}", one.exit, normalised(one.first_line())),
         };
         let case = (status != Status::NoRun).then_some((&one.suite, &one.variant));
         alike.entry((case, reason)).or_default().push(one);
@@ -87,7 +89,7 @@ pub(super) fn entries(state: &State, status: Status, results: &Path) -> Vec<Vec<
                 let name = format!("{suite}::{variant}  {places}");
                 vec![entry(members[0], &name)]
             }
-            None if members.len() > FEW => vec![vec![many(reason, &members)]],
+            None if members.len() > FEW => vec![vec![many(&reason, &members)]],
             _ => members.iter().map(|one| entry(one, &one.name)).collect(),
         });
     entries.collect()

@@ -402,7 +402,9 @@ results: /r
                 "pmu::" => add("clock::default", Status::Passed, ""),
                 _ => add("clock::default", Status::Failed, "c.c:1: early"),
             }
-            add("all::default", Status::Failed, "a.c:1: never");
+            // The same but for a number.
+            let reason = format!("a.c:1: never {}", environment.len());
+            add("all::default", Status::Failed, &reason);
         }
         for iteration in 1..=4 {
             let status = if iteration % 2 == 0 {
@@ -419,7 +421,7 @@ results: /r
         }
         let summary = summary(&outcomes, None, false);
         let failed = summary.split_once("\nFAILED\n").unwrap().1;
-        let expected = "  all::default  all 6 ✗: a.c:1: never
+        let expected = "  all::default  all 6 ✗: a.c:1: never 0
   clock::default  host, apicv, shadow ✗, 1 other ✓, 1 other skipped, 1 other otherwise: c.c:1: early
   clock::default  tdp ✗, 1 other ✓, 1 other skipped, 3 others otherwise: c.c:2: late
   flaky::default  host 2 of 4 ✗: f.c:9: flip
