@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 
 use super::directory::{Destination, RunDirectory};
 use super::hosts::labels;
-use super::journal::{JOURNALS, LOGS, PLAN_JSON, line_of};
+use super::journal::{CONSOLES, JOURNALS, LOGS, PLAN_JSON, line_of};
 use super::plan_file::read_plan;
 use super::read::{Opened, fold, opened};
 use crate::model::event::{Event, Part};
@@ -57,9 +57,8 @@ impl Parts {
             if plan.is_some_and(|plan| !parts.plans.contains_key(&plan)) {
                 let journal = journal.display();
                 let lost = "its plan is lost, so that nobody knows what other parts owe";
-                parts
-                    .problems
-                    .push(format!("not complete: {journal}: {lost}"));
+                let why = format!("not complete: {journal}: {lost}");
+                parts.problems.push(why);
             }
         }
         parts
@@ -72,8 +71,8 @@ impl Parts {
             match read_plan(&plan) {
                 Ok(planned) => {
                     let name = name_of_plan(&planned.id());
-                    self.plans
-                        .insert(name, line_of(&Event::Planned(Box::new(planned))));
+                    let line = line_of(&Event::Planned(Box::new(planned)));
+                    self.plans.insert(name, line);
                 }
                 Err(error) => self.problems.push(format!("left out: {error:#}")),
             }
@@ -161,17 +160,19 @@ impl Parts {
             let written = file::replace(&path, |file| file.write_all(line));
             written.with_context(|| format!("write {}", path.display()))?;
         }
-        let parts: Vec<_> = self
-            .sources
-            .values()
-            .map(|source| (&source.part, source.cases.as_slice()))
-            .collect();
-        let labels = labels(&parts);
+        let sources = self.sources.values();
+        let parts = sources.map(|source| (&source.part, source.cases.as_slice()));
+        let labels = labels(&parts.collect::<Vec<_>>());
         let mut outputs = Outputs::default();
         // What a later part of a run has done again comes before what it did again.
         for (source, label) in self.sources.values().zip(labels).rev() {
             let to = label.map_or(root.to_owned(), |label| root.join(label));
             outputs.copy(source, &to);
+            // What its place printed stands beside all hosts.
+            let run = source.journal.ancestors().nth(2);
+            if let Some(run) = run.filter(|_| source.part.place.is_some()) {
+                outputs.put_once(run, Path::new(CONSOLES), root);
+            }
         }
         self.problems.extend(outputs.problems);
         let mut state = fold(root)?;
@@ -207,15 +208,17 @@ impl Outputs {
     /// Copies what a part's cases and their suites printed, and its host's logs.
     fn copy(&mut self, source: &Source, to: &Path) {
         let from = &source.outputs;
-        let tops = source
-            .cases
-            .iter()
-            .filter_map(|case| case.segments().next());
+        let cases = source.cases.iter();
+        let tops = cases.filter_map(|case| case.segments().next());
         let tops = tops.map(|top| PathBuf::from(top.into_owned()));
         for place in LOGS.iter().map(PathBuf::from).chain(tops) {
-            if self.done.insert((from.join(&place), to.join(&place))) {
-                self.put(from, &place, to);
-            }
+            self.put_once(from, &place, to);
+        }
+    }
+
+    fn put_once(&mut self, from: &Path, place: &Path, to: &Path) {
+        if self.done.insert((from.join(place), to.join(place))) {
+            self.put(from, place, to);
         }
     }
 

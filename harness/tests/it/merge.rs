@@ -99,6 +99,21 @@ fn put_on(run: &Path, host: &str, vendor: &str) {
 }
 
 #[test]
+fn what_a_place_has_printed_is_there_after_a_merge() {
+    let fixture = fixture();
+    let placed = ran(
+        &fixture,
+        "placed",
+        &["--place", "near=echo hello; sh -c {}"],
+    );
+    assert_eq!(placed.code, Some(101), "{}", placed.stderr);
+    ran(&fixture, "here", &[]);
+    let merged = merge(&fixture, &["out", "placed", "here"]);
+    let console = fs::read_to_string(fixture.path().join("out/places/near.console.log"));
+    assert_eq!(console.unwrap(), "hello\n", "{}", merged.stderr);
+}
+
+#[test]
 fn four_shards_merged_are_the_run_in_one_piece() {
     let fixture = fixture();
     assert_eq!(ran(&fixture, "whole", &[]).code, Some(101));
