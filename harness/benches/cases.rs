@@ -182,7 +182,7 @@ fn memory(stage: &Stage) -> bool {
     held(
         "the same from the end of the first case on",
         grown,
-        1536.0,
+        2048.0,
         " bytes",
     )
 }
