@@ -44,6 +44,7 @@ check_ignored() {
     # Not the one that overwrites all that this host's kernel has logged.
     PATH="$PWD/$venv/bin:$PATH" KERNEL_SRC="$PWD/target/ci-sources" KVM_SELFTESTS=$selftests KVM_TESTS_RUN=$run \
         harness_tests --test it -- --ignored --skip a_log_that_overruns
+    harness_tests --lib -- --ignored traced_or_frozen
 }
 
 # Of the kernel's tree, what reads KTAP and what runs kselftests.
