@@ -11,7 +11,6 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use harness::kernel_src;
-use harness::kernel_src::stubs;
 use harness::{Embedded, SmokeSelftest};
 
 fn main() -> ExitCode {
@@ -48,7 +47,7 @@ fn prepare() -> anyhow::Result<()> {
     });
     fs::write(
         out.join("stubs.rs"),
-        stubs::render(names.iter().map(String::as_str)),
+        kernel_src::stubs(names.iter().map(String::as_str)),
     )
     .context("write stubs.rs")
 }

@@ -6,7 +6,6 @@ mod environments;
 mod known;
 mod kselftest;
 mod merge;
-mod print;
 mod report;
 mod schema;
 mod with;
@@ -17,7 +16,6 @@ pub use environments::{EnvironmentsOptions, check_restored, dry_run, restore, sh
 pub use known::{KnownOptions, known};
 pub use kselftest::{KselftestOptions, kselftest};
 pub use merge::{MergeOptions, merge};
-pub use print::print;
 pub use report::{ReportOptions, report};
 pub use schema::{SchemaOf, schema};
 pub use with::{WithOptions, with};

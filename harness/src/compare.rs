@@ -3,7 +3,6 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-mod b4;
 mod case;
 mod comparison;
 mod difference;
@@ -35,7 +34,7 @@ impl Comparison<'_> {
             ComparisonFormat::Markdown => text::markdown(self),
             ComparisonFormat::Cover => text::cover(self),
             ComparisonFormat::Json => json(self),
-            ComparisonFormat::B4 => json(&b4::results(self)),
+            ComparisonFormat::B4 => json(&text::results(self)),
         }
     }
 }

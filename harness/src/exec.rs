@@ -1,11 +1,9 @@
 //! How a case comes to its facts, and these to an outcome.
 
-mod core_dump;
+mod crash;
 mod environments;
 mod executor;
-mod guest_rip;
 mod left_behind;
-mod repeat;
 mod schedule;
 mod semaphore;
 mod signals;
@@ -16,8 +14,8 @@ mod verdict;
 pub use environments::Gate;
 pub use executor::{Executor, without_run};
 pub use left_behind::Traces;
-pub use repeat::{repeat, repetitions};
-pub use schedule::run_trials;
+
+pub use schedule::{repeat, repetitions, run_trials};
 pub use semaphore::{Demand, Semaphore};
 pub use signals::{LIMITS, Signals, Watch, end_with_input, signal_for};
 pub use steps::StepContext;

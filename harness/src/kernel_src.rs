@@ -4,6 +4,7 @@
 //! (`O=`). The selftests are made in a directory of links to the tree, since their makefiles write beside themselves, and
 //! prefer headers that an earlier `make headers` left in the tree.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -15,14 +16,13 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::model::arch::Arch;
+use crate::model::host::Arch;
 use make::Make;
 use tree::{SELFTESTS, SourceChange, create, remove};
 
 pub use make::{DOES_NOT_COMPILE, VARIABLES};
 
 mod make;
-pub mod stubs;
 mod tree;
 
 /// The file beside the selftests that says what they were built from: a commit (`-dirty` where the tree had changes), or
@@ -170,6 +170,24 @@ fn lock(work: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Rust source for IDEs: a `#[test]` function for each of `names`, in modules as they have them. rust-analyzer and IntelliJ find
+/// tests only as such functions. The target is built with `harness = false`, so rustc drops them, and the program runs the
+/// cases instead.
+pub fn stubs<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut source = String::new();
+    let mut modules = BTreeMap::<_, Vec<_>>::new();
+    for name in names {
+        match name.split_once("::") {
+            Some((module, rest)) => modules.entry(module).or_default().push(rest),
+            None => source += &format!("#[test] fn {name}() {{}}\n"),
+        }
+    }
+    for (module, names) in modules {
+        source += &format!("mod {module} {{\n{}}}\n", stubs(names));
+    }
+    source
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,5 +217,24 @@ mod tests {
             let error = error.trim_start_matches("find ").to_owned();
             assert_eq!(error, format!("KERNEL_SRC={kernel_src}{expected}"));
         }
+    }
+
+    #[test]
+    fn names_become_modules_and_functions() {
+        let source = stubs(["b::default", "a::x", "a::x::y_1", "a::z"]);
+        let lines: Vec<_> = source.lines().collect();
+        let expected = [
+            "mod a {",
+            "#[test] fn x() {}",
+            "#[test] fn z() {}",
+            "mod x {",
+            "#[test] fn y_1() {}",
+            "}",
+            "}",
+            "mod b {",
+            "#[test] fn default() {}",
+            "}",
+        ];
+        assert_eq!(lines, expected);
     }
 }

@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::cli::ProgramCommand;
+use crate::embedded::SMOKE_SELFTEST;
 use crate::model::host::Root;
-use crate::plan::SMOKE_SELFTEST;
 
 mod cli;
 mod commands;
 mod compare;
+mod embedded;
 mod environment;
 mod evidence;
 mod exec;
@@ -29,7 +30,7 @@ mod run;
 mod show;
 mod supervise;
 
-pub use crate::plan::{Embedded, SmokeSelftest};
+pub use crate::embedded::{Embedded, SmokeSelftest};
 
 /// The names of the cases that are known when the program is built for the architecture `target`, as Rust names it.
 ///
@@ -109,7 +110,7 @@ fn act(
 }
 
 fn printed(text: anyhow::Result<String>) -> anyhow::Result<ExitCode> {
-    commands::print(&text?)?;
+    show::print(&text?)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,17 +1,13 @@
 //! The words that everybody uses. Imports nothing of ours.
 
-pub mod arch;
 pub mod case;
 pub mod event;
 pub mod facts;
 pub mod file;
 pub mod host;
-pub mod known;
-pub mod name;
 pub mod outcome;
 pub mod planned;
 pub mod problem;
-pub mod signature;
 pub mod state;
 pub mod text;
 pub mod time;

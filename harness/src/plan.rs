@@ -14,16 +14,17 @@ use selection::NOT_QUICK;
 use selftests::Selftests;
 use suite::SuiteFile;
 
+use crate::embedded::Embedded;
 use crate::environment::{Definition, Definitions, Environments, HOST, Refusal};
 use crate::kernel_src;
-use crate::model::arch::Arch;
 use crate::model::case::Case;
+use crate::model::host::Arch;
 use crate::model::host::Host;
 use crate::model::problem::{Problem, hint};
 use crate::options::Options;
 
 pub use discovered::{Discovered, list, not_asked_for};
-pub use embedded::{Embedded, SMOKE_SELFTEST, SmokeSelftest};
+
 pub use files::PLACES_TOML;
 pub use selection::{Selection, seed, sort};
 pub use selftests::INSTALLED_LIST;
@@ -31,13 +32,11 @@ pub use selftests::INSTALLED_LIST;
 mod cases;
 mod changed;
 mod discovered;
-mod embedded;
 mod files;
 mod foreign;
 #[cfg(test)]
 #[path = "../tests/unit/hostile_input.rs"]
 mod hostile_input;
-mod identity;
 mod installed;
 mod keys;
 mod known;

@@ -7,7 +7,6 @@ mod earlier;
 mod live;
 mod narrowed;
 mod placed;
-mod ready;
 mod recorded;
 
 use std::ffi::OsString;
@@ -19,6 +18,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::commands;
+use crate::embedded::Embedded;
 use crate::environment::{self, Environments};
 use crate::exec::{Signals, Traces, end_with_input};
 use crate::fleet;
@@ -30,16 +30,15 @@ use crate::model::host::{Host, Root};
 use crate::model::planned::Planned;
 use crate::model::text::one_line;
 use crate::options::Options;
-use crate::plan::{self, Discovered, Embedded, Selection};
+use crate::plan::{self, Discovered, Selection};
 use crate::show;
 use crate::supervise::Supervisors;
-use begin::Begun;
+use begin::{Begun, Ready};
 use cases::RunningCases;
 use conclude::RunEnd;
 use earlier::Earlier;
 pub use earlier::UNTESTABLE;
 use live::Live;
-use ready::Ready;
 
 /// It could not start: usage, configuration, or nothing matches the filter.
 pub const EXIT_NOT_STARTED: u8 = 2;

@@ -23,15 +23,15 @@ pub use keys::{Keyboard, Wish};
 pub use options::Level;
 pub use options::{Color, Format, Levels, Rule};
 pub use remaining::Expected;
-pub use screen::destination;
+pub use screen::{destination, print};
 pub use summary::{header_of, summary};
 
 #[cfg(test)]
 mod stage {
     //! A run made of events, to be shown.
 
+    use crate::model::case::name::CaseName;
     use crate::model::event::{Event, KernelEnd, Part, PartEnd};
-    use crate::model::name::CaseName;
     use crate::model::outcome::{Outcome, Status, Step};
     use crate::model::state::State;
 

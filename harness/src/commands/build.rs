@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::print::print;
 use crate::kernel_src;
+use crate::show::print;
 
 /// What to build.
 #[derive(Debug, Clone, Args)]

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use clap::Args;
 
-use super::print::print;
 use crate::compare::{Comparison, ComparisonFormat, Side};
 use crate::log;
+use crate::show::print;
 
 /// Something got worse.
 const EXIT_WORSE: u8 = 1;

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::print::print;
+use crate::embedded::Embedded;
 use crate::environment::{self, Definition, Environments, HOST, MadeUp, once};
 use crate::model::case::Case;
 use crate::model::host::Root;
-use crate::plan::{Embedded, definitions};
+use crate::plan::definitions;
+use crate::show::print;
 
 /// `kvm-tests environments`
 #[derive(Debug, Clone, Args)]

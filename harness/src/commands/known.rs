@@ -8,12 +8,12 @@ use clap::Args;
 use glob::Pattern;
 use toml::Value;
 
-use super::print::print;
 use crate::log;
-use crate::model::known::flat;
+use crate::model::outcome::known::flat;
+use crate::model::outcome::signature::{LAST_OUTPUT, normalised, without_chance};
 use crate::model::outcome::{Assertion, Exit, Outcome, Status, Subtest};
-use crate::model::signature::{LAST_OUTPUT, normalised, without_chance};
 use crate::model::text::one_line;
+use crate::show::print;
 
 /// What stands before the entries.
 const HEAD: &str = "# What failed in a run: say why, and give the file to --known, or keep it as kvm-tests/local/known.toml.\n";

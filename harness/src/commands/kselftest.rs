@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use clap::Args;
 
-use super::print::print;
 use crate::model::case::KVM;
 use crate::model::file;
 use crate::model::problem::{excerpt, nearest};
 use crate::options::InstalledTest;
+use crate::show::print;
 
 /// `kvm-tests kselftest`
 #[derive(Debug, Clone, Args)]

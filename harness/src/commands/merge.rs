@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 
-use super::print::print;
 use crate::log::{Parts, write_run_json};
 use crate::model::state::Share;
 use crate::model::text::one_line;
 use crate::report::write_all;
+use crate::show::print;
 use crate::show::summary;
 
 /// Something failed, or is not there.

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::print::print;
 use crate::log;
 use crate::model::file;
 use crate::report::{PrintedForm, printed, write_all};
+use crate::show::print;
 
 /// `kvm-tests report`
 #[derive(Debug, Clone, Args)]

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use schemars::generate::SchemaSettings;
 
-use super::print::print;
 use crate::model::event::Event;
 use crate::model::state::State;
+use crate::show::print;
 
 /// A file whose form is asked for.
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -16,9 +16,10 @@ use duct::{Handle, cmd};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::embedded::Embedded;
 use crate::environment::{Environments, MadeUp, once};
 use crate::model::host::Root;
-use crate::plan::{Embedded, definitions};
+use crate::plan::definitions;
 
 /// `kvm-tests with`
 #[derive(Debug, Clone, Args)]

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use crate::model::outcome::signature::Signature;
 use crate::model::outcome::{Counts, Outcome, Status};
-use crate::model::signature::Signature;
 
 /// The probability below which a rise is not taken for chance.
 const SIGNIFICANT: f64 = 0.05;

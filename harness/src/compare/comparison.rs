@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::case::{CaseChange, ChangeKind, Tally};
 use super::difference::{RunDifference, between};
+use crate::model::case::name::on_host;
 use crate::model::event::Part;
-use crate::model::name::on_host;
 use crate::model::outcome::{Counts, Outcome};
 use crate::model::state::State;
 use crate::model::time::{SLOWER_FACTOR, is_slower_by, of_seconds};

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
+
 use super::case::{CaseChange, ChangeKind, Tally};
 use super::comparison::{Comparison, Head};
 use super::difference::{Subject, flat};
@@ -317,4 +319,32 @@ fn wrapped(label: &str, hang: usize, text: &str, width: usize) -> Vec<String> {
     }
     lines.push(line.trim_end().to_owned());
     lines
+}
+
+/// A result of a check.
+#[derive(Debug, Serialize)]
+pub(super) struct CheckResult {
+    tool: &'static str,
+    /// `pass`, `warn` or `fail`.
+    status: &'static str,
+    summary: String,
+    url: Option<String>,
+    details: String,
+}
+
+/// One result: it fails where something got worse, and warns where something fails as it did before.
+pub(super) fn results(comparison: &Comparison<'_>) -> [CheckResult; 1] {
+    let fails = comparison.of_kind(ChangeKind::SameFailure).next().is_some();
+    let status = match (comparison.is_worse(), fails) {
+        (true, _) => "fail",
+        (false, true) => "warn",
+        (false, false) => "pass",
+    };
+    [CheckResult {
+        tool: "kvm-tests",
+        status,
+        summary: verdict(comparison),
+        url: None,
+        details: cover(comparison),
+    }]
 }

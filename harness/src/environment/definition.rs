@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::feature::{FEATURES, Feature};
+use crate::model::case::name::to_identifier;
 use crate::model::host;
-use crate::model::name::to_identifier;
 use crate::model::problem::hint;
 use crate::model::value;
 

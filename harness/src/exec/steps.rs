@@ -102,8 +102,8 @@ impl<'a> Steps<'a> {
         };
         let end = self.step(Step::Selftest, program.clone(), args);
         if let Ok(ended) = &end {
-            self.facts.core_dump = super::core_dump::describe(ended, &self.case.directory);
-            self.facts.guest_rip = super::guest_rip::describe(ended, &program);
+            self.facts.core_dump = super::crash::core(ended, &self.case.directory);
+            self.facts.guest_rip = super::crash::guest_rip(ended, &program);
         }
         self.facts.steps.push((Step::Selftest, end));
     }

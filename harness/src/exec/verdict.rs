@@ -7,9 +7,9 @@ use rustix::io::Errno;
 
 use crate::model::case::{Case, Command};
 use crate::model::facts::{EarlyEnd, Ended, Evidence, Facts, Ktap, Obstacle, StepEnd, ThreadState};
-use crate::model::known::{Expectation, KnownFailure};
+use crate::model::outcome::known::{Expectation, KnownFailure};
+use crate::model::outcome::signature::{CORE_DUMP, LAST_OUTPUT, THREADS};
 use crate::model::outcome::{Assertion, Exit, Outcome, Status, Step, Subtest, SubtestResult};
-use crate::model::signature::{CORE_DUMP, LAST_OUTPUT, THREADS};
 use crate::model::text::{plural, printable};
 
 /// What upstream's kselftest.h calls `KSFT_SKIP`.
@@ -572,8 +572,8 @@ mod tests {
 
     use super::*;
     use crate::evidence::OutputReader;
+    use crate::model::case::name::CaseName;
     use crate::model::case::{Requires, Suite, Variant};
-    use crate::model::name::CaseName;
     use crate::model::outcome::{Leak, Printed, Splat};
 
     const ASSERT: &str = "\

@@ -7,8 +7,8 @@ use super::part::{Console, Incoming};
 use crate::kernel_log::last_splat;
 use crate::log::Recorder;
 use crate::model::case::Case;
+use crate::model::case::name::on_host;
 use crate::model::event::{Event, PartEnd, Sink};
-use crate::model::name::on_host;
 use crate::model::outcome::{Exit, Splat, Step};
 use crate::model::text::printable_within;
 

@@ -9,10 +9,10 @@ use anyhow::{Context, anyhow, bail, ensure};
 
 use super::place::Place;
 use crate::log::{CONSOLES, Journal, Recorder};
+use crate::model::case::name::CaseName;
 use crate::model::event::stream::{Heard, Message};
 use crate::model::event::{Event, Part, Sink};
 use crate::model::file;
-use crate::model::name::CaseName;
 use crate::supervise::Supervisors;
 
 /// The log of a place's kernel.

@@ -9,12 +9,13 @@ use duct::cmd;
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::embedded::Embedded;
 use crate::environment::available_memory;
 use crate::model::case::quoted;
 use crate::model::file;
 use crate::model::problem::{Problem, TextFile, hint};
 use crate::options::{Guests, Options};
-use crate::plan::{Discovered, Embedded, PLACES_TOML};
+use crate::plan::{Discovered, PLACES_TOML};
 
 /// What stands in a place's command for the one that is executed there.
 const COMMAND: &str = "{}";

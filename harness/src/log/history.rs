@@ -103,7 +103,7 @@ fn lines_of(path: &Path) -> Vec<Took> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::name::CaseName;
+    use crate::model::case::name::CaseName;
     use crate::model::outcome::Exit;
 
     fn save(directory: &Path, host: &str, variant: &str, duration_s: f64, status: Status) {

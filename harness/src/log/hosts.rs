@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::journal::{CONSOLES, FILES};
+use crate::model::case::name::CaseName;
 use crate::model::event::Part;
-use crate::model::name::CaseName;
 
 /// A host, and the cases of all runs that were there.
 struct Slot<'a> {

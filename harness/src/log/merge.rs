@@ -17,9 +17,9 @@ use super::hosts::labels;
 use super::journal::{CONSOLES, JOURNALS, LOGS, PLAN_JSON, line_of};
 use super::plan_file::read_plan;
 use super::read::{Opened, fold, opened};
+use crate::model::case::name::CaseName;
 use crate::model::event::{Event, Part};
 use crate::model::file;
-use crate::model::name::CaseName;
 use crate::model::state::State;
 
 /// The parts that were found, each once, by the names of their journals.

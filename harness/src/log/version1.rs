@@ -63,8 +63,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::case::name::CaseName;
     use crate::model::host::Host;
-    use crate::model::name::CaseName;
 
     #[test]
     fn a_run_of_version_1_is_a_run_of_one_part() {

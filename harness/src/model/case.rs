@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::model::known::{Expectation, KnownFailure};
-use crate::model::name::CaseName;
+use crate::model::case::name::CaseName;
+use crate::model::outcome::known::{Expectation, KnownFailure};
 use crate::model::value::{Count, MAX_COUNT, Pages, Size};
+
+pub mod name;
 
 /// The collection of KVM's selftests.
 pub const KVM: &str = "kvm";

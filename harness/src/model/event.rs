@@ -9,9 +9,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::case::name::{CaseName, on_host};
 use super::facts::EarlyEnd;
 use super::host::{self, Host, Modules};
-use super::name::{CaseName, on_host};
 use super::outcome::{Exit, Outcome, Splat, Step};
 use super::planned::Planned;
 use super::text;

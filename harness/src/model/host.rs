@@ -1,19 +1,22 @@
-//! A host: what tests and reports want to know of it, and where its files are.
+//! A host: what tests and reports want to know of it, its architecture, and where its files are.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{env, fmt};
 
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 use schemars::JsonSchema;
+use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use super::case::Requires;
 use super::value::{Count, Size};
+use crate::model::problem::{excerpt, hint};
+use crate::model::value::Text;
 
 /// The parameters of modules, by their names.
 pub type Modules = BTreeMap<String, BTreeMap<String, String>>;
@@ -287,6 +290,87 @@ impl Root {
     }
 }
 
+/// An architecture with KVM selftests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arch {
+    /// Intel's and AMD's 64-bit one.
+    X86_64,
+    /// Arm's 64-bit one.
+    Aarch64,
+    /// IBM Z.
+    S390x,
+    /// RISC-V, 64-bit.
+    Riscv64,
+    /// LoongArch, 64-bit.
+    Loongarch64,
+}
+
+impl Arch {
+    /// Every one.
+    pub const ALL: &[Self] = &[
+        Self::X86_64,
+        Self::Aarch64,
+        Self::S390x,
+        Self::Riscv64,
+        Self::Loongarch64,
+    ];
+
+    /// The one of this name: as `uname -m` has it, or the kernel's directory of it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|arch| arch.names().any(|one| one == name))
+    }
+
+    /// Every name that it goes by.
+    fn names(self) -> impl Iterator<Item = &'static str> {
+        let directories = self.directories().iter().copied();
+        let others = directories.filter(move |name| *name != self.as_str());
+        std::iter::once(self.as_str()).chain(others)
+    }
+
+    /// Its name, as `uname -m` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+            Self::S390x => "s390x",
+            Self::Riscv64 => "riscv64",
+            Self::Loongarch64 => "loongarch64",
+        }
+    }
+
+    /// The directories that its selftests are built in: the name up to Linux 6.13, and from 6.14 on
+    /// (tools/testing/selftests/kvm/Makefile).
+    pub fn directories(self) -> &'static [&'static str] {
+        match self {
+            Self::X86_64 => &["x86_64", "x86"],
+            Self::Aarch64 => &["aarch64", "arm64"],
+            Self::S390x => &["s390x", "s390"],
+            Self::Riscv64 => &["riscv"],
+            Self::Loongarch64 => &["loongarch"],
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Arch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Text(name) = Text::deserialize(deserializer)?;
+        Self::from_name(&name).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().flat_map(|arch| arch.names()).collect();
+            let (hint, name) = (hint(&name, &known), excerpt(&name));
+            de::Error::custom(format!("unknown word `{name}`{hint}"))
+        })
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,5 +443,17 @@ mod tests {
     fn a_warning_tells_of_a_splat_and_a_module_does_not() {
         assert!(tells_of_splat(0, 512) && tells_of_splat(4096, 4096 + 128));
         assert!(!tells_of_splat(512, 512) && !tells_of_splat(0, 4096) && !tells_of_splat(512, 0));
+    }
+
+    #[test]
+    fn every_name_is_known() {
+        for arch in Arch::ALL {
+            assert!(
+                arch.names()
+                    .all(|name| Arch::from_name(name) == Some(*arch))
+            );
+        }
+        assert_eq!(Arch::from_name("x86"), Some(Arch::X86_64));
+        assert_eq!(Arch::from_name("x86-64"), None);
     }
 }

@@ -9,9 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use signal_hook::low_level::signal_name;
 
-use super::known::{KnownFailure, SUBTEST_IS_WRONG};
-use super::name::{CaseName, on_host};
+use self::known::{KnownFailure, SUBTEST_IS_WRONG};
+use super::case::name::{CaseName, on_host};
 use super::text;
+
+pub mod known;
+pub mod signature;
 
 /// What became of a case: upstream's five words.
 #[derive(
@@ -569,7 +572,7 @@ impl Outcome {
 
     /// The name without its iteration.
     pub fn listed(&self) -> &str {
-        super::name::listed(&self.name)
+        super::case::name::listed(&self.name)
     }
 
     /// The name that it has on its host.
@@ -581,6 +584,6 @@ impl Outcome {
 
     /// The same without its iteration.
     pub fn listed_there(&self) -> &str {
-        super::name::listed(self.name_there())
+        super::case::name::listed(self.name_there())
     }
 }

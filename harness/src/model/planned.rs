@@ -7,7 +7,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::name::CaseName;
+use super::case::name::CaseName;
 use super::text;
 
 /// What is to run, fixed once for all machines that have a share in it.

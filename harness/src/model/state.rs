@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::case::name::CaseName;
 use super::event::{Event, Part, PartEnd, SCHEMA_VERSION, Span};
-use super::name::CaseName;
 use super::outcome::{Counts, Outcome, OutcomeKind, Splat, Step};
 use super::planned::Planned;
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::model::name;
+use crate::model::case::name;
 
 /// A segment of a name becomes a directory of the results, and Linux's names of files end at 255 bytes (NAME_MAX in
 /// `include/uapi/linux/limits.h`); this leaves room for what is put after it.

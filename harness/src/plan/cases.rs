@@ -5,12 +5,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::embedded::SMOKE_SELFTEST;
 use super::selftests::{Selftest, Selftests};
 use super::suite::{SuiteFile, TestEntry, What};
-use crate::model::arch::Arch;
+use crate::embedded::SMOKE_SELFTEST;
+use crate::model::case::name::CaseName;
 use crate::model::case::{Case, Command, DEFAULT, Suite, Variant};
-use crate::model::name::CaseName;
+use crate::model::host::Arch;
 use crate::model::problem::{Problem, WrittenAt, excerpt};
 
 /// How to get the kernel's selftests.

@@ -6,10 +6,10 @@ use anyhow::{Context, bail};
 use glob::Pattern;
 use serde::Deserialize;
 
-use super::embedded::SMOKE_SELFTEST;
 use super::selftests::{identifier, other_names};
-use crate::model::arch::Arch;
+use crate::embedded::SMOKE_SELFTEST;
 use crate::model::case::{Case, Command};
+use crate::model::host::Arch;
 use crate::model::text::{one_line, plural};
 use crate::model::value::{Glob, OneOrMore};
 use crate::options::Options;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::changed::Concern;
-use super::identity;
 use super::known::KnownFailures;
 use super::selection::Selection;
+use super::selftests;
 use crate::environment::{Definition, Definitions, HOST};
 use crate::model::case::Case;
 use crate::model::host::Host;
@@ -204,7 +204,7 @@ impl Discovered {
 
     /// The commit that the selftests were built from, or a hash of them; `None` for those within the program.
     pub fn selftests_commit(&self) -> Option<String> {
-        identity::commit_of(&self.directories, &self.selftests)
+        selftests::commit_of(&self.directories, &self.selftests)
     }
 
     /// What of the shipped suites is left out, in words.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::keys::{MAX_TIMEOUT_S, ShellLine};
 use super::suite::{SuiteFile, TestEntry, What};
-use crate::model::arch::Arch;
+use crate::model::host::Arch;
 use crate::model::problem::{Problem, TextFile, excerpt};
 use crate::model::value::{Count, Identifier, OneOrMore, Text};
 

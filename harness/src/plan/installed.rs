@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use super::embedded::Embedded;
 use super::files::{Configuration, read_embedded};
 use super::selftests::{Selftest, Selftests, not_compiled, other_names};
 use super::suite::{SuiteFile, TestEntry, What};
+use crate::embedded::Embedded;
+use crate::model::case::name::to_identifier;
 use crate::model::case::{KVM, NO_TIMEOUT};
-use crate::model::name::to_identifier;
 use crate::options::InstalledTest;
 
 /// The selftests of `tree` that these tests are, and a suite of each test alone.

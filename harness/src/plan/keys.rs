@@ -7,8 +7,8 @@ use toml::Spanned;
 
 use super::placeholder::{self, Axes, Matrix, NCPUS};
 use super::suite::{TestEntry, What};
-use crate::model::arch::Arch;
 use crate::model::case::Requires;
+use crate::model::host::Arch;
 use crate::model::problem::{Problem, TextFile};
 use crate::model::value::{Count, Entries, Identifier, MAX_COUNT, OneOrMore, Scalar, Text};
 

@@ -8,10 +8,10 @@ use toml::de::DeTable;
 
 use super::keys::Pattern;
 use crate::environment::HOST;
-use crate::model::arch::Arch;
+use crate::model::case::name::CaseName;
+use crate::model::host::Arch;
 use crate::model::host::Host;
-use crate::model::known::{Expectation, KnownFailure};
-use crate::model::name::CaseName;
+use crate::model::outcome::known::{Expectation, KnownFailure};
 use crate::model::problem::{Problem, TextFile};
 use crate::model::time::today;
 use crate::model::value::{Glob, OneOrMore, Text};

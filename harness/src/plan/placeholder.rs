@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use toml::Spanned;
 
-use crate::model::name;
+use crate::model::case::name;
 use crate::model::problem::{Problem, TextFile, excerpt, hint};
 use crate::model::value::{Entries, Scalar, Text};
 

@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::selftests::other_names;
-use crate::model::arch::Arch;
 use crate::model::case::Case;
-use crate::model::name;
+use crate::model::case::name;
+use crate::model::host::Arch;
 use crate::model::planned::Shard;
 use crate::options::Options;
 
@@ -214,8 +214,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::model::case::name::CaseName;
     use crate::model::case::{Command, Requires, Variant};
-    use crate::model::name::CaseName;
 
     fn case(variant: &str, timeout: u64, weight: u32) -> Case {
         Case {

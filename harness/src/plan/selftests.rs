@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Access, access};
 
-use crate::kernel_src::DOES_NOT_COMPILE;
-use crate::model::arch::Arch;
+use crate::kernel_src::{BUILT_FROM, DOES_NOT_COMPILE};
 use crate::model::case::KVM;
-use crate::model::name::{is_identifier, to_identifier};
+use crate::model::case::name::{is_identifier, to_identifier};
+use crate::model::file;
+use crate::model::host::Arch;
+use crate::model::planned::Fnv;
 use crate::model::problem::{Problem, WrittenAt, nearest};
 use crate::model::text::printable;
 
@@ -372,11 +374,51 @@ fn interpreter_problem(line: &[u8]) -> Option<String> {
     Some(format!("its interpreter {}: {error}", path.display()))
 }
 
+/// How much is read of the beginning of a file, where a program's build ID stands, and of its end.
+const READ: u64 = 4096;
+
+/// The commit that they were built from, where one place has them all and says so; else a hash of them. Where the tree had
+/// changes, both.
+pub(super) fn commit_of(directories: &[PathBuf], files: &[Arc<Path>]) -> Option<String> {
+    let source = match directories {
+        [] => return None,
+        [one] => built_from(one).unwrap_or_default(),
+        _ => String::new(),
+    };
+    if !source.is_empty() && !source.ends_with("-dirty") {
+        return Some(source);
+    }
+    let hash = files.iter().fold(Fnv::default(), |hash, file| {
+        let name = file.file_name().unwrap_or_default();
+        let hash = hash.with(name.as_encoded_bytes());
+        // What cannot be read has its name alone.
+        hash.with(&ends(file).unwrap_or_default())
+    });
+    Some(format!("{source} {}", hash.text()).trim_start().to_owned())
+}
+
+fn built_from(directory: &Path) -> Option<String> {
+    let parent = directory.parent().filter(|_| directory.ends_with("kvm"));
+    let mut places = std::iter::once(directory).chain(parent);
+    let text = places.find_map(|place| file::read(&place.join(BUILT_FROM)).ok())?;
+    Some(printable(text.trim_ascii()))
+}
+
+/// A file's length, beginning and end.
+fn ends(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut bytes = length.to_le_bytes().to_vec();
+    file.by_ref().take(READ).read_to_end(&mut bytes)?;
+    file.seek(SeekFrom::Start(length.saturating_sub(READ)))?;
+    file.take(READ).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
     use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn put(root: &Path, path: &str, text: &str, mode: u32) {
         let path = root.join(path);

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::arch::Arch;
 use crate::model::case::{DEFAULT, Requires};
+use crate::model::host::Arch;
 use crate::model::problem::WrittenAt;
 
 /// A suite.

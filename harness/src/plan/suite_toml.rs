@@ -208,7 +208,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::arch::Arch;
+    use crate::model::host::Arch;
     use crate::model::value::{Count, Size};
 
     fn read_text(text: &str) -> SuiteToml {

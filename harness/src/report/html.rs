@@ -9,8 +9,8 @@ use maud::{Markup, PreEscaped, html};
 
 use super::reported::Reported;
 use crate::log;
+use crate::model::outcome::signature::grouped;
 use crate::model::outcome::{Counts, Outcome, OutcomeKind, Splat, Status};
-use crate::model::signature::grouped;
 use crate::model::state::State;
 use crate::model::text::{plural, printable_within};
 use crate::model::time::roughly;

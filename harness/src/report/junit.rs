@@ -9,7 +9,7 @@ use quick_xml::writer::ElementWriter;
 use signal_hook::low_level::signal_name;
 
 use super::reported::{Reported, account, name_in_suite};
-use crate::model::name::CaseName;
+use crate::model::case::name::CaseName;
 use crate::model::outcome::{Counts, Exit, Outcome, OutcomeKind, Splat, Status, Step};
 use crate::model::text::{printable, printable_within};
 use crate::model::time::timestamp;

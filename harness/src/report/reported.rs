@@ -6,11 +6,11 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use crate::model::case::name::of_iteration;
 use crate::model::case::quoted;
 use crate::model::event::Part;
 use crate::model::file;
 use crate::model::host::Modules;
-use crate::model::name::of_iteration;
 use crate::model::outcome::{Outcome, Status, Step};
 use crate::model::state::State;
 use crate::model::text::printable_end;

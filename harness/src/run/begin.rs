@@ -3,24 +3,28 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
+use super::earlier::Earlier;
+use crate::exec::without_run;
 use crate::log::{
-    Destination, Journal, MOST_NAMED, Member, Nextest, PLAN_JSON, Recorder, Resumed, RunDirectory,
-    what_killed_the_latest, write_plan,
+    Destination, History, Journal, MOST_NAMED, Member, Nextest, PLAN_JSON, Recorder, Resumed,
+    RunDirectory, what_killed_the_latest, write_plan,
 };
 use crate::model::case::Case;
+use crate::model::case::name::CaseName;
 use crate::model::event::{Event, Part, SCHEMA_VERSION};
-use crate::model::host::Host;
-use crate::model::name::CaseName;
+use crate::model::facts::Obstacle;
+use crate::model::host::{Host, Root};
 use crate::model::outcome::Outcome;
 use crate::model::planned::Planned;
 use crate::model::state::State;
 use crate::model::time::now_ms;
 use crate::options::Options;
-use crate::plan::Discovered;
+use crate::plan::{Discovered, Selection};
 use crate::show::Display;
 
 /// Where results go by default, and what is to be said of that.
@@ -297,5 +301,34 @@ impl Begun {
         let most = if is_stream { 1 } else { MOST_NAMED };
         let recorder = Recorder::new(Arc::clone(cases), journal, state, display, most);
         Ok(Arc::new(recorder.context("open the journal again")?))
+    }
+}
+
+/// What is to run, and with what.
+pub(super) struct Ready<'a> {
+    pub(super) options: &'a Options,
+    pub(super) root: Root,
+    pub(super) discovered: Discovered,
+    pub(super) selection: Selection,
+    pub(super) cases: Arc<[Case]>,
+    pub(super) filtered_out: usize,
+    pub(super) history: History,
+    pub(super) earlier: Option<Earlier>,
+    pub(super) started: Instant,
+}
+
+impl Ready<'_> {
+    /// Whether it is run, rather than told to be ignored.
+    pub(super) fn is_executed(&self, case: &Case) -> bool {
+        case.ignored.is_none() || (self.selection.runs_ignored() && case.crash().is_none())
+    }
+
+    /// The outcomes of those that are told to be ignored.
+    pub(super) fn not_executed(&self) -> impl Iterator<Item = Outcome> {
+        let cases = self.cases.iter().filter(|case| !self.is_executed(case));
+        cases.map(|case| {
+            let why = case.ignored.clone().unwrap_or_default();
+            without_run(case, Obstacle::Ignored(why))
+        })
     }
 }

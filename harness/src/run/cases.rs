@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use super::begin::Begun;
-use super::ready::Ready;
+use super::begin::{Begun, Ready};
 use crate::environment::{self, HostLock};
 use crate::exec::{
     Demand, Executor, Gate, Semaphore, StepContext, Suites, repeat, repetitions, run_trials,
@@ -14,7 +13,7 @@ use crate::kernel_log::KernelLog;
 use crate::log::Recorder;
 use crate::model::case::Case;
 use crate::model::event::{Event, Sink};
-use crate::model::known::{Expectation, KnownFailure};
+use crate::model::outcome::known::{Expectation, KnownFailure};
 use crate::model::outcome::{Outcome, Status};
 use crate::supervise::Supervisors;
 

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::begin::Begun;
-use super::ready::Ready;
+use super::begin::{Begun, Ready};
 use crate::compare::{Comparison, ComparisonFormat, Side};
 use crate::log::{Member, Recorder, fold, write_run_json};
 use crate::model::state::{Share, State};

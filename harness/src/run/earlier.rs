@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 
 use crate::log::read;
 use crate::model::case::Case;
+use crate::model::outcome::signature::Signature;
 use crate::model::outcome::{Outcome, Status};
-use crate::model::signature::Signature;
 use crate::model::state::State;
 use crate::model::text::{named, plural};
 use crate::options::Options;

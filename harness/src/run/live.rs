@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::begin::Begun;
+use super::begin::{Begun, Ready};
 use super::earlier::Earlier;
-use super::ready::Ready;
 use crate::environment::{self, HostLock};
 use crate::exec::{self, LIMITS, Signals, Watch};
 use crate::kernel_log::KernelLog;

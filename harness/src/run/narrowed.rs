@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use anyhow::{Context, bail, ensure};
 
 use crate::model::case::Case;
+use crate::model::case::name::CaseName;
 use crate::model::event::SCHEMA_VERSION;
-use crate::model::name::CaseName;
 use crate::model::planned::{Planned, Shard};
 use crate::model::text::plural;
 use crate::options::Options;

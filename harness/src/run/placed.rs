@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::begin::Begun;
+use super::begin::{Begun, Ready};
 use super::conclude::RunEnd;
 use super::live::{self, Live};
-use super::ready::Ready;
 use crate::exec::Signals;
 use crate::fleet::{Fleet, Place};
 use crate::model::case::Case;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use crate::model::outcome::signature::{normalised, without_chance};
 use crate::model::outcome::{Exit, Outcome, Status};
-use crate::model::signature::{normalised, without_chance};
 use crate::model::state::State;
 use crate::model::text::{named, one_line, plural, printable, printable_within};
 

@@ -1,11 +1,12 @@
 //! The two streams that people and programs read, and the live display below them.
 
 use std::fs::OpenOptions;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::fstat;
 use rustix::termios::tcgetwinsize;
@@ -201,6 +202,18 @@ fn is_utf8() -> bool {
     let locale = values.next().unwrap_or_default();
     let locale = locale.to_string_lossy().to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// Prints to standard output. A reader that went away has said that it wants no more: that is no error.
+///
+/// # Errors
+/// It cannot be printed.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("print"),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::commands::print::print;
 use crate::model::case::quoted;
 use crate::model::file;
+use crate::show::print;
 
 /// The second line of the script, by which it is known.
 const MARK: &str = "# Written by `kvm-tests kselftest --install`; `--uninstall` puts the kernel's own script back.";

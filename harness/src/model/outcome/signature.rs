@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use serde::Serialize;
 
 use super::known::flat;
-use super::outcome::{Exit, Outcome, Status, SubtestResult};
+use super::{Exit, Outcome, Status, SubtestResult};
 
 /// How the line of a reason begins that says where a core is. It tells nothing about the failure.
 pub const CORE_DUMP: &str = "core dump: ";

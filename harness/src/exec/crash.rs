@@ -1,7 +1,8 @@
-//! Where the kernel has put the core of a process that crashed: what core_pattern says (core(5)).
+//! Where a selftest, or its guest, was when it failed: the core of a process that crashed, as core_pattern says (core(5)), and
+//! the guest's RIP by the selftest's own symbols.
 //!
-//! The limit on its size (`RLIMIT_CORE`) is left to the user. Most hosts set it to 0, and that of a selftest with a guest of
-//! a hundred gigabytes may fill the disk, beside the selftest.
+//! The limit on the core's size (`RLIMIT_CORE`) is left to the user. Most hosts set it to 0, and that of a selftest with a guest
+//! of a hundred gigabytes may fill the disk, beside the selftest.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,6 +15,7 @@ use rustix::system::uname;
 
 use crate::model::facts::Ended;
 use crate::model::outcome::Exit;
+use crate::model::text::printable;
 
 /// What file systems may be late by in telling when a file was written.
 const COARSE: Duration = Duration::from_secs(2);
@@ -22,7 +24,7 @@ const COARSE: Duration = Duration::from_secs(2);
 const NAMED: usize = 4;
 
 /// Where the core of a selftest is, if it dumped one.
-pub fn describe(ended: &Ended, directory: &Path) -> Option<String> {
+pub(super) fn core(ended: &Ended, directory: &Path) -> Option<String> {
     let Exit::Signal {
         signal,
         core_dumped: true,
@@ -139,6 +141,42 @@ fn files(pattern: &str, uses_pid: bool, crash: Crash<'_>) -> String {
     )
 }
 
+/// How long addr2line may take.
+const RESOLVE: Duration = Duration::from_secs(5);
+
+/// The function and the line that the guest was in; `None` where no RIP is told, or nothing is known of it.
+pub(super) fn guest_rip(ended: &Ended, program: &Path) -> Option<String> {
+    let assertion = ended.evidence.assertion.as_ref()?;
+    let rip = rip(&assertion.message)?;
+    let resolve = duct::cmd!("addr2line", "-f", "-s", "-e", program, &rip);
+    let resolve = resolve.stdin_null().stdout_capture().stderr_null();
+    // It is not there everywhere.
+    let resolving = resolve.unchecked().start().ok()?;
+    let Ok(Some(resolved)) = resolving.wait_timeout(RESOLVE) else {
+        resolving.kill().ok();
+        return None;
+    };
+    let lines = printable(&resolved.stdout);
+    let (function, place) = lines.trim_end().split_once('\n')?;
+    (function != "??").then(|| format!("guest RIP {rip}: {function} at {place}"))
+}
+
+/// The first address in a message that is called a RIP: `at guest RIP '0x402a3c'`, `rip=0x402a3c`.
+fn rip(message: &str) -> Option<String> {
+    let message = message.to_ascii_lowercase();
+    let mut places = message.match_indices("rip");
+    places.find_map(|(at, word)| {
+        let is_in_word = message[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
+        let rest = message[at + word.len()..].trim_start_matches([' ', ':', '=', '\'', '"', '(']);
+        let digits = rest.strip_prefix("0x").filter(|_| !is_in_word)?;
+        let end = digits.find(|c: char| !c.is_ascii_hexdigit());
+        let digits = &digits[..end.unwrap_or(digits.len())];
+        (1..=16)
+            .contains(&digits.len())
+            .then(|| format!("0x{digits}"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,5 +256,22 @@ mod tests {
             directory.path().display()
         );
         assert_eq!(place("core", false, crash(directory.path())), expected);
+    }
+
+    #[test]
+    fn an_address_is_the_rip_where_it_is_called_so() {
+        for (message, expected) in [
+            (
+                "Unhandled exception '0xe' at guest RIP '0x402a3c'",
+                Some("0x402a3c"),
+            ),
+            ("rip=0x40, rsp=0x50", Some("0x40")),
+            ("exception 1 rip 0x1 (should be 0x403099)", Some("0x1")),
+            ("a trip: 0x40, RIP: none", None),
+            ("rip 0x", None),
+            ("é", None),
+        ] {
+            assert_eq!(rip(message).as_deref(), expected, "{message}");
+        }
     }
 }
