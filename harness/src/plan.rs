@@ -18,13 +18,11 @@ use crate::embedded::Embedded;
 use crate::environment::{Definition, Definitions, Environments, HOST, Refusal};
 use crate::kernel_src;
 use crate::model::case::Case;
-use crate::model::host::Arch;
-use crate::model::host::Host;
+use crate::model::host::{Arch, Host};
 use crate::model::problem::{Problem, hint};
 use crate::options::Options;
 
 pub use discovered::{Discovered, list, not_asked_for};
-
 pub use files::PLACES_TOML;
 pub use selection::{Selection, seed, sort};
 pub use selftests::INSTALLED_LIST;

@@ -6,8 +6,7 @@ use std::fmt;
 use rustix::fs::{Access, access};
 
 use super::kmod::{Module, Presence};
-use crate::model::host::Root;
-use crate::model::host::{Host, Modules};
+use crate::model::host::{Host, Modules, Root};
 
 /// Reads what there is; what cannot be read is left empty.
 pub fn probe(root: &Root) -> Host {
