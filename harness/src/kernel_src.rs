@@ -90,7 +90,7 @@ pub fn build(
     tree::link(tree, &work)?;
     make.build(tree)?;
     fs::write(built.selftests.join(BUILT_FROM), tree::described(&source))?;
-    remove(&unpacked)?;
+    make.clear(&unpacked)?;
     // 3. To Cargo, what is newer than a build script's start is a reason to run it again: this is one only if removed.
     create(&done)?
         .set_modified(SystemTime::UNIX_EPOCH)

@@ -55,11 +55,19 @@ pub(super) struct Make<'a> {
 impl Make<'_> {
     /// Unpacks all of a tarball into `directory`.
     pub(super) fn unpack(&self, tarball: &Path, directory: &Path) -> Result<()> {
-        remove(directory)?;
+        self.clear(directory)?;
         fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
         // `o`: as the user's own.
         let tar = cmd!("tar", "--strip-components=1", "-oxf", tarball).dir(directory);
         self.must(&tar, &format!("unpack {}", tarball.display()))
+    }
+
+    /// Removes a tree that was unpacked, where there is one: on some disks that takes minutes.
+    pub(super) fn clear(&self, directory: &Path) -> Result<()> {
+        if !directory.exists() {
+            return Ok(());
+        }
+        self.must(&cmd!("rm", "-rf", directory), "remove the unpacked tree")
     }
 
     /// Builds the selftests of `tree`, which the work's `links` look like, and puts them into its `install`.
@@ -112,8 +120,9 @@ impl Make<'_> {
         while child.wait_timeout(PROGRESS)?.is_none() {
             let log = self.log()?;
             let last = log.trim_end().rsplit(['/', '\n']).next();
-            let (seconds, last) = (begin.elapsed().as_secs(), shown(last.unwrap_or_default()));
-            (self.say)(&format!("{what}: {seconds} s, {last}"));
+            let last = last.filter(|last| !last.is_empty()).map(shown);
+            let last = last.map_or_else(String::new, |last| format!(", {last}"));
+            (self.say)(&format!("{what}: {} s{last}", begin.elapsed().as_secs()));
         }
         Ok(child.into_output()?.status.success())
     }
