@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use cases::{Assembly, KERNELS_OWN, SuiteOwner};
 use changed::Changed;
@@ -259,10 +259,8 @@ fn describe(selftests: &Selftests, from: &str) -> Vec<String> {
 /// Fails where there are problems, a line each.
 fn refuse<'p>(problems: impl IntoIterator<Item = &'p Problem>) -> anyhow::Result<()> {
     let lines: Vec<_> = problems.into_iter().map(ToString::to_string).collect();
-    if lines.is_empty() {
-        return Ok(());
-    }
-    bail!("{}", lines.join("\n"))
+    ensure!(lines.is_empty(), "{}", lines.join("\n"));
+    Ok(())
 }
 
 /// Where `--changed` says so, keeps only the cases of the selftests that a patch series concerns.
@@ -279,12 +277,9 @@ fn keep_concerned(
     discovered.left_out.retain(|case| changed.concerns(case));
     discovered.is_narrowed = true;
     discovered.changed = changed.describe(discovered.cases.len(), all);
-    if discovered.cases.is_empty() {
-        bail!(
-            "--changed concerns no case here\n{}",
-            discovered.changed.join("\n")
-        );
-    }
+    let chosen = discovered.changed.join("\n");
+    let is_any = !discovered.cases.is_empty();
+    ensure!(is_any, "--changed concerns no case here\n{chosen}");
     Ok(())
 }
 
@@ -346,9 +341,6 @@ fn choose(
             definition,
         });
     }
-    if refused.is_empty() {
-        Ok(chosen)
-    } else {
-        bail!("{}", refused.join("\n"))
-    }
+    ensure!(refused.is_empty(), "{}", refused.join("\n"));
+    Ok(chosen)
 }
