@@ -1,10 +1,18 @@
-# Environments on a real kernel, in a guest.
+# Environments on real kernels, in guests.
 # shellcheck shell=bash
 
-check_guest() {
-    kvm-tests/guest/install --selftests
-    kvm-tests/guest/proof | tee target/proof.txt
-    grep -qx '# 0 not ok' target/proof.txt
+# Each guest is emulated by one thread.
+check_real_kernels() {
+    kvm-tests/guest/install --selftests --arch arm64
+    side_by_side prove_x86_64 prove_arm64
+}
+prove_x86_64() {
+    kvm-tests/guest/proof
+    grep -qx '# 0 not ok' target/prove_x86_64.txt
+}
+prove_arm64() {
+    kvm-tests/guest/proof --arch arm64
+    grep -qx '# 0 not ok' target/prove_arm64.txt
 }
 
 # One run in two guests at once, of which one case panics the kernel: all others have their statuses all the same.
@@ -19,10 +27,4 @@ check_guests() {
         --selftests "$selftests" --config "$here/panics.toml" --output "$here/run" \
         svm_vmcall_test pre_fault_memory_test cpuid_test panics:: || [ $? -eq 101 ]
     python3 .ci/guests.py "$here/run"
-}
-
-check_arm() {
-    kvm-tests/guest/install --arch arm64
-    kvm-tests/guest/proof --arch arm64 | tee target/proof-arm64.txt
-    grep -qx '# 0 not ok' target/proof-arm64.txt
 }

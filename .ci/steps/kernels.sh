@@ -30,7 +30,6 @@ check_kernels() {
     [ $((SECONDS - began)) -lt 60 ]
 
     KERNEL_SRC=$(realpath "$kernels")/usr/src/$newest.tar.xz check_kernel 100
-    rm -rf "$kernels"
 }
 
 # The table of features beside what the modules of Debian's stable and newest kernels have.
