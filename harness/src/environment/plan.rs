@@ -4,12 +4,12 @@ use std::fmt;
 
 use super::definition::Definition;
 use super::host::Platform;
-use super::kmod::{Module, Presence, in_use, needed_by, program};
+use super::kmod::{Module, Presence, in_use, needed_by};
 use super::target::{Refusal, Target, resolve};
 use crate::model::host::Root;
 
 /// Why whoever is not root can change nothing.
-pub(super) const ROOT_ONLY: &str = "only root can do that: run this with sudo";
+const ROOT_ONLY: &str = "only root can do that: run this with sudo";
 
 /// What would be done to this host for an environment.
 #[derive(Debug)]
@@ -129,9 +129,6 @@ impl Plan {
         }
         if self.reloaded().is_empty() {
             return Ok(());
-        }
-        for name in ["modprobe", "rmmod"] {
-            program(name)?;
         }
         if let Some(used) = in_use(root, self.reloaded()) {
             return Err(Refusal::InUse(used));
