@@ -1,17 +1,15 @@
 //! Changes the host as planned: the journal first, then the change, then a look at every value. And brings it back to what
 //! a journal says that it was, value by value.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::BTreeSet;
 
 use super::definition::Definition;
 use super::feature::FEATURES;
-use super::host::parameters;
 use super::journal::{Difference, HostJournal, ModuleBefore, Permissions};
-use super::kmod::{Loader, Module, Parameters, arguments_of, file_of, in_use};
+use super::kmod::{Loader, Module, Parameters, arguments_of, in_use, is_loaded};
 use super::plan::Plan;
 use super::target::Refusal::{self, Failed, Impossible};
-use super::target::{Target, chosen};
+use super::target::{Target, file_of, parameter, value_of};
 use crate::model::host::Root;
 
 /// What the parameters were, and what brings the modules back to that, found out once: what the user had set by hand
@@ -28,24 +26,7 @@ pub(super) fn apply(
     plan: &Plan,
     baseline: &mut Baseline,
 ) -> Result<Vec<String>, Refusal> {
-    let mut journal = HostJournal::new(root, definition);
-    if !plan.reloaded().is_empty() {
-        for module in &plan.platform.modules {
-            let name = &module.name;
-            let parameters = parameters(root, name).into_iter();
-            let parameters =
-                parameters.map(|(parameter, was)| (format!("{name}.{parameter}"), was));
-            journal.parameters.extend(parameters);
-            journal.modules.push(ModuleBefore {
-                name: name.clone(),
-                loaded: module.is_live(),
-                reload: plan.reloads(name),
-            });
-        }
-        journal.device = Permissions::read(root);
-    }
-    journal.unloaded.clone_from(&plan.unloaded);
-    journal.files = files_before(root, plan)?;
+    let mut journal = before(root, definition, plan)?;
     journal.save(root)?;
     let mut change = Transition {
         root,
@@ -59,6 +40,39 @@ pub(super) fn apply(
         (Ok(()), other) => Failed(format!("{other}; everything is as it was")),
         (Err(problem), refusal) => Failed(format!("{refusal}; {problem}")),
     })
+}
+
+/// What the host is, as far as the plan is to change it.
+fn before(root: &Root, definition: &Definition, plan: &Plan) -> Result<HostJournal, String> {
+    let mut journal = HostJournal::new(root, definition);
+    if !plan.reloaded().is_empty() {
+        for module in &plan.platform.modules {
+            let name = &module.name;
+            let parameters = root.names(format!("/sys/module/{name}/parameters"));
+            for setting in parameters.iter().map(|one| format!("{name}.{one}")) {
+                // One that cannot be read cannot be compared.
+                let was = value_of(root, &setting).ok();
+                journal.values.extend(was.map(|was| (setting, was)));
+            }
+            journal.modules.push(ModuleBefore {
+                name: name.clone(),
+                loaded: module.is_live(),
+                reload: plan.reloads(name),
+            });
+        }
+        journal.device = Permissions::read(root);
+    }
+    journal.unloaded.clone_from(&plan.unloaded);
+    // What is loaded anew may not be there yet.
+    let stays = |target: &&Target| !target.module().is_some_and(|module| plan.reloads(module));
+    for target in plan.writes.iter().filter(stays) {
+        for setting in target.written_with(root) {
+            let was =
+                value_of(root, &setting).map_err(|error| format!("read {setting}: {error}"))?;
+            journal.values.insert(setting, was);
+        }
+    }
+    Ok(journal)
 }
 
 struct Transition<'a> {
@@ -89,9 +103,10 @@ impl Transition<'_> {
         for target in self.plan.targets() {
             notes.extend(self.check(target)?);
         }
-        let differences = self.journal.differences(root);
-        for (setting, _, now) in differences.iter().filter(|one| !self.is_wanted(&one.0)) {
-            notes.push(format!("{setting} reads {} with it", now.escape_debug()));
+        for (setting, _, now) in self.journal.differences(root) {
+            if parameter(&setting).is_some() && !self.is_wanted(&setting) {
+                notes.push(format!("{setting} reads {} with it", now.escape_debug()));
+            }
         }
         self.journal.entered = true;
         self.journal.save(root)?;
@@ -118,15 +133,16 @@ impl Transition<'_> {
 
     /// The arguments that bring the modules back to what they were.
     fn find_out(&self, known: &mut Baseline) -> Result<Parameters, String> {
-        let before = &self.journal.parameters;
-        if known.0 == *before {
+        let mut before = self.journal.values.clone();
+        before.retain(|setting, _| parameter(setting).is_some());
+        if known.0 == before {
             return Ok(known.1.clone());
         }
         let mut way = Return::of(self.root, self.journal);
         way.go().map_err(|problem| {
             format!("loading the modules anew did not bring back what they were: {problem}")
         })?;
-        *known = (before.clone(), way.arguments.clone());
+        *known = (before, way.arguments.clone());
         Ok(way.arguments)
     }
 
@@ -157,42 +173,27 @@ impl Transition<'_> {
     }
 }
 
-/// The files that are to be written, but for those that come back with their modules.
-fn files_before(root: &Root, plan: &Plan) -> Result<BTreeMap<String, String>, String> {
-    let mut files = BTreeMap::new();
-    let comes_back = |target: &&Target| target.module().is_some_and(|module| plan.reloads(module));
-    for target in plan.writes.iter().filter(|target| !comes_back(target)) {
-        for path in target.written_with(root) {
-            let value = root.read(&path);
-            let value = value.map_err(|error| format!("read {path}: {error}"))?;
-            files.insert(path, chosen(&value).to_owned());
-        }
-    }
-    Ok(files)
-}
-
 /// Brings the host back, looks whether it is, and removes the journal if so.
 ///
 /// # Errors
 /// What could not be restored, with the commands that would do it. The journal stays.
 pub(super) fn restore(root: &Root, journal: &HostJournal) -> Result<(), String> {
     let mut problems = Vec::new();
-    for (path, value) in &journal.files {
-        problems.extend(write(root, path, value).err());
-    }
-    if !journal.modules.is_empty() {
-        let mut way = Return::of(root, journal);
-        let is_back = way.left().is_empty();
-        match if is_back { Ok(()) } else { way.go() } {
-            Ok(()) => problems.extend(unload(root, &journal.unloaded)),
-            Err(problem) => {
-                let command = way.command();
-                problems.push(format!("{problem}; to do it by hand: {command}"));
-            }
+    journal.write_back(root, |_| true);
+    let mut way = Return::of(root, journal);
+    match if way.left().is_empty() {
+        Ok(())
+    } else {
+        way.go()
+    } {
+        Ok(()) => problems.extend(unload(root, &journal.unloaded)),
+        Err(problem) => {
+            let command = way.command();
+            problems.push(format!("{problem}; to do it by hand: {command}"));
         }
-        let device = journal.device.as_ref();
-        problems.extend(device.and_then(|device| device.put_back(root).err()));
     }
+    let device = journal.device.as_ref();
+    problems.extend(device.and_then(|device| device.put_back(root).err()));
     all_right(&problems)?;
     HostJournal::remove(root)
 }
@@ -200,13 +201,6 @@ pub(super) fn restore(root: &Root, journal: &HostJournal) -> Result<(), String> 
 /// What is not as the journal says that it was, in words; touches nothing.
 pub(super) fn not_as_it_was(root: &Root, journal: &HostJournal) -> Vec<String> {
     let mut left = Return::of(root, journal).left();
-    for (path, was) in &journal.files {
-        let now = root.read(path).unwrap_or_else(|_| "nothing".to_owned());
-        if chosen(&now) != was {
-            let (was, now) = (was.escape_debug(), chosen(&now).escape_debug());
-            left.push(format!("{path} was {was} and reads {now}"));
-        }
-    }
     if journal.device.is_some() && Permissions::read(root) != journal.device {
         left.push("who may open /dev/kvm has changed".to_owned());
     }
@@ -252,7 +246,8 @@ impl<'a> Return<'a> {
         problems.extend(self.load_anew().err());
         let mut differences = self.journal.differences(self.root).into_iter();
         // The vendor module may have left something in `kvm`.
-        if problems.is_empty() && differences.any(|one| !self.is_reloaded(&one.0)) {
+        let is_kvms = |one: Difference| parameter(&one.0).is_some() && !self.is_reloaded(&one.0);
+        if problems.is_empty() && differences.any(is_kvms) {
             self.first = 0;
             problems.extend(self.load_anew().err());
         }
@@ -269,7 +264,7 @@ impl<'a> Return<'a> {
         let mut left: Vec<String> = differences.map(in_words).collect();
         for module in &self.journal.modules {
             let name = &module.name;
-            match (module.loaded, Module::of_sysfs(self.root, name).is_live()) {
+            match (module.loaded, is_loaded(self.root, name)) {
                 (true, false) => left.push(format!("{name} was loaded and is not")),
                 (false, true) => left.push(format!("{name} was not loaded and is")),
                 _ => {}
@@ -327,14 +322,26 @@ impl<'a> Return<'a> {
         modules.map(|module| module.name.as_str()).collect()
     }
 
+    /// What would bring back what is left, in a shell.
     fn command(&self) -> String {
-        let names: Vec<&str> = self.names(false).into_iter().rev().collect();
-        let mut command = format!("rmmod {}", names.join(" "));
+        let unload = self.names(false).into_iter().rev();
+        let mut commands: Vec<String> = unload.map(|name| format!("rmmod {name}")).collect();
         for module in self.names(true) {
             let arguments = arguments_of(module, &self.arguments).join(" ");
-            command += format!("; modprobe {module} {arguments}").trim_end();
+            commands.push(
+                format!("modprobe {module} {arguments}")
+                    .trim_end()
+                    .to_owned(),
+            );
         }
-        command
+        for (setting, was, _) in self.journal.differences(self.root) {
+            let file = file_of(&setting);
+            if parameter(&setting).is_none() || self.root.is_writable(&file) {
+                let was = shlex::try_quote(&was).unwrap_or_default();
+                commands.push(format!("echo {was} > {file}"));
+            }
+        }
+        commands.join("; ")
     }
 }
 
@@ -350,23 +357,4 @@ fn unload(root: &Root, modules: &[String]) -> Vec<String> {
         }
     }
     problems
-}
-
-/// Writes a value that was there before, if it is not there, and looks whether it is.
-fn write(root: &Root, path: &str, value: &str) -> Result<(), String> {
-    let is_there = || -> io::Result<bool> { Ok(chosen(&root.read(path)?) == value) };
-    if is_there().unwrap_or(false) {
-        return Ok(());
-    }
-    let written = root.write(path, value);
-    let reason = match written.and_then(|()| is_there()) {
-        Ok(true) => return Ok(()),
-        Ok(false) => "it reads otherwise".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let (was, to_do) = (value.escape_debug(), shlex::try_quote(value));
-    let to_do = to_do.unwrap_or_default();
-    Err(format!(
-        "{path} was {was} and could not be set back ({reason}); to do it: echo {to_do} > {path}"
-    ))
 }

@@ -78,22 +78,16 @@ fn hugepages(value: impl Fn(&dyn Fn(&str) -> Option<u64>) -> Option<u64>) -> BTr
 pub fn modules(root: &Root) -> Modules {
     let mut names = root.names("/sys/module");
     names.retain(|name| name == "kvm" || name.starts_with("kvm_"));
-    let modules = names.into_iter().map(|name| {
-        let parameters = parameters(root, &name);
-        (name, parameters)
+    let modules = names.into_iter().map(|module| {
+        let directory = format!("/sys/module/{module}/parameters");
+        let names = root.names(&directory).into_iter();
+        let readable = names.filter_map(|name| {
+            let value = root.read(format!("{directory}/{name}")).ok()?;
+            Some((name, value))
+        });
+        (module, readable.collect())
     });
     modules.collect()
-}
-
-/// The parameters of a module that is loaded.
-pub(super) fn parameters(root: &Root, module: &str) -> BTreeMap<String, String> {
-    let directory = format!("/sys/module/{module}/parameters");
-    let names = root.names(&directory).into_iter();
-    let readable = names.filter_map(|name| {
-        let value = root.read(format!("{directory}/{name}")).ok()?;
-        Some((name, value))
-    });
-    readable.collect()
 }
 
 /// A file of the host itself, also where a directory stands for it.

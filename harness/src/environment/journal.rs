@@ -1,6 +1,5 @@
 //! The journal: what the host was before it was changed, kept where it outlives a killed runner, and no reboot.
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -13,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::definition::Definition;
-use super::kmod::{Parameters, file_of, run};
+use super::kmod::{Parameters, run};
+use super::target::{file_of, value_of};
 use crate::model::file;
 use crate::model::host::Root;
 
@@ -27,12 +27,12 @@ const ACL: &str = "system.posix_acl_access";
 pub(super) const DIRECTORY: &str = "/run/kvm-tests";
 
 /// The journal's version: one more with every change of its form.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// How much of a journal that cannot be read is shown, in characters.
 const MAX_SHOWN: usize = 400;
 
-/// A parameter, `MODULE.PARAMETER`, that is not what it was; what it was, and what it is.
+/// A setting that is not what it was; what it was, and what it is.
 pub(super) type Difference = (String, String, String);
 
 /// What the host was.
@@ -52,14 +52,13 @@ pub(super) struct HostJournal {
     pub(super) pid: u32,
     /// The modules that make up KVM, in the order in which they are loaded; empty if none was to be touched.
     pub(super) modules: Vec<ModuleBefore>,
-    /// Their parameters, as far as they were loaded.
-    pub(super) parameters: Parameters,
+    /// The values that there were: of the parameters of these modules, as far as they were loaded, and of what else was
+    /// to be written: a parameter, as `MODULE.PARAMETER`, or a file, by its absolute path.
+    pub(super) values: Parameters,
     /// What has to be passed to them besides what modprobe.d has, as far as that is known.
     pub(super) arguments: Parameters,
     /// The modules that were not loaded, in the order in which modprobe loads them.
     pub(super) unloaded: Vec<String>,
-    /// The files that were to be written, by absolute path.
-    pub(super) files: BTreeMap<String, String>,
     /// Who could open /dev/kvm.
     pub(super) device: Option<Permissions>,
 }
@@ -152,12 +151,11 @@ impl HostJournal {
         fs::remove_file(&path).map_err(|error| format!("remove {}: {error}", path.display()))
     }
 
-    /// The parameters that are not what they were.
+    /// The settings that are not what they were.
     pub(super) fn differences(&self, root: &Root) -> Vec<Difference> {
         let mut differences = Vec::new();
-        for (setting, was) in &self.parameters {
-            let now = root.read(file_of(setting));
-            let now = now.unwrap_or_else(|_| "nothing".to_owned());
+        for (setting, was) in &self.values {
+            let now = value_of(root, setting).unwrap_or_else(|_| "nothing".to_owned());
             if now != *was {
                 differences.push((setting.clone(), was.clone(), now));
             }
@@ -165,8 +163,8 @@ impl HostJournal {
         differences
     }
 
-    /// Writes the parameters that can be written, are not what they were, and are to be. Whether that helped is seen in
-    /// the differences that are left: some take no value but once, such as `pi_inject_timer`.
+    /// Writes the settings that can be written, are not what they were, and are to be. Whether that helped is seen in the
+    /// differences that are left: some take no value but once, such as `pi_inject_timer`.
     pub(super) fn write_back(&self, root: &Root, is_to_be: impl Fn(&str) -> bool) {
         for (setting, was, _) in self.differences(root) {
             let path = file_of(&setting);

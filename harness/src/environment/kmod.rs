@@ -6,7 +6,6 @@ use std::env;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::slice;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -116,20 +115,6 @@ impl Module {
     }
 }
 
-/// The module and the name of a setting that is a parameter, `MODULE.PARAMETER`, and not the absolute path of a file.
-pub(super) fn parameter(setting: &str) -> Option<(&str, &str)> {
-    let is_file = setting.starts_with('/');
-    setting.split_once('.').filter(|_| !is_file)
-}
-
-/// The file of a setting.
-pub(super) fn file_of(setting: &str) -> String {
-    match parameter(setting) {
-        Some((module, name)) => format!("/sys/module/{module}/parameters/{name}"),
-        None => setting.to_owned(),
-    }
-}
-
 /// Loads and unloads modules.
 pub(super) struct Loader<'a> {
     root: &'a Root,
@@ -217,13 +202,10 @@ impl<'a> Loader<'a> {
     }
 
     fn try_to_unload(&self, name: &str) -> Result<(), String> {
-        let module = Module::of_sysfs(self.root, name);
-        match module.presence {
-            Presence::Available | Presence::Absent => return Ok(()),
-            Presence::BuiltIn => return Err(format!("{name} is built in, and cannot be unloaded")),
-            Presence::Loaded { .. } => {}
+        if !is_loaded(self.root, name) {
+            return Ok(());
         }
-        if let Some(used) = in_use(self.root, slice::from_ref(&module)) {
+        if let Some(used) = in_use(self.root, &[Module::of_sysfs(self.root, name)]) {
             return Err(used);
         }
         // rmmod rather than `modprobe -r`, which would also unload what the module stands on.
@@ -245,7 +227,8 @@ pub(super) fn arguments_of(module: &str, arguments: &Parameters) -> Vec<String> 
     arguments.collect()
 }
 
-fn is_loaded(root: &Root, name: &str) -> bool {
+/// Whether the code of a module is in the kernel now.
+pub(super) fn is_loaded(root: &Root, name: &str) -> bool {
     root.path(format!("/sys/module/{name}")).is_dir()
 }
 
@@ -331,7 +314,7 @@ fn users_of_kvm(root: &Root) -> Vec<String> {
 ///
 /// # Errors
 /// There is none, and what to do.
-pub(super) fn program(name: &str) -> Result<PathBuf, String> {
+fn program(name: &str) -> Result<PathBuf, String> {
     let mut search = env::var_os("PATH").unwrap_or_default();
     search.push(":/usr/sbin:/sbin");
     let mut places = env::split_paths(&search).map(|directory| directory.join(name));

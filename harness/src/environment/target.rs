@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 
 use kvm_ioctls::Kvm;
@@ -11,7 +12,6 @@ use super::feature::{
     ALWAYS, ARM_EL2, Allowed, BOOT, Feature, NONE, ON, number, read_after, switch,
 };
 use super::host::{HUGEPAGES, MODULES, Platform, Vendor, memory};
-use super::kmod::{file_of, parameter};
 use crate::model::host;
 use crate::model::host::Root;
 use crate::model::problem::hint;
@@ -83,8 +83,7 @@ impl Target {
 
     /// What is there now; `None` where nothing can be read.
     pub(super) fn now(&self, root: &Root) -> Option<String> {
-        let text = root.read(self.path()).ok()?;
-        Some(chosen(&text).to_owned())
+        value_of(root, &self.setting).ok()
     }
 
     /// Whether it is there.
@@ -126,23 +125,42 @@ impl Target {
         }
     }
 
-    /// The files that change when it is written. The number of hugepages in all is the sum of those of the nodes; written
-    /// back as a sum it would be spread over them anew.
+    /// The settings that change when it is written. The number of hugepages in all is the sum of those of the nodes;
+    /// written back as a sum it would be spread over them anew.
     pub(super) fn written_with(&self, root: &Root) -> Vec<String> {
-        let path = self.path();
-        let below = path.strip_prefix(HUGEPAGES).unwrap_or_default();
+        let below = self.setting.strip_prefix(HUGEPAGES).unwrap_or_default();
         let nodes = root.names(NODES).into_iter();
         let files = nodes.map(|node| format!("{NODES}/{node}/hugepages{below}"));
         let files: Vec<String> = files.filter(|file| root.path(file).is_file()).collect();
-        match below.is_empty() || files.is_empty() {
-            true => vec![path],
+        match files.is_empty() {
+            true => vec![self.setting.clone()],
             false => files,
         }
     }
 }
 
+/// The module and the name of a setting that is a parameter, `MODULE.PARAMETER`, and not the absolute path of a file.
+pub(super) fn parameter(setting: &str) -> Option<(&str, &str)> {
+    let is_file = setting.starts_with('/');
+    setting.split_once('.').filter(|_| !is_file)
+}
+
+/// The file of a setting.
+pub(super) fn file_of(setting: &str) -> String {
+    match parameter(setting) {
+        Some((module, name)) => format!("/sys/module/{module}/parameters/{name}"),
+        None => setting.to_owned(),
+    }
+}
+
+/// The value that a setting has.
+pub(super) fn value_of(root: &Root, setting: &str) -> io::Result<String> {
+    let text = root.read(file_of(setting))?;
+    Ok(chosen(&text).to_owned())
+}
+
 /// The word in brackets, in a file that shows all choices (`always [madvise] never`), or else all of it.
-pub(super) fn chosen(text: &str) -> &str {
+fn chosen(text: &str) -> &str {
     let mut words = text.split_whitespace();
     let chosen = words.find_map(|word| word.strip_prefix('[')?.strip_suffix(']'));
     let has_choices = text.split_whitespace().count() > 1;
