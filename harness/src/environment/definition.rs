@@ -155,10 +155,7 @@ impl Setting {
     /// What is wrong with it.
     pub(super) fn parse(name: &str) -> Result<Self, String> {
         if let Some(pages) = name.strip_prefix("hugepages.") {
-            return match pages.split_once('.') {
-                Some((size, node)) => Self::hugepages(size, Some(node)),
-                None => Self::hugepages(pages, None),
-            };
+            return Self::hugepages(pages);
         }
         if name.starts_with('/') {
             return Self::file(name);
@@ -192,11 +189,12 @@ impl Setting {
         }
     }
 
-    /// Hugepages of a size such as `2M`, on a node such as `node0` where one is given.
-    ///
-    /// # Errors
-    /// What is wrong with one of them.
-    pub(super) fn hugepages(size: &str, node: Option<&str>) -> Result<Self, String> {
+    /// Hugepages of a size such as `2M`, or on a node as well: `2M.node0`.
+    fn hugepages(pages: &str) -> Result<Self, String> {
+        let (size, node) = match pages.split_once('.') {
+            Some((size, node)) => (size, Some(node)),
+            None => (pages, None),
+        };
         let bytes = value::parse_size(size).filter(|bytes| bytes.is_power_of_two());
         let bytes = bytes.ok_or_else(|| {
             format!(

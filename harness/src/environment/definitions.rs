@@ -117,136 +117,110 @@ impl Definitions {
 /// Everything that is wrong with it.
 fn read(path: &Path, text: &str) -> Result<Definition, Vec<Problem>> {
     let file = TextFile::new(path, text);
-    let mut reader = DefinitionReader {
-        file: &file,
-        definition: Definition::default(),
-        problems: Vec::new(),
-    };
     let mut table = file.parse()?;
-    let name = reader.name(table.remove("environment"));
-    reader.definition.name = reader.noted(name).unwrap_or_default();
-    for (key, value) in table {
-        let read = match key.get_ref().as_ref() {
-            "description" => file.read(value).map(|Text(text)| {
-                reader.definition.description = text;
-            }),
-            table if ENVIRONMENT_KEYS.contains(&table) => reader.table(table, value),
-            unknown => {
-                let (word, hint) = (unknown.escape_debug(), hint(unknown, &ENVIRONMENT_KEYS));
-                let at = key.span().start;
-                Err(file.problem(at, format!("unknown key `{word}`{hint}")))
-            }
-        };
-        reader.noted(read);
+    let (mut definition, mut problems) = (Definition::default(), Vec::new());
+    match name(&file, table.remove("environment")) {
+        Ok(Identifier(name)) => definition.name = name,
+        Err(problem) => problems.push(problem),
     }
-    let mut problems = reader.problems;
+    match table.remove("description").map(|value| file.read(value)) {
+        Some(Ok(Text(text))) => definition.description = text,
+        Some(Err(problem)) => problems.push(problem),
+        None => {}
+    }
+    for (key, value) in table {
+        let (at, key) = (key.span().start, key.into_inner());
+        if !ENVIRONMENT_KEYS.contains(&&*key) {
+            let (word, hint) = (key.escape_debug(), hint(&key, &ENVIRONMENT_KEYS));
+            problems.push(file.problem(at, format!("unknown key `{word}`{hint}")));
+            continue;
+        }
+        for (at, name, value) in values(at, &key, value) {
+            let set = read_value(&file, at, &name, value).and_then(|(setting, value)| {
+                let set = definition.want(setting, value);
+                set.map_err(|problem| file.problem(at, problem))
+            });
+            problems.extend(set.err());
+        }
+    }
     problems.sort_by_key(|problem| problem.place.position);
     match problems.is_empty() {
-        true => Ok(reader.definition),
+        true => Ok(definition),
         false => Err(problems),
     }
 }
 
-struct DefinitionReader<'f, 'a> {
-    file: &'f TextFile<'a>,
-    definition: Definition,
-    problems: Vec<Problem>,
+/// The environment's name: by default it is the stem of its file.
+fn name(file: &TextFile<'_>, value: Option<Spanned<DeValue<'_>>>) -> Result<Identifier, Problem> {
+    let at = value.as_ref().map_or(0, |value| value.span().start);
+    let name = match value {
+        Some(value) => file.read(value)?,
+        None => file.name("environment")?,
+    };
+    if name.0 == HOST {
+        let problem = format!("`{HOST}` is the host as it is, and cannot be another environment");
+        return Err(file.problem(at, problem));
+    }
+    Ok(name)
 }
 
-impl<'a> DefinitionReader<'_, 'a> {
-    /// What was read; else what is wrong is noted.
-    fn noted<T>(&mut self, read: Result<T, Problem>) -> Option<T> {
-        read.map_err(|problem| self.problems.push(problem)).ok()
-    }
-
-    /// The environment's name: by default it is the stem of its file.
-    fn name(&self, value: Option<Spanned<DeValue<'a>>>) -> Result<String, Problem> {
-        let at = value.as_ref().map_or(0, |value| value.span().start);
-        let Identifier(name) = match value {
-            Some(value) => self.file.read(value)?,
-            None => self.file.name("environment")?,
-        };
-        if name == HOST {
-            let problem =
-                format!("`{HOST}` is the host as it is, and cannot be another environment");
-            return Err(self.file.problem(at, problem));
+/// The values in a table, and in the tables in it: where each is, by its keys with dots between them, and what it is.
+fn values<'a>(
+    at: usize,
+    name: &str,
+    value: Spanned<DeValue<'a>>,
+) -> Vec<(usize, String, Spanned<DeValue<'a>>)> {
+    let span = value.span();
+    match value.into_inner() {
+        DeValue::Table(table) => {
+            let entries = table.into_iter().flat_map(|(key, value)| {
+                values(
+                    key.span().start,
+                    &format!("{name}.{}", key.get_ref()),
+                    value,
+                )
+            });
+            entries.collect()
         }
-        Ok(name)
+        other => vec![(at, name.to_owned(), Spanned::new(span, other))],
     }
+}
 
-    /// The entries of a table: where each is, its key and its value.
-    fn entries(
-        &self,
-        key: &str,
-        value: Spanned<DeValue<'a>>,
-    ) -> Result<Vec<(usize, String, Spanned<DeValue<'a>>)>, Problem> {
-        let at = value.span().start;
-        let DeValue::Table(table) = value.into_inner() else {
-            return Err(self.file.problem(at, format!("`{key}` must be a table")));
-        };
-        let entries = table.into_iter();
-        let entry = |(key, value): (Spanned<_>, _)| {
-            let at = key.span().start;
-            (at, String::from(key.into_inner()), value)
-        };
-        Ok(entries.map(entry).collect())
-    }
-
-    fn table(&mut self, table: &str, value: Spanned<DeValue<'a>>) -> Result<(), Problem> {
-        for (at, key, value) in self.entries(table, value)? {
-            let setting = match table {
-                "features" => Setting::parse(&key),
-                "params" => Setting::parameter(&key)
-                    .map_err(|problem| format!("{problem}, in quotation marks")),
-                "sysctls" => sysctl(&key),
-                "sysfs" => Setting::file(&key),
-                _ if matches!(value.get_ref(), DeValue::Table(_)) => {
-                    for (at, node, value) in self.entries(&key, value)? {
-                        self.entry(at, Setting::hugepages(&key, Some(&node)), value);
-                    }
-                    continue;
-                }
-                _ => Setting::hugepages(&key, None),
-            };
-            self.entry(at, setting, value);
-        }
-        Ok(())
-    }
-
-    fn entry(&mut self, at: usize, setting: Result<Setting, String>, value: Spanned<DeValue<'a>>) {
-        let file = self.file;
-        let value_at = value.span().start;
-        let value = self.noted(file.read::<Scalar>(value));
-        let setting = self.noted(setting.map_err(|problem| file.problem(at, problem)));
-        let (Some(setting), Some(value)) = (setting, value) else {
-            return;
-        };
-        let set = match setting.value(&value.to_string()) {
-            Ok(value) => self
-                .definition
-                .want(setting, value)
-                .map_err(|problem| (at, problem)),
-            Err(problem) => Err((value_at, problem)),
-        };
-        self.noted(set.map_err(|(at, problem)| file.problem(at, problem)));
-    }
+/// What the value of this name sets, and to what.
+fn read_value<'a>(
+    file: &TextFile<'a>,
+    at: usize,
+    name: &str,
+    value: Spanned<DeValue<'a>>,
+) -> Result<(Setting, String), Problem> {
+    let value_at = value.span().start;
+    let setting = match name.split_once('.') {
+        Some(("features", feature)) => Setting::parse(feature),
+        Some(("params", parameter)) => Setting::parameter(parameter),
+        Some(("sysctls", sysctl)) => Setting::file(&file_of_sysctl(sysctl)),
+        Some(("sysfs", path)) => Setting::file(path),
+        Some(_) => Setting::parse(name),
+        None => Err(format!("`{name}` must be a table")),
+    };
+    let setting = setting.map_err(|problem| file.problem(at, problem))?;
+    let value = file.read::<Scalar>(value)?.to_string();
+    let value = setting.value(&value);
+    let value = value.map_err(|problem| file.problem(value_at, problem))?;
+    Ok((setting, value))
 }
 
 /// The file of a sysctl: as sysctl(8) has it, `.` separates, and a `/` stands for a `.` in a name; or the other way
 /// round, if a `/` comes first.
-fn sysctl(name: &str) -> Result<Setting, String> {
+fn file_of_sysctl(name: &str) -> String {
     let swap = |c: char| match c {
         '.' => '/',
         '/' => '.',
         c => c,
     };
-    let first = name.chars().find(|&c| c == '.' || c == '/');
-    let path = match first {
-        Some('.') => name.chars().map(swap).collect(),
-        _ => name.to_owned(),
+    let is_dotted = name.find('/').unwrap_or(name.len()) > name.find('.').unwrap_or(name.len());
+    let path: String = match is_dotted {
+        true => name.chars().map(swap).collect(),
+        false => name.to_owned(),
     };
-    Setting::file(&format!("/proc/sys/{path}")).map_err(|problem| match problem {
-        hugepages if hugepages.contains("`hugepages`") => hugepages,
-        _ => format!("{name:?} is not the name of a sysctl, such as \"kernel.numa_balancing\""),
-    })
+    format!("/proc/sys/{path}")
 }
