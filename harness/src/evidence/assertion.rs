@@ -10,29 +10,15 @@ pub(super) const HEADER: &[u8] = b"==== Test Assertion Failure ====";
 const MESSAGE_LINES: usize = 20;
 const MESSAGE_LINE: usize = 500;
 
-/// How many frames of the backtrace are kept: assert.c prints 18, each with those that were inlined into it.
-const FRAMES: usize = 64;
+/// How many lines behind the header are read: assert.c prints 18 frames, each with those that were inlined into it.
+const LINES: usize = 100;
 
 /// Finds the first assertion in lines given one by one.
 #[derive(Default)]
 pub(super) struct AssertionReader {
-    part: MessagePart,
-    found: Option<Assertion>,
-    frames: Vec<Frame>,
-}
-
-/// What comes next.
-#[derive(Default, PartialEq, Eq)]
-enum MessagePart {
-    #[default]
-    Header,
-    Place,
-    Ids,
-    Backtrace,
-    Message {
-        lines: usize,
-    },
-    Nothing,
+    /// The lines behind the header; `None` before it has come.
+    lines: Option<Vec<String>>,
+    is_complete: bool,
 }
 
 /// A line of the backtrace.
@@ -46,73 +32,55 @@ struct Frame {
 impl AssertionReader {
     /// Whether every line counts.
     pub(super) fn is_open(&self) -> bool {
-        !matches!(self.part, MessagePart::Header | MessagePart::Nothing)
+        self.lines.is_some() && !self.is_complete
     }
 
     /// Takes the next line; `is_header` says whether [`HEADER`] is in it.
     pub(super) fn line(&mut self, line: &[u8], is_header: bool) {
-        if is_header {
+        match &mut self.lines {
+            None if is_header => self.lines = Some(Vec::new()),
+            None => {}
             // A second one ends the first: two threads may fail at once.
-            self.part = match self.part {
-                MessagePart::Header => MessagePart::Place,
-                _ => MessagePart::Nothing,
-            };
-            return;
-        }
-        match self.part {
-            MessagePart::Header | MessagePart::Nothing => {}
-            MessagePart::Place => {
-                self.found = Some(at_place(line));
-                self.part = MessagePart::Ids;
-            }
-            MessagePart::Ids => {
-                if let Some(assertion) = &mut self.found {
-                    assertion.errno = errno(line);
-                }
-                self.part = MessagePart::Backtrace;
-            }
-            MessagePart::Backtrace if is_backtrace(line) => {
-                let room = FRAMES - self.frames.len();
-                self.frames.extend(frame(line).into_iter().take(room));
-            }
-            MessagePart::Backtrace => {
-                if let Some(message) = line.strip_prefix(b"  ") {
-                    self.part = MessagePart::Message { lines: 1 };
-                    self.add_to_message(message);
-                }
-            }
-            // The message has no end of its own. `# ` begins what kselftest_harness.h says of the sub-test that failed.
-            MessagePart::Message { lines } if lines >= MESSAGE_LINES || line.starts_with(b"# ") => {
-                self.part = MessagePart::Nothing;
-            }
-            MessagePart::Message { lines } => {
-                self.part = MessagePart::Message { lines: lines + 1 };
-                self.add_to_message(line);
+            Some(_) if is_header => self.is_complete = true,
+            Some(_) if self.is_complete => {}
+            Some(lines) => {
+                lines.push(match lines.is_empty() {
+                    true => printable(line.trim_ascii()),
+                    false => printable_within(line, MESSAGE_LINE),
+                });
+                self.is_complete = lines.len() == LINES;
             }
         }
     }
 
     /// The assertion found in the output of `program`, which is the name of its file.
     pub(super) fn finish(self, program: &[u8]) -> Option<Assertion> {
+        let mut lines = self.lines?.into_iter();
         // A header that nothing follows was printed by a process killed just then: it failed all the same.
-        let cut_off = || (self.part != MessagePart::Header).then(|| at_place(b""));
-        let mut assertion = self.found.or_else(cut_off)?;
-        let end = assertion.message.trim_end().len();
-        assertion.message.truncate(end);
+        let mut assertion = at_place(&lines.next().unwrap_or_default());
+        assertion.errno = lines.next().and_then(|line| errno(&line));
+        let is_message = |line: &String| line.starts_with("  ") && !is_backtrace(line);
+        let (mut frames, mut message) = (Vec::new(), Vec::new());
+        for line in lines {
+            if message.is_empty() && !is_message(&line) {
+                frames.extend(frame(&line).filter(|_| is_backtrace(&line)));
+            } else if message.len() == MESSAGE_LINES || line.starts_with("# ") {
+                // It has no end of its own. `# ` begins what kselftest_harness.h says of the sub-test that failed.
+                break;
+            } else {
+                let indent = if message.is_empty() { "  " } else { "" };
+                message.push(line[indent.len()..].to_owned());
+            }
+        }
+        message
+            .join("\n")
+            .trim_end()
+            .clone_into(&mut assertion.message);
         let is_elsewhere = |part: &str| part == "lib" || part == "include";
         if assertion.file.split('/').any(is_elsewhere) {
-            assertion.caller = caller(&self.frames, program);
+            assertion.caller = caller(&frames, program);
         }
         Some(assertion)
-    }
-
-    fn add_to_message(&mut self, line: &[u8]) {
-        if let Some(Assertion { message, .. }) = &mut self.found {
-            if !message.is_empty() {
-                message.push('\n');
-            }
-            message.push_str(&printable_within(line, MESSAGE_LINE));
-        }
     }
 }
 
@@ -138,9 +106,8 @@ fn split_place(text: &str) -> Option<(&str, u32, &str)> {
 }
 
 /// An assertion from its line `  FILE:LINE: EXPRESSION`; where that is something else, all of it is the expression.
-fn at_place(line: &[u8]) -> Assertion {
-    let text = printable(line.trim_ascii());
-    let (file, line, expression) = split_place(&text).unwrap_or(("", 0, &text));
+fn at_place(text: &str) -> Assertion {
+    let (file, line, expression) = split_place(text).unwrap_or(("", 0, text));
     Assertion {
         file: file.to_owned(),
         line,
@@ -152,23 +119,21 @@ fn at_place(line: &[u8]) -> Assertion {
 }
 
 /// The number in `  pid=1 tid=1 errno=13 - Permission denied`.
-fn errno(line: &[u8]) -> Option<i32> {
-    let text = printable_within(line, MESSAGE_LINE);
-    let (_, number) = text.split_once(" errno=")?;
+fn errno(line: &str) -> Option<i32> {
+    let (_, number) = line.split_once(" errno=")?;
     number.split(' ').next()?.parse().ok()
 }
 
 /// Whether `line` is one of `cat -n`'s (`     1\t0x…: main at x.c:1`), or says that there is no backtrace.
-fn is_backtrace(line: &[u8]) -> bool {
+fn is_backtrace(line: &str) -> bool {
     let text = line.trim_ascii_start();
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    (digits > 0 && text.get(digits) == Some(&b'\t')) || text == b"(stack trace empty)"
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    (rest.len() < text.len() && rest.starts_with('\t')) || text == "(stack trace empty)"
 }
 
 /// `     6\t (inlined by) main at smm_test.c:138 (discriminator 4)`, as addr2line(1) and `cat -n` make it.
-fn frame(line: &[u8]) -> Option<Frame> {
-    let text = printable_within(line, MESSAGE_LINE);
-    let (function, place) = text.rsplit_once(" at ")?;
+fn frame(line: &str) -> Option<Frame> {
+    let (function, place) = line.rsplit_once(" at ")?;
     let (file, line) = place.split(' ').next()?.rsplit_once(':')?;
     line.parse::<u32>().ok()?;
     Some(Frame {
