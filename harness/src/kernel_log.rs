@@ -1,7 +1,7 @@
 //! The kernel's log during a run: kept in `kernel.log`, and searched for splats, which are attributed to the cases.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,25 +10,30 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::model::case::Case;
 use crate::model::event::KernelEnd;
+use crate::model::file::append;
 use crate::model::host::Root;
 use crate::model::outcome::Splat;
-use file::LogFile;
 use owner::{Cases, MOST, Whose};
 use pattern::is_ignored;
 use splat::{Assembler, GAP};
 
-pub use console::last_splat;
 pub use kmsg::{Kmsg, Record};
+pub use splat::last_splat;
 
-mod console;
-mod file;
 mod kmsg;
 mod owner;
 mod pattern;
 mod splat;
+
+/// The name of the file in the directory of a run. One that is resumed, or shared by several processes, may have it already.
+const KERNEL_LOG: &str = "kernel.log";
+
+/// The most that is kept of it, in bytes: a kernel that is told to may log without end.
+const CAP: u64 = 64 << 20;
 
 /// The kernel's log, from the beginning of a run to its end.
 pub struct KernelLog {
@@ -151,12 +156,16 @@ impl Reader {
             }
             _ => format!("/dev/kmsg cannot be read: {error}"),
         })?;
-        let file = LogFile::open(run)
-            .map_err(|error| format!("{} cannot be opened: {error}", file::KERNEL_LOG))?;
+        let file = append(&run.join(KERNEL_LOG))
+            .map_err(|error| format!("{KERNEL_LOG} cannot be opened: {error}"))?;
         Ok(Self {
             kmsg,
             heard: Instant::now(),
-            file,
+            file: LogFile {
+                file,
+                room: CAP,
+                problem: None,
+            },
             assembler: Assembler::default(),
             cases: Cases::new(root),
             ignored: ignored.to_vec(),
@@ -233,6 +242,55 @@ impl Reader {
             }
         }
     }
+}
+
+/// `kernel.log`: what the kernel said during a run, as text.
+struct LogFile {
+    file: File,
+    room: u64,
+    /// Why something is missing from it.
+    problem: Option<String>,
+}
+
+impl LogFile {
+    /// Adds a record, line by line.
+    fn record(&mut self, record: &Record) {
+        let time = time(record.time_us);
+        let origin = match record.is_the_kernels() {
+            true => "",
+            false => "(from user space) ",
+        };
+        let lines = record.text.lines();
+        let lines = lines.map(|line| format!("{time} {origin}{line}\n"));
+        self.write(&lines.collect::<String>());
+    }
+
+    /// Adds what we have to say about it, at this moment.
+    fn mark(&mut self, text: &str) {
+        // The clock that the kernel's log is nearly on.
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = u64::try_from(now.tv_sec * 1_000_000 + now.tv_nsec / 1000).unwrap_or(0);
+        self.write(&format!("{} ==== {text}\n", time(now)));
+    }
+
+    fn write(&mut self, mut text: &str) {
+        if self.room == 0 {
+            return;
+        }
+        self.room = self.room.saturating_sub(text.len() as u64);
+        if self.room == 0 {
+            text = "==== the rest is left out: this file has its full size\n";
+        }
+        if let Err(error) = self.file.write_all(text.as_bytes()) {
+            let problem = format!("cannot write {KERNEL_LOG}: {error}");
+            self.problem.get_or_insert(problem);
+        }
+    }
+}
+
+/// As dmesg(1) shows it.
+fn time(us: u64) -> String {
+    format!("[{:>5}.{:06}]", us / 1_000_000, us % 1_000_000)
 }
 
 /// Reads what comes, until the other end of `stopped` is closed.
