@@ -10,8 +10,8 @@ const FUNCTION_LINES: usize = 60;
 /// The most files of a folder (without the doors of its rooms), files, and lines of code: what there is, which may only
 /// become less. Wanted are 14, 80 and 16,500.
 const FOLDER_FILES: usize = 14;
-const FILES: usize = 147;
-const CODE_LINES: usize = 22_535;
+const FILES: usize = 145;
+const CODE_LINES: usize = 22_435;
 
 /// Rooms that never import some others.
 const NEVERS: [(&[&str], &[&str]); 2] = [
