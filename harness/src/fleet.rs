@@ -1,5 +1,6 @@
 //! Places: parts of a run are executed elsewhere, by this same program, and told here as they happen.
 
+use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -10,7 +11,7 @@ use crate::log::{Recorder, line_of};
 use crate::model::case::{Case, quoted};
 use crate::model::event::stream::MessageReader;
 use crate::model::event::{Event, Part, PartEnd, Sink};
-use crate::model::facts::Obstacle;
+use crate::model::facts::{EarlyEnd, Obstacle};
 use crate::model::planned::Planned;
 use crate::supervise::Supervisors;
 use agenda::{Agenda, Item, LOOK, items};
@@ -46,6 +47,8 @@ pub struct Fleet<'a> {
     pub recorder: &'a Recorder,
     /// By them it is known that the run was interrupted.
     pub supervisors: &'a Supervisors,
+    /// Once so many cases have failed, wherever that was, the run ends.
+    pub max_fail: Option<NonZeroU32>,
 }
 
 impl Fleet<'_> {
@@ -72,6 +75,13 @@ impl Fleet<'_> {
     }
 
     fn goes_on(&self) -> bool {
+        if let Some(most) = self.max_fail {
+            let failed = self.recorder.with_state(|state| state.counts().failures());
+            let why = EarlyEnd::Failures(u32::try_from(failed).unwrap_or(u32::MAX));
+            if failed >= most.get() as usize && self.supervisors.end_early(why) {
+                self.recorder.say(&format!("{why}: ending all places"));
+            }
+        }
         self.supervisors.ended_early().is_none()
     }
 

@@ -40,6 +40,7 @@ pub(super) fn execute(
         root: &begun.directory,
         recorder: &recorder,
         supervisors: &supervisors,
+        max_fail: run.options.max_fail(),
     };
     let seconds = |case: &Case| {
         let expected = run.history.expected(&case.name.listed());

@@ -260,6 +260,40 @@ fn places_end_in_order_when_the_run_is_interrupted() {
 }
 
 #[test]
+fn max_fail_counts_over_all_places() {
+    // The first case at each place fails, and no other would end.
+    let script = "mkdir \"../first_at_$AT\" 2>/dev/null && exit 1\nexec sleep 1000";
+    let tests = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let fixture = tests.iter().fold(Fixture::new(), |fixture, name| {
+        fixture.selftest(&format!("{name}_test"), script)
+    });
+    let places = [
+        "--place",
+        "export AT=one; sh -c {}",
+        "--place",
+        "export AT=two; sh -c {}",
+    ];
+    let how = ["--test-threads", "1", "--max-fail", "2"];
+    let ran = fixture.run(&[&how[..], &places].concat());
+    assert_eq!(ran.code, Some(101), "{}{}", ran.stdout, ran.stderr);
+    let of = |wanted| {
+        statuses(&fixture)
+            .into_values()
+            .filter(move |is| *is == wanted)
+    };
+    assert_eq!(
+        (of(Status::Failed).count(), of(Status::NoRun).count()),
+        (2, 6)
+    );
+    assert!(
+        ran.stderr
+            .contains("2 cases failed (--max-fail): ending all places"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn each_environment_is_a_part_and_a_host_is_put_back() {
     let fixture = Fixture::new()
         .selftest("a_test", "exit 0")
