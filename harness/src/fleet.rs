@@ -15,7 +15,7 @@ use crate::model::facts::{EarlyEnd, Obstacle};
 use crate::model::planned::Planned;
 use crate::supervise::Supervisors;
 use agenda::{Agenda, Item, LOOK, items};
-use death::Death;
+use death::{Death, with_last_lines};
 use link::{Link, Received};
 use part::{Assigned, Console, Incoming};
 
@@ -146,6 +146,8 @@ impl Fleet<'_> {
             }
             if !self.goes_on() {
                 link.end_in_order(incoming.part.is_some(), self.supervisors.is_hurried());
+            } else if incoming.part.is_none() {
+                self.wait_for(&mut link, &console);
             }
         }
         reader.read(b"", &mut |heard| incoming.hear(heard, &mut console));
@@ -156,6 +158,16 @@ impl Fleet<'_> {
         let ended = link.end();
         let death = Death::of(&console, self.root, &silence.unwrap_or(ended));
         Ok((incoming, death))
+    }
+
+    /// Says now and then that a place has not begun. It may have to boot, so it is not given up.
+    fn wait_for(&self, link: &mut Link, console: &Console) {
+        if let Some(age) = link.is_overdue() {
+            let what = format!("it has not begun for {} s", age.as_secs());
+            let told = with_last_lines(&what, console, self.root, 1);
+            self.recorder
+                .say(&format!("waiting for {}: {told}", console.place));
+        }
     }
 
     /// This program at a place, as the shell there understands it.

@@ -29,24 +29,15 @@ impl Death {
     /// What there is to say of a place whose command has ended so.
     pub(super) fn of(console: &Console, root: &Path, how: &str) -> Self {
         let (printed, lines_before) = console.printed(root);
-        let path = console.path.display();
         if let Some((line, splat)) = last_splat(&printed) {
             let line = line + lines_before;
-            let why = format!("{} ({path}:{line})", splat.title);
+            let why = format!("{} ({}:{line})", splat.title, console.path.display());
             return Self {
                 why,
                 splat: Some(splat),
             };
         }
-        let lines = printed
-            .split(|&byte| byte == b'\n')
-            .map(|line| printable_within(line.trim_ascii(), LINE));
-        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-        let last = lines[lines.len().saturating_sub(LAST)..].join(" / ");
-        let why = match last.as_str() {
-            "" => how.to_owned(),
-            last => format!("{how}: {last} ({path})"),
-        };
+        let why = with_last_lines(how, console, root, LAST);
         Self { why, splat: None }
     }
 
@@ -83,6 +74,19 @@ impl Death {
         let (place, why) = (&incoming.place.name, &self.why);
         let line = format!("PLACE DIED: {place}, {ran}: {why}");
         incoming.recorder.say(&line);
+    }
+}
+
+/// `what`, with the last lines that a place has printed.
+pub(super) fn with_last_lines(what: &str, console: &Console, root: &Path, count: usize) -> String {
+    let printed = console.printed(root).0;
+    let lines = printed
+        .split(|&byte| byte == b'\n')
+        .map(|line| printable_within(line.trim_ascii(), LINE));
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    match lines[lines.len().saturating_sub(count)..].join(" / ") {
+        last if last.is_empty() => what.to_owned(),
+        last => format!("{what}: {last} ({})", console.path.display()),
     }
 }
 

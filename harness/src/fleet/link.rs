@@ -13,6 +13,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::model::outcome::Exit;
 
+/// After how long it is said that a place has not begun; and then each time that this is so many times as long.
+const OVERDUE: Duration = Duration::from_secs(10);
+const LONGER: u32 = 3;
+
 /// How long a command may take to end once nothing more is wanted of it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -38,8 +42,11 @@ pub(super) struct Link {
     /// `None` once it has been told that nothing more comes.
     input: Option<File>,
     output: File,
+    started: Instant,
     /// When it said something last.
     heard: Instant,
+    /// How old it is when it is said the next time that it has not begun.
+    overdue: Duration,
     /// When it was asked to end.
     asked: Option<Instant>,
 }
@@ -72,7 +79,9 @@ impl Link {
             handle,
             input: Some(ours),
             output: output.into(),
+            started: Instant::now(),
             heard: Instant::now(),
+            overdue: OVERDUE,
             asked: None,
         })
     }
@@ -102,6 +111,14 @@ impl Link {
     /// For how long it has said nothing.
     pub(super) fn silence(&self) -> Duration {
         self.heard.elapsed()
+    }
+
+    /// How old it is, where it is time to say that it has not begun.
+    pub(super) fn is_overdue(&mut self) -> Option<Duration> {
+        let age = self.started.elapsed();
+        let is_due = age >= self.overdue;
+        self.overdue *= if is_due { LONGER } else { 1 };
+        is_due.then_some(age)
     }
 
     /// Nothing more is wanted of it. Returns whether it has had the time to end; until then it may say something.

@@ -227,6 +227,8 @@ pub(super) fn log_of(place: &Place, name: &str) -> PathBuf {
 
 /// What a place prints beside frames.
 pub(super) struct Console {
+    /// The place's name.
+    pub(super) place: String,
     /// Below the run's directory.
     pub(super) path: PathBuf,
     pub(super) file: File,
@@ -240,7 +242,13 @@ impl Console {
         file::make_below(root, Path::new(CONSOLES))?;
         let file = file::append(&root.join(&path))?;
         let begin = file.metadata()?.len();
-        Ok(Self { path, file, begin })
+        let place = place.name.clone();
+        Ok(Self {
+            place,
+            path,
+            file,
+            begin,
+        })
     }
 
     /// What it has printed since the part began, and how many lines there were before.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -257,6 +258,26 @@ fn places_end_in_order_when_the_run_is_interrupted() {
         fs::read_to_string(fixture.path().join("log")).unwrap(),
         "torn down\n"
     );
+}
+
+#[test]
+fn a_place_that_does_not_begin_is_named_while_it_hangs() {
+    let fixture = Fixture::new().selftest("a_test", "exit 0");
+    let hangs = "slow=echo booting; until [ -e named ]; do sleep 0.1; done; sh -c {}";
+    let mut child = fixture.start(&["--place", hangs]);
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut waiting = lines
+        .map_while(Result::ok)
+        .filter(|line| line.contains("waiting for"));
+    let told = waiting.next().unwrap_or_default();
+    fs::write(fixture.path().join("named"), "").unwrap();
+    waiting.for_each(drop);
+    let is_named = told.starts_with("waiting for slow: it has not begun for 1");
+    assert!(
+        is_named && told.ends_with(" s: booting (places/slow.console.log)"),
+        "{told}"
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
