@@ -16,13 +16,13 @@ use std::path::Path;
 
 use anyhow::Context;
 
-pub use directory::{Destination, RunDirectory};
+pub use directory::{Destination, RunDirectory, is_in_use};
 pub use history::History;
 pub use journal::{CONSOLES, Journal, PLAN_JSON, RUN_JSON, line_of};
 pub use merge::Parts;
 pub use nextest::{Member, Nextest};
 pub use plan_file::{read_plan, write_plan};
-pub use read::{before, fold, read};
+pub use read::{before, fold, is_run, read};
 pub use recorder::{MOST_NAMED, Recorder};
 pub use resume::{Resumed, what_killed_the_latest};
 

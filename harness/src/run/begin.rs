@@ -1,6 +1,8 @@
 //! How a run begins: what is known of it, its directory, and the first line of its journal.
 
 use std::ffi::OsString;
+use std::fs::{self, DirEntry};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +14,7 @@ use super::earlier::Earlier;
 use crate::exec::without_run;
 use crate::log::{
     Destination, History, Journal, MOST_NAMED, Member, Nextest, PLAN_JSON, Recorder, Resumed,
-    RunDirectory, what_killed_the_latest, write_plan,
+    RunDirectory, is_in_use, is_run, what_killed_the_latest, write_plan,
 };
 use crate::model::case::Case;
 use crate::model::case::name::CaseName;
@@ -26,6 +28,9 @@ use crate::model::time::now_ms;
 use crate::options::Options;
 use crate::plan::{Discovered, Selection};
 use crate::show::Display;
+
+/// What the names of temporary directories begin with in which the results of a stream are.
+const SCRATCH: &str = "kvm-tests-stream-";
 
 /// Where results go by default, and what is to be said of that.
 pub(super) struct Results {
@@ -58,7 +63,8 @@ pub(super) struct Begun {
 /// directory. Those of a stream are in a temporary one.
 pub(super) fn default_results(is_stream: bool) -> anyhow::Result<Results> {
     if is_stream {
-        let scratch = tempfile::Builder::new().prefix("kvm-tests-").tempdir();
+        remove_dead_scratch();
+        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir();
         let scratch = scratch.context("make a temporary directory (TMPDIR)")?;
         return Ok(Results {
             directory: scratch.path().to_owned(),
@@ -93,6 +99,23 @@ pub(super) fn default_results(is_stream: bool) -> anyhow::Result<Results> {
         note,
         _scratch: None,
     })
+}
+
+/// Removes the temporary directories of programs that were killed: there is a run in them, and nobody is in it any more.
+fn remove_dead_scratch() {
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    let is_dead = |run: DirEntry| is_run(&run.path()) && !is_in_use(&run.path());
+    for entry in entries(&std::env::temp_dir()) {
+        let name = entry.file_name();
+        let is_scratch = name.as_encoded_bytes().starts_with(SCRATCH.as_bytes());
+        // Of a link this is what it is itself. Nobody else can change what is in a directory of ours.
+        let is_ours = entry
+            .metadata()
+            .is_ok_and(|found| found.is_dir() && found.uid() == rustix::process::getuid().as_raw());
+        if is_scratch && is_ours && entries(&entry.path()).any(is_dead) {
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
 }
 
 /// The run of nextest that this process belongs to, where it does; its cases are numbered then.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -258,6 +259,30 @@ fn places_end_in_order_when_the_run_is_interrupted() {
         fs::read_to_string(fixture.path().join("log")).unwrap(),
         "torn down\n"
     );
+}
+
+#[test]
+fn what_a_program_that_was_killed_has_left_at_a_place_is_removed_by_the_next_one() {
+    let fixture = with_a_killer().file("tmp/made", "");
+    let tmp = fixture.path().join("tmp");
+    let left = || {
+        let entries = fs::read_dir(&tmp)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
+        entries
+            .filter(|name| name.to_string_lossy().starts_with("kvm-tests-stream-"))
+            .count()
+    };
+    let place = "export ONCE=1 TMPDIR=$PWD/tmp; sh -c {}";
+    let ran = fixture.run(&["--test-threads", "1", "--place", place]);
+    assert!(ran.stderr.contains("PLACE DIED"), "{}", ran.stderr);
+    assert_eq!(left(), 0);
+    // Neither what is in use, nor what only looks like it.
+    symlink(fixture.path(), tmp.join("kvm-tests-stream-link")).unwrap();
+    fs::create_dir(tmp.join("kvm-tests-stream-new")).unwrap();
+    let ran = fixture.run(&["--place", &format!("p*2={place}")]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(left(), 2);
 }
 
 #[test]
