@@ -1,10 +1,14 @@
 //! Places: parts of a run are executed elsewhere, by this same program, and told here as they happen.
 
+use std::fs;
+use std::io;
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
+
+use anyhow::Context;
 
 use crate::exec::without_run;
 use crate::log::{Recorder, line_of};
@@ -30,6 +34,9 @@ pub use place::{Place, places};
 /// A place that has begun says something every few seconds. After this long without a word it is taken for dead.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// In such pieces this program is copied to a place.
+const BLOCK: usize = 64 << 10;
+
 /// A run at places.
 pub struct Fleet<'a> {
     /// The cases of the plan.
@@ -47,6 +54,8 @@ pub struct Fleet<'a> {
     pub recorder: &'a Recorder,
     /// By them it is known that the run was interrupted.
     pub supervisors: &'a Supervisors,
+    /// This program is copied to the places.
+    pub copy: bool,
     /// Once so many cases have failed, wherever that was, the run ends.
     pub max_fail: Option<NonZeroU32>,
 }
@@ -123,11 +132,12 @@ impl Fleet<'_> {
             cases: planned.cases.iter().cloned().collect(),
             is_suspect: item.is_suspect,
         };
-        let input = line_of(&Event::Planned(Box::new(planned)));
+        let program = self.copied(place).context("read this program")?;
+        let command = place.command_for(&self.command_there(place, program.len() / BLOCK));
+        let input = [program, line_of(&Event::Planned(Box::new(planned)))].concat();
         let mut console = Console::open(self.root, place)?;
         let mut incoming =
             Incoming::new(self.recorder, place, assigned, self.supervisors, self.root);
-        let command = place.command_for(&self.command_there(place));
         let mut link = Link::start(&command, input, &console.file)?;
         let mut reader = MessageReader::default();
         let mut bytes = vec![0; 64 << 10];
@@ -170,8 +180,19 @@ impl Fleet<'_> {
         }
     }
 
-    /// This program at a place, as the shell there understands it.
-    fn command_there(&self, place: &Place) -> String {
+    /// This program as it is sent to a place: in whole blocks, so that what reads it there reads nothing behind it.
+    fn copied(&self, place: &Place) -> io::Result<Vec<u8>> {
+        if !self.copy || place.program.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut program = fs::read("/proc/self/exe")?;
+        program.resize(program.len().next_multiple_of(BLOCK), 0);
+        Ok(program)
+    }
+
+    /// This program at a place, as the shell there understands it; first it takes so many blocks of it from its input. The file
+    /// has no name any more before it is there, so that nothing is left whatever happens.
+    fn command_there(&self, place: &Place, blocks: usize) -> String {
         let own = self.own;
         let before_options = own.command_line.len().saturating_sub(own.options.len());
         let role = own.command_line[..before_options].iter().skip(1);
@@ -195,6 +216,10 @@ impl Fleet<'_> {
         let words = words.join(" ");
         match &place.program {
             Some(program) => format!("exec {program} {words}"),
+            None if blocks > 0 => format!(
+                "t=$(mktemp) && chmod 700 \"$t\" && exec 8>\"$t\" 9<\"$t\" && rm \"$t\" && \
+                 dd bs={BLOCK} count={blocks} iflag=fullblock status=none >&8 && exec 8>&- && exec /proc/self/fd/9 {words}"
+            ),
             None => {
                 let here = quoted(std::env::current_exe().unwrap_or_default().as_os_str());
                 format!("p={here}; [ -x \"$p\" ] || p=kvm-tests; exec \"$p\" {words}")

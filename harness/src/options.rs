@@ -223,6 +223,11 @@ pub struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["resume", "plan_only", "dry_run", "stream"])]
     pub places: Option<PathBuf>,
 
+    /// Copy this program to each place before it is executed there, and leave nothing of it behind. Where it is not static,
+    /// the libraries there must be like those here
+    #[arg(long, conflicts_with = "kernel")]
+    pub copy: bool,
+
     #[command(flatten)]
     pub guests: Guests,
 

@@ -21,6 +21,9 @@ use crate::plan::{Discovered, PLACES_TOML};
 const COMMAND: &str = "{}";
 const INCOMPLETE: &str = "has no {}, where the command goes that is executed there";
 
+/// With it, our own guest passes on no more than the plan.
+const LINE: &str = "--stdin-line";
+
 /// The key of a place in places.toml, and what one is called that has no name.
 const PLACE: &str = "place";
 
@@ -110,6 +113,10 @@ pub fn places(
         Some(path) => read(&path)?,
         None => Vec::new(),
     };
+    ensure!(
+        !options.copy || options.has_places(),
+        "--copy: there is no --place to copy this program to"
+    );
     let places: Vec<_> = match options.place.as_slice() {
         [] => known,
         asked => {
@@ -117,6 +124,11 @@ pub fn places(
             asked.collect::<anyhow::Result<_>>()?
         }
     };
+    let is_narrow = |place: &&Place| place.command.contains(LINE) && place.program.is_none();
+    if let Some(place) = places.iter().find(is_narrow).filter(|_| options.copy) {
+        let why = "passes on one line of its input alone; add the program there (--add)";
+        bail!("--copy: the place `{}` {why}", place.name);
+    }
     Ok(numbered(&places))
 }
 
@@ -257,7 +269,7 @@ fn by_own(
     let arch = std::env::consts::ARCH.replace("aarch64", "arm64");
     let accel = if is_nested { "kvm" } else { "tcg" };
     Ok(format!(
-        "{words} --arch {arch} --accel {accel} --memory {GUEST_GIB}G --timeout {FOREVER_S} --stdin-line -- sh -c {COMMAND}"
+        "{words} --arch {arch} --accel {accel} --memory {GUEST_GIB}G --timeout {FOREVER_S} {LINE} -- sh -c {COMMAND}"
     ))
 }
 

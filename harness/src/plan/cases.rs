@@ -245,7 +245,8 @@ fn command_of(selftest: &Selftest, args: Vec<OsString>) -> Command {
             args,
         },
         None => {
-            let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
+            let exe = std::env::current_exe().ok().filter(|exe| exe.exists());
+            let exe = exe.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
             let hidden = [SMOKE_SELFTEST, selftest.name.as_str()].map(OsString::from);
             Command::Program {
                 path: exe.into(),

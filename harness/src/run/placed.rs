@@ -40,6 +40,7 @@ pub(super) fn execute(
         root: &begun.directory,
         recorder: &recorder,
         supervisors: &supervisors,
+        copy: run.options.copy,
         max_fail: run.options.max_fail(),
     };
     let seconds = |case: &Case| {
@@ -64,6 +65,10 @@ fn header(run: &Ready<'_>, begun: &Begun, places: &[Place]) -> Vec<String> {
         let (names, place) = (names.join(", "), &alike[0]);
         lines.push(format!("  place        {names}: {}", place.command));
         lines.extend(place.about.map(|about| format!("               {about}")));
+    }
+    if run.options.copy && !cfg!(target_feature = "crt-static") {
+        let like = "it is not static, so the libraries there must be like those here";
+        lines.push(format!("  copied       kvm-tests: {like}"));
     }
     lines.push(format!("  results      {}", begun.directory.display()));
     lines.extend(begun.notes.iter().cloned());

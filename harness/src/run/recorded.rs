@@ -95,6 +95,7 @@ fn of_plan(planned: &Planned, given: &Options) -> anyhow::Result<Options> {
         stream: given.stream,
         place: given.place.clone(),
         places: given.places.clone(),
+        copy: given.copy,
         guests: given.guests.clone(),
         shard: given.shard.clone(),
         selftests: or(&given.selftests, &recorded.selftests),

@@ -262,6 +262,54 @@ fn places_end_in_order_when_the_run_is_interrupted() {
 }
 
 #[test]
+fn this_program_is_copied_to_a_place_and_nothing_of_it_is_left() {
+    let says_program = "readlink /proc/$PPID/exe";
+    let fixture = Fixture::new()
+        .selftest("a_test", says_program)
+        .file("tmp/made", "");
+    // Neither where it is here, nor in the PATH.
+    let place = "there=cd / && env -i PATH=/usr/bin:/bin TMPDIR=$OLDPWD/tmp sh -c {}";
+    let ran = fixture.run(&["--copy", "--place", place]);
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    let program = output(&fixture, "a_test/default/command.stdout");
+    let (program, tmp) = (
+        String::from_utf8(program).unwrap(),
+        fixture.path().join("tmp"),
+    );
+    assert!(
+        program.starts_with(&format!("{}/tmp.", tmp.display())),
+        "{program}"
+    );
+    assert_eq!(fs::read_dir(tmp).unwrap().count(), 1);
+    assert!(
+        ran.stderr
+            .contains("it is not static, so the libraries there must be like those here")
+    );
+
+    for (given, expected) in [
+        (
+            ["--copy", "a_test"],
+            "there is no --place to copy this program to",
+        ),
+        (
+            ["--copy", "--kernel=linux"],
+            "'--copy' cannot be used with '--kernel <TREE>'",
+        ),
+        (
+            [
+                "--copy",
+                "--place=guest=kvm-tests/guest/run --stdin-line -- sh -c {}",
+            ],
+            "the place `guest` passes on one line",
+        ),
+    ] {
+        let ran = fixture.run(&given);
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn what_a_program_that_was_killed_has_left_at_a_place_is_removed_by_the_next_one() {
     let fixture = with_a_killer().file("tmp/made", "");
     let tmp = fixture.path().join("tmp");
