@@ -14,6 +14,9 @@ const FEW: usize = 3;
 /// How many names a line has.
 const NAMED: usize = 4;
 
+/// From so many environments on, all of them are not named.
+const ALL: usize = 3;
+
 /// The most of a failure's reason that is shown, in bytes.
 const REASON: usize = 8 * 1024;
 
@@ -137,7 +140,7 @@ fn places(members: &[&Outcome], all: &[&Outcome]) -> String {
             (count, all) => failed.push(format!("{label} {count} of {all}")),
         }
     }
-    let mut text = match failed.len() > NAMED && members.len() == all.len() {
+    let mut text = match failed.len() >= ALL && members.len() == all.len() {
         true => format!("all {} ✗", failed.len()),
         false => named(&failed, NAMED) + " ✗",
     };
