@@ -15,13 +15,9 @@ const LEVELS: usize = 8;
 const NAME: usize = 200;
 const REASON: usize = 500;
 
-/// How many sub-tests there were of each [`SubtestResult`].
-type ResultCounts = [u64; 5];
-
 /// Reads KTAP from lines given one by one, with any other text between them.
 pub(super) struct KtapReader {
     ktap: Ktap,
-    counts: ResultCounts,
     /// The levels of nesting that are open; the first, which is not indented, always is.
     levels: Vec<Nesting>,
     /// Whether a version line was seen: without it, what is indented is not KTAP.
@@ -52,7 +48,6 @@ impl Default for KtapReader {
     fn default() -> Self {
         Self {
             ktap: Ktap::default(),
-            counts: ResultCounts::default(),
             levels: vec![Nesting::default()],
             has_version: false,
             nameless_skip: None,
@@ -82,13 +77,7 @@ impl KtapReader {
         while let Some(level) = self.levels.pop() {
             self.close(&level);
         }
-        let [ok, not_ok, skipped, todo, xpass] = self.counts;
         Ktap {
-            ok,
-            not_ok,
-            skipped,
-            todo,
-            xpass,
             skip: self.ktap.skip.or(self.child_skip),
             ..self.ktap
         }
@@ -175,10 +164,10 @@ impl KtapReader {
         if deepest > indent {
             self.close_deeper(indent, Some(&name()));
         }
-        let count = &mut self.counts[found.result as usize];
+        let count = &mut self.ktap.counts[found.result as usize];
         *count += 1;
         let is_bad = matches!(found.result, SubtestResult::NotOk | SubtestResult::Xpass);
-        let is_kept = (is_bad && *count <= KEPT) || self.counts.iter().sum::<u64>() <= KEPT;
+        let is_kept = (is_bad && *count <= KEPT) || self.ktap.counts.iter().sum::<u64>() <= KEPT;
         if is_kept {
             let reason = || Some(printable_within(found.reason?, REASON));
             let reason = said.filter(|_| is_skip).or_else(reason);
@@ -201,7 +190,7 @@ impl KtapReader {
             Line::Running(name) => self.ktap.running = Some(printable_within(name, NAME)),
             Line::Unfinished if indent == 0 => self.levels[0].is_unfinished = true,
             Line::Totals(told) if indent == 0 => self.totals(told),
-            Line::SomeFailed if indent == 0 && self.counts[SubtestResult::NotOk as usize] == 0 => {
+            Line::SomeFailed if indent == 0 && self.ktap.count(SubtestResult::NotOk) == 0 => {
                 let how = || "says that tests failed, and reported none".to_owned();
                 self.ktap.contradiction.get_or_insert_with(how);
             }
@@ -211,7 +200,7 @@ impl KtapReader {
     }
 
     /// Compares what the totals tell with what was reported. More of a kind may have been: nested ones are not in them.
-    fn totals(&mut self, told: &ResultCounts) {
+    fn totals(&mut self, told: &[u64; 5]) {
         for (result, word) in [
             (SubtestResult::NotOk, "failed"),
             (SubtestResult::Xpass, "passed unexpectedly"),
@@ -219,7 +208,7 @@ impl KtapReader {
             (SubtestResult::Skip, "were skipped"),
             (SubtestResult::Todo, "failed as expected"),
         ] {
-            let (told, seen) = (told[result as usize], self.counts[result as usize]);
+            let (told, seen) = (told[result as usize], self.ktap.count(result));
             if told > seen {
                 let how = || format!("says that {told} sub-tests {word}, and reported {seen}");
                 self.ktap.contradiction.get_or_insert_with(how);
@@ -474,7 +463,7 @@ ok 2 - last";
             assert_eq!((ktap.mismatch, ktap.contradiction), (None, None));
         }
         let apart = read("ok 1 # SKIP a\nok 2 # SKIP b\nok 3 c # SKIP");
-        assert_eq!((apart.skipped, apart.mismatch), (3, None));
+        assert_eq!((apart.count(Skip), apart.mismatch), (3, None));
         let nested = read("KTAP version 1\n  ok 1 # SKIP why\nok 1 a # SKIP");
         let expected = [("a/1", Skip, Some("why")), ("a", Skip, None)];
         assert_eq!(subtests(&nested), expected);
@@ -488,7 +477,10 @@ ok 2 - last";
         }
         reader.line(b"not ok 30001 bad");
         let ktap = reader.finish();
-        assert_eq!((ktap.ok, ktap.not_ok, ktap.mismatch), (3 * KEPT, 1, None));
+        assert_eq!(
+            (ktap.count(Ok), ktap.count(NotOk), ktap.mismatch),
+            (3 * KEPT, 1, None)
+        );
         let last = ktap.subtests.last().map(|last| last.result);
         assert_eq!((ktap.subtests.len() as u64, last), (KEPT + 1, Some(NotOk)));
     }

@@ -244,7 +244,7 @@ fn of_selftest(ended: &Ended, case: &Case, ended_early: Option<EarlyEnd>) -> Ver
     let may_pass = complaints.is_empty();
     if let (Exit::Code(_), Some(option)) = (exit, &evidence.unknown_option) {
         // Another kernel's selftest of that name has it.
-        if case.shipped && evidence.ktap.not_ok == 0 {
+        if case.shipped && evidence.ktap.count(SubtestResult::NotOk) == 0 {
             let reason = format!("this selftest has no option {option}");
             return Verdict::new(Status::Skipped, reason);
         }
@@ -276,14 +276,12 @@ fn complaints(exit: Exit, evidence: &Evidence) -> Vec<String> {
     let ktap = &evidence.ktap;
     let mut lines: Vec<_> = evidence.assertion.iter().flat_map(assertion).collect();
     lines.extend(bail_out(ktap));
-    if ktap.not_ok > 0 {
-        let (what, kind) = ("not ok", SubtestResult::NotOk);
-        lines.extend(subtests(what, kind, ktap.not_ok, evidence));
+    if ktap.count(SubtestResult::NotOk) > 0 {
+        lines.extend(subtests("not ok", SubtestResult::NotOk, ktap));
         lines.extend(evidence.diagnostics.iter().cloned());
     }
-    if ktap.xpass > 0 {
-        let (what, kind) = ("passed unexpectedly", SubtestResult::Xpass);
-        lines.extend(subtests(what, kind, ktap.xpass, evidence));
+    if ktap.count(SubtestResult::Xpass) > 0 {
+        lines.extend(subtests("passed unexpectedly", SubtestResult::Xpass, ktap));
     }
     lines.extend(contradictions(exit, evidence));
     lines
@@ -344,10 +342,10 @@ fn assertion(assertion: &Assertion) -> Vec<String> {
     lines
 }
 
-/// The `all` sub-tests that went so: their names, and their reasons.
-fn subtests(what: &str, result: SubtestResult, all: u64, evidence: &Evidence) -> Vec<String> {
+/// The sub-tests that went so: their names, and their reasons.
+fn subtests(what: &str, result: SubtestResult, ktap: &Ktap) -> Vec<String> {
     let of_kind = |subtest: &&Subtest| subtest.result == result;
-    let kept = || evidence.ktap.subtests.iter().filter(of_kind);
+    let kept = || ktap.subtests.iter().filter(of_kind);
     // Without those that failed only because one inside them did, which is right before.
     let mut inner = "";
     let told: Vec<&Subtest> = kept()
@@ -360,7 +358,7 @@ fn subtests(what: &str, result: SubtestResult, all: u64, evidence: &Evidence) ->
     let named = &told[..told.len().min(NAMED)];
     let names: Vec<_> = named.iter().map(|subtest| &*subtest.name).collect();
     let mut lines = vec![format!("{what}: {}", names.join(", "))];
-    let more = (told.len() - named.len()) as u64 + (all - kept().count() as u64);
+    let more = (told.len() - named.len()) as u64 + (ktap.count(result) - kept().count() as u64);
     if more > 0 {
         lines[0].push_str(&format!(", and {more} more"));
     }
@@ -397,7 +395,9 @@ fn wrong_beside(facts: &Facts, verdict: &Verdict, is_all: bool) -> Vec<String> {
     let mut wrong: Vec<_> = bail_out(ktap).into_iter().collect();
     let subtests = ktap.subtests.iter();
     let kept = |kind| subtests.clone().filter(|one| one.result == kind).count() as u64;
-    let lost = ktap.not_ok - kept(SubtestResult::NotOk) + ktap.xpass - kept(SubtestResult::Xpass);
+    let lost =
+        [SubtestResult::NotOk, SubtestResult::Xpass].map(|kind| ktap.count(kind) - kept(kind));
+    let lost = lost.iter().sum::<u64>();
     wrong.extend((lost > 0).then(|| format!("{lost} more sub-tests")));
     wrong.extend(contradictions(*exit, evidence));
     // A code adds nothing to what was printed before it.
@@ -423,7 +423,7 @@ fn failure(exit: Exit, evidence: &Evidence, mut complaints: Vec<String>) -> Stri
                 .to_owned(),
         ),
         Exit::Code(ASSERTION) if assertion.is_some() => {}
-        Exit::Code(1) if evidence.ktap.not_ok > 0 => {}
+        Exit::Code(1) if evidence.ktap.count(SubtestResult::NotOk) > 0 => {}
         Exit::Code(_) if evidence.usage.is_some() => {}
         Exit::Code(0 | SKIP) => complaints.push(format!("{exit} all the same")),
         Exit::Code(_)
@@ -485,12 +485,13 @@ fn threads(threads: &[ThreadState]) -> String {
 /// Why a test skipped everything although it exited with 0.
 fn skip_of_all(evidence: &Evidence) -> Option<String> {
     let ktap = &evidence.ktap;
-    match ktap.ok + ktap.todo + ktap.skipped {
+    let [passed, _, skipped, todo, _] = ktap.counts;
+    match passed + todo + skipped {
         0 => match ktap.skip.as_deref()? {
             "" => Some("planned no sub-tests (1..0)".to_owned()),
             reason => Some(reason.to_owned()),
         },
-        all if all == ktap.skipped => {
+        all if all == skipped => {
             let reason = commonest_reason(evidence);
             reason.or_else(|| Some(format!("all {all} sub-tests were skipped")))
         }

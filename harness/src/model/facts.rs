@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::{Assertion, Exit, Leak, Printed, Splat, Step, Subtest};
+use super::outcome::{Assertion, Exit, Leak, Printed, Splat, Step, Subtest, SubtestResult};
 use super::text::plural;
 use super::time::seconds;
 
@@ -172,16 +172,8 @@ pub struct Ktap {
     /// Its sub-tests, nested ones before their parent: the first 10,000, and of the others those that are among the
     /// first 10,000 that failed.
     pub subtests: Vec<Subtest>,
-    /// How many ended with `ok`; exact, whatever was kept.
-    pub ok: u64,
-    /// How many ended with `not ok`.
-    pub not_ok: u64,
-    /// How many were skipped.
-    pub skipped: u64,
-    /// How many failed as expected.
-    pub todo: u64,
-    /// How many passed against expectation.
-    pub xpass: u64,
+    /// How many ended with each [`SubtestResult`]; exact, whatever was kept.
+    pub counts: [u64; 5],
     /// How what was reported does not fit what was planned, where it does not: results that are missing, too many, or out
     /// of order. Such a case has not passed; one that skips half-way may do so.
     pub mismatch: Option<String>,
@@ -193,4 +185,11 @@ pub struct Ktap {
     pub skip: Option<String>,
     /// The sub-test that kselftest_harness.h began to run and did not end.
     pub running: Option<String>,
+}
+
+impl Ktap {
+    /// How many sub-tests ended so.
+    pub fn count(&self, result: SubtestResult) -> u64 {
+        self.counts[result as usize]
+    }
 }

@@ -143,7 +143,7 @@ fn check(exit: Exit, stdout: &[u8], stderr: &[u8], sizes: &[usize]) {
     // However it is written, what is found is the same.
     assert_eq!(read("x", [stdout, stderr], sizes), evidence, "{sizes:?}");
     let ktap = &evidence.ktap;
-    let count = ktap.ok + ktap.not_ok + ktap.skipped + ktap.todo + ktap.xpass;
+    let count: u64 = ktap.counts.iter().sum();
     assert!(ktap.subtests.len() as u64 <= count.min(60_000));
     let subtests = ktap.subtests.iter();
     let texts = subtests.flat_map(|subtest| [Some(&subtest.name), subtest.reason.as_ref()]);
