@@ -26,8 +26,8 @@ pub struct Definition {
 /// Something that an environment sets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Setting {
-    /// A feature, by its name.
-    Feature(&'static str),
+    /// A feature.
+    Feature(&'static Feature),
     /// A module's parameter, as `MODULE.PARAMETER`.
     Parameter(String),
     /// How many hugepages there are to be at least, by their size in bytes: on the whole host, or on a NUMA node.
@@ -76,12 +76,19 @@ impl Definition {
         let sets = sets.iter().map(|text| ("--set", text));
         let params = params.iter().map(|text| ("--param", text));
         for (option, text) in sets.chain(params) {
-            let added = read_option(option, text).and_then(|(setting, value)| {
-                let name = setting.to_string();
+            let mut add = || {
+                let (read, form): (fn(&str) -> _, _) = match option {
+                    "--param" => (Setting::parameter, "MODULE.PARAMETER=VALUE"),
+                    _ => (Setting::parse, "FEATURE=VALUE"),
+                };
+                let parts = text.split_once('=');
+                let (name, value) = parts.ok_or(format!("it is not written as {form}"))?;
+                let setting = read(name)?;
+                let (name, value) = (setting.to_string(), setting.value(value)?);
                 names.push(format!("{}_{value}", name.trim_start_matches('/')));
                 definition.want(setting, value)
-            });
-            if let Err(problem) = added {
+            };
+            if let Err(problem) = add() {
                 problems.push(format!("{option} {}: {problem}", text.escape_debug()));
             }
         }
@@ -121,9 +128,7 @@ impl Definition {
     /// It is set already.
     pub(super) fn want(&mut self, setting: Setting, value: String) -> Result<(), String> {
         let stands_for = |one: &Setting, other: &Setting| {
-            let is_other =
-                |name| Feature::named(name).is_some_and(|one| one.is(&other.to_string()));
-            one == other || matches!(one, Setting::Feature(name) if is_other(name))
+            one == other || matches!(one, Setting::Feature(one) if one.is(&other.to_string()))
         };
         let mut known = self.wanted.keys();
         let known = known.find(|known| stands_for(known, &setting) || stands_for(&setting, known));
@@ -138,7 +143,7 @@ impl Definition {
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Feature(name) => f.write_str(name),
+            Self::Feature(feature) => f.write_str(feature.name),
             Self::Parameter(text) | Self::File(text) => f.write_str(text),
             Self::Hugepages(size, None) => write!(f, "hugepages.{}", host::size(*size)),
             Self::Hugepages(size, Some(node)) => {
@@ -160,8 +165,8 @@ impl Setting {
         if name.starts_with('/') {
             return Self::file(name);
         }
-        let feature = Feature::named(name).map(|feature| Self::Feature(feature.name));
-        feature.ok_or_else(|| {
+        let feature = FEATURES.iter().find(|feature| feature.name == name);
+        feature.map(Self::Feature).ok_or_else(|| {
             let names: Vec<&str> = FEATURES.iter().map(|feature| feature.name).collect();
             format!(
                 "unknown feature `{}`{}",
@@ -242,10 +247,10 @@ impl Setting {
     pub(super) fn value(&self, text: &str) -> Result<String, String> {
         let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '\\');
         match self {
-            Self::Feature(name) => {
-                let feature = Feature::named(name).ok_or("it is no feature")?;
+            Self::Feature(feature) => {
+                let (name, takes) = (feature.name, feature.takes());
                 let value = feature.value(text);
-                value.ok_or_else(|| format!("`{name}` must be {}, not {text:?}", feature.takes()))
+                value.ok_or_else(|| format!("`{name}` must be {takes}, not {text:?}"))
             }
             Self::Hugepages(..) => match text.parse::<u32>() {
                 Ok(1..) => Ok(text.to_owned()),
@@ -266,20 +271,6 @@ impl Setting {
             },
         }
     }
-}
-
-/// A setting and its value, as an option of the command line has them.
-fn read_option(option: &str, text: &str) -> Result<(Setting, String), String> {
-    let (read, form): (fn(&str) -> _, _) = match option {
-        "--param" => (Setting::parameter, "MODULE.PARAMETER=VALUE"),
-        _ => (Setting::parse, "FEATURE=VALUE"),
-    };
-    let (name, value) = text
-        .split_once('=')
-        .ok_or(format!("it is not written as {form}"))?;
-    let setting = read(name)?;
-    let value = setting.value(value)?;
-    Ok((setting, value))
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ pub(super) const BOOT: &str = "kvm-arm.mode=nested";
 pub(super) const ARM_EL2: u32 = 240;
 
 /// A feature: a vendor-neutral knob.
-#[derive(Debug)]
-pub(super) struct Feature {
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Feature {
     /// Its name.
     pub(super) name: &'static str,
     /// What it does.
@@ -35,8 +35,8 @@ pub(super) struct Feature {
 }
 
 /// What a feature can be set to.
-#[derive(Debug)]
-pub(super) enum Allowed {
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Allowed {
     /// On (`true`) or off (`false`).
     Switch,
     /// One of these words.
@@ -46,7 +46,7 @@ pub(super) enum Allowed {
 }
 
 /// A word that a feature can be set to, what is written for it, and what may be read afterwards.
-type Word = (&'static str, &'static str, &'static [&'static str]);
+pub type Word = (&'static str, &'static str, &'static [&'static str]);
 
 /// `nx_huge_pages` reads back as a bool, but for `never` (`get_nx_huge_pages` in `arch/x86/kvm/mmu/mmu.c`). `off` and
 /// `on` stand for the booleans here and below.
@@ -158,11 +158,6 @@ impl Feature {
         self
     }
 
-    /// The one of this name.
-    pub(super) fn named(name: &str) -> Option<&'static Self> {
-        FEATURES.iter().find(|feature| feature.name == name)
-    }
-
     /// What it is on a platform. On an unknown one only what both of x86 share is known.
     pub(super) fn knob(&self, vendor: Vendor) -> &'static str {
         match self.knobs.get(vendor as usize) {
@@ -203,12 +198,14 @@ impl Feature {
         match self.values {
             Allowed::Switch => "`true` or `false`".to_owned(),
             Allowed::Number => "a number, or `false` for 0".to_owned(),
-            Allowed::Words(words) => {
-                let names: Vec<String> = words.iter().map(|word| format!("{:?}", word.0)).collect();
-                format!("one of {}", names.join(", "))
-            }
+            Allowed::Words(words) => format!("one of {}", names(words)),
         }
     }
+}
+
+fn names(words: &[Word]) -> String {
+    let names: Vec<&str> = words.iter().map(|word| word.0).collect();
+    names.join(", ")
 }
 
 /// What may be read of a setting, a parameter or a file, after a word of its own was written to it.
@@ -233,15 +230,11 @@ pub(super) fn switch(value: &str) -> Option<bool> {
 
 /// A whole number, decimal or hexadecimal.
 pub(super) fn number(value: &str) -> Option<i128> {
-    let (sign, digits) = match value.strip_prefix('-') {
-        Some(digits) => (-1, digits),
-        None => (1, value),
-    };
-    let number = match digits.strip_prefix("0x") {
+    let number = match value.strip_prefix("0x") {
         Some(digits) => i128::from_str_radix(digits, 16),
-        None => digits.parse(),
+        None => value.parse(),
     };
-    number.ok().map(|number| sign * number)
+    number.ok()
 }
 
 /// A knob as the table shows it.
@@ -261,10 +254,7 @@ pub fn markdown() -> String {
         let values = match feature.values {
             Allowed::Switch => "on, off".to_owned(),
             Allowed::Number => "a number, off".to_owned(),
-            Allowed::Words(words) => {
-                let names: Vec<&str> = words.iter().map(|word| word.0).collect();
-                names.join(", ")
-            }
+            Allowed::Words(words) => names(words),
         };
         let knobs: Vec<String> = feature.knobs.iter().map(|knob| in_markdown(knob)).collect();
         let (name, meaning, knobs) = (feature.name, feature.meaning, knobs.join(" | "));

@@ -179,7 +179,7 @@ pub(super) fn resolve(
     let (mut targets, mut refusals) = (Vec::new(), Vec::new());
     for (setting, wanted) in &definition.wanted {
         let target = match setting {
-            Setting::Feature(name) => of_feature(root, platform, name, wanted),
+            Setting::Feature(feature) => of_feature(root, platform, feature, wanted),
             Setting::Hugepages(size, node) => of_hugepages(root, *size, *node, wanted).map(Some),
             Setting::Parameter(setting) | Setting::File(setting) => {
                 let checked = check(root, platform, setting, Failed);
@@ -202,11 +202,11 @@ pub(super) fn resolve(
 fn of_feature(
     root: &Root,
     platform: &Platform,
-    name: &'static str,
+    feature: &Feature,
     wanted: &str,
 ) -> Result<Option<Target>, Refusal> {
-    let feature = Feature::named(name).ok_or(Impossible(format!("no feature {name}")))?;
-    let (vendor, top, on) = (platform.vendor, &platform.top().name, wanted == ON);
+    let (name, on) = (feature.name, wanted == ON);
+    let (vendor, top) = (platform.vendor, &platform.top().name);
     let refused = |reason: String| Err(Impossible(format!("`{name}` {reason}")));
     let knob = feature.knob(vendor);
     match knob {
