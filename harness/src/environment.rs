@@ -100,7 +100,9 @@ impl Environments {
     ) -> Result<Entered, Refusal> {
         let settings = self.inside(self.what_to_set(definition)?)?;
         let environment = Some(settings.as_str());
-        let stay = taken(self.lock.take_in(&Use::Environment, environment, &mut wait))?;
+        let stay = self
+            .lock
+            .take_in(&Use::Environment, environment, &mut wait)?;
         let notes = self.bring_about(definition, &settings, &stay, &mut wait)?;
         Ok(Entered {
             root: self.root.clone(),
@@ -190,10 +192,10 @@ impl Environments {
         if !root.may_change() {
             return match is_host {
                 true => Err(Refusal::Failed(LEFT_CHANGED.to_owned())),
-                false => self.change(definition, wait),
+                false => self.change(definition),
             };
         }
-        let _change = taken(self.lock.take(&Use::Change, wait))?;
+        let _change = self.lock.take(&Use::Change, wait)?;
         let mut notes = Vec::new();
         if let Some(journal) = HostJournal::load(root)? {
             let is_entered = journal.entered && journal.settings == settings;
@@ -208,42 +210,29 @@ impl Environments {
             ));
         }
         if !is_host {
-            notes.extend(self.change(definition, wait)?);
+            notes.extend(self.change(definition)?);
         }
         Ok(notes)
     }
 
-    fn change(
-        &self,
-        definition: &Definition,
-        wait: &mut impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<Vec<String>, Refusal> {
+    fn change(&self, definition: &Definition) -> Result<Vec<String>, Refusal> {
         let start = Instant::now();
-        loop {
-            let plan = self.plan(definition);
-            match &plan.refusal {
-                None if plan.is_nothing() => return Ok(Vec::new()),
-                None => {
-                    let baseline = self.baseline.lock();
-                    let mut baseline = baseline.unwrap_or_else(PoisonError::into_inner);
-                    return change::apply(&self.root, definition, &plan, &mut baseline);
-                }
-                // What has just ended may keep a module in use for a moment.
-                Some(Refusal::InUse(used)) if start.elapsed() < SETTLE_TIME => {
-                    if wait(used).is_break() {
-                        return Err(Refusal::Interrupted);
-                    }
-                    thread::sleep(AGAIN);
-                }
-                Some(refusal) => return Err(refusal.clone()),
+        let mut plan = self.plan(definition);
+        // What has just ended may keep a module in use for a moment.
+        while matches!(plan.refusal, Some(Refusal::InUse(_))) && start.elapsed() < SETTLE_TIME {
+            thread::sleep(AGAIN);
+            plan = self.plan(definition);
+        }
+        match &plan.refusal {
+            Some(refusal) => Err(refusal.clone()),
+            None if plan.is_nothing() => Ok(Vec::new()),
+            None => {
+                let baseline = self.baseline.lock();
+                let mut baseline = baseline.unwrap_or_else(PoisonError::into_inner);
+                change::apply(&self.root, definition, &plan, &mut baseline)
             }
         }
     }
-}
-
-fn taken(taken: io::Result<Option<Held>>) -> Result<Held, Refusal> {
-    let failed = |error| Refusal::Failed(format!("lock this host: {error}"));
-    taken.map_err(failed)?.ok_or(Refusal::Interrupted)
 }
 
 /// An environment that was entered.
@@ -278,7 +267,7 @@ impl Entered {
         }
         // Nobody holds this for longer than changing or restoring takes, so it is not broken off.
         let go_on = &mut |_: &str| ControlFlow::Continue(());
-        let _change = taken(self.lock.take(&Use::Change, go_on))?;
+        let _change = self.lock.take(&Use::Change, go_on)?;
         // Given up before the right to change: of two who leave, the second one must see that it is the last.
         let stay = stay;
         let is_shared = self.lock.is_shared(&stay, &self.settings);

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
+use super::target::Refusal;
 use crate::model::host::Root;
 use crate::model::time;
 use crate::supervise::parent_of;
@@ -97,12 +98,12 @@ impl HostLock {
     /// about every 50 ms, for whom it waits, and may break the wait off.
     ///
     /// # Errors
-    /// The lock cannot be used. `None` if the wait was broken off.
+    /// The lock cannot be used, or the wait was broken off.
     pub fn take(
         &self,
         how: &Use,
         wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> io::Result<Option<Held>> {
+    ) -> Result<Held, Refusal> {
         self.take_in(how, None, wait)
     }
 
@@ -113,21 +114,23 @@ impl HostLock {
         how: &Use,
         environment: Option<&str>,
         wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> io::Result<Option<Held>> {
-        let Some(mut numbers) = self.line_up(how, environment, wait)? else {
-            return Ok(None);
+    ) -> Result<Held, Refusal> {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::Interrupted => Refusal::Interrupted,
+            _ => Refusal::Failed(format!("lock this host: {error}")),
         };
+        let mut numbers = self.line_up(how, environment, wait).map_err(failed)?;
         let (mut pause, mut said) = (FIRST_POLL, None);
         loop {
             let mut waits = numbers.iter().map(|number| self.in_the_way(number));
             let Some(others) = waits.find(|others| !others.is_empty()) else {
-                return Ok(Some(Held { numbers }));
+                return Ok(Held { numbers });
             };
             if pause == POLL {
                 // Said once: others only leave.
                 let said = said.get_or_insert_with(|| message(&numbers[0].hold, &others));
                 if wait(said).is_break() {
-                    return Ok(None);
+                    return Err(Refusal::Interrupted);
                 }
             }
             thread::sleep(pause);
@@ -160,9 +163,9 @@ impl HostLock {
         how: &Use,
         environment: Option<&str>,
         wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> io::Result<Option<Vec<Number>>> {
+    ) -> io::Result<Vec<Number>> {
         if self.problem().is_some() {
-            return Ok(Some(Vec::new()));
+            return Ok(Vec::new());
         }
         'again: loop {
             let mut numbers = Vec::new();
@@ -175,12 +178,10 @@ impl HostLock {
                 match queue.line_up(hold, wait) {
                     // The last one to leave has just removed it.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => continue 'again,
-                    Err(error) => return Err(error),
-                    Ok(None) => return Ok(None),
-                    Ok(Some(number)) => numbers.push(number),
+                    number => numbers.push(number?),
                 }
             }
-            return Ok(Some(numbers));
+            return Ok(numbers);
         }
     }
 
@@ -276,7 +277,10 @@ mod tests {
             message.clone_into(&mut said);
             ControlFlow::Break(())
         });
-        taken.unwrap().ok_or(said)
+        taken.map_err(|refusal| {
+            assert_eq!(refusal, Refusal::Interrupted);
+            said
+        })
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::semaphore::{Demand, Semaphore};
 use super::steps::{self, StepContext, Steps};
 use super::suite::Suites;
 use super::verdict;
-use crate::environment::{Held, HostLock, Use};
+use crate::environment::{Held, HostLock, Refusal, Use};
 use crate::model::case::Case;
 use crate::model::event::Event;
 use crate::model::facts::{EarlyEnd, Facts, Obstacle};
@@ -157,8 +157,10 @@ impl Executor {
         if has_waited {
             self.context.sink.waiting(None);
         }
-        let taken = taken.map_err(|error| Obstacle::Failed(format!("lock this host: {error}")))?;
-        taken.ok_or(Obstacle::Interrupted)
+        taken.map_err(|refusal| match refusal {
+            Refusal::Interrupted => Obstacle::Interrupted,
+            refusal => Obstacle::Failed(refusal.to_string()),
+        })
     }
 }
 

@@ -215,21 +215,17 @@ impl Queue {
 
     /// Opens root's queue, or that of this user, and makes it where it is not there.
     fn open(path: PathBuf, of_root: Option<&Root>) -> io::Result<Self> {
-        let say = |error: io::Error| io::Error::other(format!("{}: {error}", path.display()));
-        let mut attempts = 1..ATTEMPTS;
-        let directory = loop {
-            match open_directory(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                opened => break opened.map_err(say)?,
+        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let mut directory = open_directory(&path);
+        for _ in 0..ATTEMPTS {
+            // Somebody may just have left, and removed it or what it is made in; or there is no /run.
+            if !directory.as_ref().is_err_and(is_gone) {
+                break;
             }
-            match make(&path, of_root) {
-                // Somebody has just left and removed what it was to be made in; or there is no /run.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && of_root.is_some() => {
-                    attempts.next().ok_or_else(|| say(error))?;
-                }
-                made => made.map_err(say)?,
-            }
-        };
+            directory = make(&path, of_root).and_then(|()| open_directory(&path));
+        }
+        let say = |error| io::Error::other(format!("{}: {error}", path.display()));
+        let directory = directory.map_err(say)?;
         let mut made = vec![path.clone()];
         made.extend(of_root.map(|root| root.path(journal::DIRECTORY)));
         Ok(Self {
@@ -253,18 +249,18 @@ impl Queue {
     /// Takes the next number for what `hold` makes of those who were there before.
     ///
     /// # Errors
-    /// It cannot be used; `NotFound` where it has just been removed. `None` if the wait was broken off.
+    /// It cannot be used; `NotFound` where it has just been removed, `Interrupted` where the wait was broken off.
     pub(super) fn line_up(
         self,
         hold: impl FnOnce(&[Queued]) -> Hold,
         wait: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> io::Result<Option<Number>> {
+    ) -> io::Result<Number> {
         let start = Instant::now();
         while !file::try_lock(&self.directory) {
             thread::sleep(BRIEF);
             let message = || format!("waiting for whoever has locked {}", self.path.display());
             if start.elapsed() > MOMENT && wait(&message()).is_break() {
-                return Ok(None);
+                return Err(io::ErrorKind::Interrupted.into());
             }
         }
         let ahead = queued(&self.path);
@@ -290,7 +286,7 @@ impl Queue {
         flock(&number.lock, FlockOperation::NonBlockingLockExclusive)?;
         (&number.lock).write_all(&serde_json::to_vec(&number.hold)?)?;
         file::unlock(&number.queue.directory);
-        Ok(Some(number))
+        Ok(number)
     }
 }
 
