@@ -5,12 +5,11 @@
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use crate::model::host::Root;
-use change::Baseline;
 use journal::HostJournal;
 use kmod::{AGAIN, SETTLE_TIME};
 
@@ -61,7 +60,6 @@ pub fn clear_warn_once(root: &Root) -> Option<String> {
 pub struct Environments {
     root: Root,
     lock: Arc<HostLock>,
-    baseline: Mutex<Baseline>,
 }
 
 impl Environments {
@@ -70,7 +68,6 @@ impl Environments {
         Self {
             lock: Arc::new(HostLock::new(&root)),
             root,
-            baseline: Mutex::default(),
         }
     }
 
@@ -226,11 +223,7 @@ impl Environments {
         match &plan.refusal {
             Some(refusal) => Err(refusal.clone()),
             None if plan.is_nothing() => Ok(Vec::new()),
-            None => {
-                let baseline = self.baseline.lock();
-                let mut baseline = baseline.unwrap_or_else(PoisonError::into_inner);
-                change::apply(&self.root, definition, &plan, &mut baseline)
-            }
+            None => change::apply(&self.root, definition, &plan),
         }
     }
 }

@@ -12,10 +12,6 @@ use super::target::Refusal::{self, Failed, Impossible};
 use super::target::{Target, file_of, parameter, value_of};
 use crate::model::host::Root;
 
-/// What the parameters were, and what brings the modules back to that, found out once: what the user had set by hand
-/// comes back only if it is passed again, and what merely follows from that must not be passed.
-pub(super) type Baseline = (Parameters, Parameters);
-
 /// Changes the host, and answers what the user should know besides.
 ///
 /// # Errors
@@ -24,7 +20,6 @@ pub(super) fn apply(
     root: &Root,
     definition: &Definition,
     plan: &Plan,
-    baseline: &mut Baseline,
 ) -> Result<Vec<String>, Refusal> {
     let mut journal = before(root, definition, plan)?;
     journal.save(root)?;
@@ -34,12 +29,15 @@ pub(super) fn apply(
         journal: &mut journal,
         loader: Loader::new(root),
     };
-    let changed = change.run(baseline);
-    changed.map_err(|refusal| match (restore(root, &journal), refusal) {
-        (Ok(()), Impossible(reason)) => Impossible(format!("{reason}; everything is as it was")),
-        (Ok(()), other) => Failed(format!("{other}; everything is as it was")),
-        (Err(problem), refusal) => Failed(format!("{refusal}; {problem}")),
-    })
+    change
+        .run()
+        .map_err(|refusal| match (restore(root, &journal), refusal) {
+            (Ok(()), Impossible(reason)) => {
+                Impossible(format!("{reason}; everything is as it was"))
+            }
+            (Ok(()), other) => Failed(format!("{other}; everything is as it was")),
+            (Err(problem), refusal) => Failed(format!("{refusal}; {problem}")),
+        })
 }
 
 /// What the host is, as far as the plan is to change it.
@@ -83,11 +81,11 @@ struct Transition<'a> {
 }
 
 impl Transition<'_> {
-    fn run(&mut self, baseline: &mut Baseline) -> Result<Vec<String>, Refusal> {
+    fn run(&mut self) -> Result<Vec<String>, Refusal> {
         let root = self.root;
         let mut notes = Vec::new();
         if !self.plan.reloaded().is_empty() {
-            self.reload(baseline)?;
+            self.reload()?;
             let device = self.journal.device.as_ref();
             notes.extend(device.and_then(|device| device.put_back(root).err()));
         }
@@ -113,11 +111,16 @@ impl Transition<'_> {
         Ok(notes)
     }
 
-    fn reload(&mut self, baseline: &mut Baseline) -> Result<(), String> {
+    fn reload(&mut self) -> Result<(), String> {
         let (root, plan) = (self.root, self.plan);
-        // 1. What the user had set by hand is known only once the modules were loaded without it.
+        // 1. What the user had set by hand comes back only if it is passed again, and what merely follows from that must not
+        // be passed. Which is which is known only once the modules were loaded without it.
         if plan.reloaded().iter().all(Module::is_live) {
-            self.journal.arguments = self.find_out(baseline)?;
+            let mut way = Return::of(root, self.journal);
+            way.go().map_err(|problem| {
+                format!("loading the modules anew did not bring back what they were: {problem}")
+            })?;
+            self.journal.arguments = way.arguments;
             self.journal.save(root)?;
         }
         // 2. The modules, with that and with what is wanted.
@@ -129,21 +132,6 @@ impl Transition<'_> {
         // 3. What can be written was lost with them.
         self.journal.write_back(root, |one| !self.is_wanted(one));
         Ok(())
-    }
-
-    /// The arguments that bring the modules back to what they were.
-    fn find_out(&self, known: &mut Baseline) -> Result<Parameters, String> {
-        let mut before = self.journal.values.clone();
-        before.retain(|setting, _| parameter(setting).is_some());
-        if known.0 == before {
-            return Ok(known.1.clone());
-        }
-        let mut way = Return::of(self.root, self.journal);
-        way.go().map_err(|problem| {
-            format!("loading the modules anew did not bring back what they were: {problem}")
-        })?;
-        *known = (before, way.arguments.clone());
-        Ok(way.arguments)
     }
 
     /// Whether a target is there; what should be known where that is not sure.
@@ -178,20 +166,13 @@ impl Transition<'_> {
 /// # Errors
 /// What could not be restored, with the commands that would do it. The journal stays.
 pub(super) fn restore(root: &Root, journal: &HostJournal) -> Result<(), String> {
-    let mut problems = Vec::new();
     journal.write_back(root, |_| true);
     let mut way = Return::of(root, journal);
-    match if way.left().is_empty() {
-        Ok(())
-    } else {
-        way.go()
-    } {
-        Ok(()) => problems.extend(unload(root, &journal.unloaded)),
-        Err(problem) => {
-            let command = way.command();
-            problems.push(format!("{problem}; to do it by hand: {command}"));
-        }
-    }
+    let is_back = way.left().is_empty();
+    let mut problems = match if is_back { Ok(()) } else { way.go() } {
+        Ok(()) => unload(root, &journal.unloaded),
+        Err(problem) => vec![format!("{problem}; to do it by hand: {}", way.command())],
+    };
     let device = journal.device.as_ref();
     problems.extend(device.and_then(|device| device.put_back(root).err()));
     all_right(&problems)?;
