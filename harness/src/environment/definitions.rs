@@ -1,7 +1,8 @@
 //! The environments that there are: shipped, the user's own, and one made up on the command line.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::btree_map::Entry;
+use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -49,30 +50,26 @@ impl Definitions {
     /// Reads those of `files`, their paths and their texts; and what is wrong with them. The first problem of a name is
     /// where it is given the second time.
     pub fn read<'a>(files: impl IntoIterator<Item = (&'a Path, &'a str)>) -> (Self, Vec<Problem>) {
-        let mut definitions = Self::default();
-        let mut paths = BTreeMap::<String, PathBuf>::new();
-        let mut problems = Vec::new();
+        let (mut by_name, mut problems) = (BTreeMap::new(), Vec::new());
+        let mut paths = BTreeMap::<String, &Path>::new();
         for (path, text) in files {
-            let definition = match read(path, text) {
-                Ok(definition) => definition,
-                Err(found) => {
-                    problems.extend(found);
-                    continue;
-                }
-            };
-            let name = definition.name.clone();
-            if let Some(first) = paths.get(&name) {
-                let problem = format!(
-                    "a second environment `{name}`; the first is {}",
-                    first.display()
-                );
-                problems.push(Problem::of_file(path, problem));
-            } else {
-                paths.insert(name.clone(), path.to_owned());
-                definitions.by_name.insert(name, definition);
+            match read(path, text) {
+                Err(found) => problems.extend(found),
+                Ok(definition) => match paths.entry(definition.name.clone()) {
+                    Entry::Occupied(first) => {
+                        let (name, first) = (first.key(), first.get().display());
+                        let problem =
+                            format!("a second environment `{name}`; the first is {first}");
+                        problems.push(Problem::of_file(path, problem));
+                    }
+                    Entry::Vacant(first) => {
+                        first.insert(path);
+                        by_name.insert(definition.name.clone(), definition);
+                    }
+                },
             }
         }
-        (definitions, problems)
+        (Self { by_name }, problems)
     }
 
     /// All, by name.
@@ -197,7 +194,7 @@ fn read_value<'a>(
     let setting = match name.split_once('.') {
         Some(("features", feature)) => Setting::parse(feature),
         Some(("params", parameter)) => Setting::parameter(parameter),
-        Some(("sysctls", sysctl)) => Setting::file(&file_of_sysctl(sysctl)),
+        Some(("sysctls", name)) => Setting::file(&format!("/proc/sys/{}", name.replace('.', "/"))),
         Some(("sysfs", path)) => Setting::file(path),
         Some(_) => Setting::parse(name),
         None => Err(format!("`{name}` must be a table")),
@@ -207,20 +204,4 @@ fn read_value<'a>(
     let value = setting.value(&value);
     let value = value.map_err(|problem| file.problem(value_at, problem))?;
     Ok((setting, value))
-}
-
-/// The file of a sysctl: as sysctl(8) has it, `.` separates, and a `/` stands for a `.` in a name; or the other way
-/// round, if a `/` comes first.
-fn file_of_sysctl(name: &str) -> String {
-    let swap = |c: char| match c {
-        '.' => '/',
-        '/' => '.',
-        c => c,
-    };
-    let is_dotted = name.find('/').unwrap_or(name.len()) > name.find('.').unwrap_or(name.len());
-    let path: String = match is_dotted {
-        true => name.chars().map(swap).collect(),
-        false => name.to_owned(),
-    };
-    format!("/proc/sys/{path}")
 }

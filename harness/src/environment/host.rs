@@ -158,6 +158,21 @@ pub(super) const HUGEPAGES: &str = "/sys/kernel/mm/hugepages";
 /// KVM's modules that are known here.
 pub(super) const MODULES: &[&str] = &["kvm", "kvm_intel", "kvm_amd", "kvm_hv", "kvm_pr"];
 
+/// What /proc/cpuinfo shows on each architecture (`arch/*/kernel/…/proc.c`, `setup.c`, `processor.c`): a key, and what its
+/// value begins with.
+const CPUS: &[(&str, &str, Vendor)] = &[
+    ("vendor_id", "GenuineIntel", Vendor::Intel),
+    ("vendor_id", "CentaurHauls", Vendor::Intel),
+    ("vendor_id", "Shanghai", Vendor::Intel),
+    ("vendor_id", "AuthenticAMD", Vendor::Amd),
+    ("vendor_id", "HygonGenuine", Vendor::Amd),
+    ("vendor_id", "IBM/S390", Vendor::S390),
+    ("CPU implementer", "", Vendor::Arm),
+    ("cpu", "POWER", Vendor::Power),
+    ("isa", "rv", Vendor::Riscv),
+    ("CPU Family", "Loongson", Vendor::Loongarch),
+];
+
 impl Vendor {
     /// Its vendor modules, the usual one first, none where `kvm` is everything; and the CPU's flag without which there is
     /// no virtualization, where the kernel shows one.
@@ -170,26 +185,12 @@ impl Vendor {
         }
     }
 
-    /// By what /proc/cpuinfo shows on each architecture (`arch/*/kernel/…/proc.c`, `setup.c`, `processor.c`).
     fn of_cpu(cpuinfo: &str) -> Self {
-        let field = |key: &str| field(cpuinfo, key);
-        match field("vendor_id") {
-            Some("GenuineIntel" | "CentaurHauls" | "Shanghai") => return Self::Intel,
-            Some("AuthenticAMD" | "HygonGenuine") => return Self::Amd,
-            Some("IBM/S390") => return Self::S390,
-            _ => {}
-        }
-        if field("CPU implementer").is_some() {
-            Self::Arm
-        } else if field("cpu").is_some_and(|cpu| cpu.starts_with("POWER")) {
-            Self::Power
-        } else if field("isa").is_some_and(|isa| isa.starts_with("rv")) {
-            Self::Riscv
-        } else if field("CPU Family").is_some_and(|family| family.starts_with("Loongson")) {
-            Self::Loongarch
-        } else {
-            Self::Unknown
-        }
+        let shows = |key: &str, start: &str| {
+            field(cpuinfo, key).is_some_and(|value| value.starts_with(start))
+        };
+        let row = CPUS.iter().find(|(key, start, _)| shows(key, start));
+        row.map_or(Self::Unknown, |(.., vendor)| *vendor)
     }
 }
 

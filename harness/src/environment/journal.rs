@@ -6,7 +6,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
 use rustix::fs::XattrFlags;
-use rustix::io::Errno;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,6 +15,7 @@ use super::kmod::{Parameters, run};
 use super::target::{file_of, value_of};
 use crate::model::file;
 use crate::model::host::Root;
+use crate::model::problem::excerpt_within;
 
 /// The device.
 const DEVICE: &str = "/dev/kvm";
@@ -118,13 +118,11 @@ impl HostJournal {
         match understand(&bytes) {
             Ok(journal) => Ok(Some(journal).filter(|journal| journal.boot == boot(root))),
             Err(why) => {
-                let text = String::from_utf8_lossy(&bytes);
-                let shown: String = text.chars().take(MAX_SHOWN).collect();
+                let (path, text) = (path.display(), String::from_utf8_lossy(&bytes));
                 Err(format!(
-                    "{}, which tells what this host was before an environment changed it, {why}; it is not guessed at. \
+                    "{path}, which tells what this host was before an environment changed it, {why}; it is not guessed at. \
                      Set back by hand what it holds, then remove it (a reboot does both): {}",
-                    path.display(),
-                    shown.escape_debug()
+                    excerpt_within(&text, MAX_SHOWN)
                 ))
             }
         }
@@ -210,11 +208,9 @@ impl Permissions {
         if root.path("/run/udev/control").exists() {
             run("udevadm", &["settle", "--timeout=10"]).ok();
         }
-        if Self::read(root).as_ref() == Some(self) {
-            return Ok(());
-        }
-        let set = self.set(root);
-        if Self::read(root).as_ref() == Some(self) {
+        let is_there = || Self::read(root).as_ref() == Some(self);
+        let set = if is_there() { Ok(()) } else { self.set(root) };
+        if is_there() {
             return Ok(());
         }
         let (owner, group, mode) = (self.owner, self.group, self.mode);
@@ -237,10 +233,8 @@ impl Permissions {
         fs::set_permissions(&path, fs::Permissions::from_mode(self.mode))?;
         match &self.acl {
             Some(acl) => rustix::fs::setxattr(&path, ACL, acl, XattrFlags::empty())?,
-            None => match rustix::fs::removexattr(&path, ACL) {
-                Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
-                Err(error) => return Err(error.into()),
-            },
+            // Mostly there is none; whether one is left is seen when they are read back.
+            None => drop(rustix::fs::removexattr(&path, ACL)),
         }
         Ok(())
     }

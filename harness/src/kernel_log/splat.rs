@@ -123,12 +123,10 @@ fn finished(ended: Vec<Open>) -> Vec<(Whose, Splat)> {
 impl Open {
     fn new(record: &Record, is_marked: bool, cases: &Cases) -> Self {
         let splat = Splat {
-            host: None,
             name: "splat".to_owned(),
-            title: String::new(),
             at_us: record.time_us,
-            lines: Vec::new(),
             while_running: cases.names(),
+            ..Splat::default()
         };
         Self {
             caller: record.caller.clone(),
@@ -197,10 +195,7 @@ pub fn last_splat(printed: &[u8]) -> Option<(usize, Splat)> {
     let last = lines.iter().rposition(is_panic);
     let last = last.or_else(|| lines.iter().rposition(|line| name(line).is_some()))?;
     let from = last.saturating_sub(BEFORE);
-    let first = from
-        + lines[from..=last]
-            .iter()
-            .position(|line| name(line).is_some())?;
+    let first = (from..=last).find(|&at| name(lines[at]).is_some())?;
     let until = lines.len().min(last + BEHIND);
     let report = &lines[first..until];
     // `RIP: 0010:nested_svm_vmrun+0x1f/0x2a0 [kvm_amd]`
@@ -211,10 +206,8 @@ pub fn last_splat(printed: &[u8]) -> Option<(usize, Splat)> {
     let splat = Splat {
         name: name(lines[first])?.to_owned(),
         title: format!("{}{}", lines[first], rip.unwrap_or_default()),
-        at_us: 0,
         lines: report.iter().map(|line| (*line).to_owned()).collect(),
-        while_running: Vec::new(),
-        host: None,
+        ..Splat::default()
     };
     Some((first + 1, splat))
 }

@@ -384,7 +384,7 @@ impl Subtest {
 }
 
 /// A complaint of the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Splat {
     /// What it is: `WARNING`, `KASAN`, `OOM kill`.
     pub name: String,
