@@ -55,9 +55,9 @@ fn before(root: &Root, definition: &Definition, plan: &Plan) -> Result<HostJourn
             journal.modules.push(ModuleBefore {
                 name: name.clone(),
                 loaded: module.is_live(),
-                reload: plan.reloads(name),
             });
         }
+        journal.first = plan.first;
         journal.device = Permissions::read(root);
     }
     journal.unloaded.clone_from(&plan.unloaded);
@@ -209,11 +209,10 @@ pub(super) struct Return<'a> {
 impl<'a> Return<'a> {
     /// The way back to what a journal says.
     pub(super) fn of(root: &'a Root, journal: &'a HostJournal) -> Self {
-        let first = journal.modules.iter().position(|module| module.reload);
         Self {
             root,
             journal,
-            first: first.unwrap_or(journal.modules.len()),
+            first: journal.first,
             arguments: journal.arguments.clone(),
         }
     }

@@ -52,6 +52,8 @@ pub(super) struct HostJournal {
     pub(super) pid: u32,
     /// The modules that make up KVM, in the order in which they are loaded; empty if none was to be touched.
     pub(super) modules: Vec<ModuleBefore>,
+    /// From which of them on they were to be loaded anew.
+    pub(super) first: usize,
     /// The values that there were: of the parameters of these modules, as far as they were loaded, and of what else was
     /// to be written: a parameter, as `MODULE.PARAMETER`, or a file, by its absolute path.
     pub(super) values: Parameters,
@@ -70,8 +72,6 @@ pub(super) struct ModuleBefore {
     pub(super) name: String,
     /// Whether it was loaded.
     pub(super) loaded: bool,
-    /// Whether it was to be loaded anew.
-    pub(super) reload: bool,
 }
 
 impl HostJournal {

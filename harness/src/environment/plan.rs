@@ -20,7 +20,7 @@ pub struct Plan {
     pub refusal: Option<Refusal>,
     pub(super) platform: Platform,
     /// From which of the platform's modules on they have to be loaded anew.
-    first: usize,
+    pub(super) first: usize,
     /// What is to be an argument of one of these, since it cannot be written afterwards.
     pub(super) arguments: Vec<Target>,
     /// What else is to be.
