@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::pattern::after;
 use crate::model::case::{Case, Command};
 use crate::model::host::Root;
 use crate::model::outcome::Splat;
@@ -166,8 +167,8 @@ fn comm(case: &Case) -> String {
 /// - `watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [NAME:2]`
 /// - `INFO: task NAME:2 blocked for more than 120 seconds.`
 pub(super) fn thread(line: &str) -> Option<Culprit> {
-    if let Some(pid) = after(line, &["CPU: ", "PID: "]) {
-        let comm = after(pid, &[" Comm: "]).map(|comm| {
+    if let Some(pid) = after(line, ["CPU: ", "PID: "]) {
+        let comm = after(pid, [" Comm: "]).map(|comm| {
             let ends = [" Not tainted", " Tainted:", " Kdump:"].map(|end| comm.rfind(end));
             let end = ends.into_iter().flatten().min();
             comm[..end.unwrap_or(comm.len())].trim_end()
@@ -175,13 +176,13 @@ pub(super) fn thread(line: &str) -> Option<Culprit> {
         return culprit(comm, pid);
     }
     let (task, between) = if line.starts_with("WARNING: ") {
-        (after(line, &["CPU#", ": "])?, '/')
-    } else if let Some(task) = after(line, &[" by task "]) {
+        (after(line, ["CPU#", ": "])?, '/')
+    } else if let Some(task) = after(line, [" by task "]) {
         if let Some((pid, _)) = task.split_once(" on cpu ") {
             return culprit(None, pid);
         }
         (task, '/')
-    } else if let Some(task) = after(line, &["soft lockup - CPU#", " ["]) {
+    } else if let Some(task) = after(line, ["soft lockup - CPU#", " ["]) {
         (task.strip_suffix(']')?, ':')
     } else {
         let (task, _) = line.strip_prefix("INFO: task ")?.split_once(" blocked ")?;
@@ -196,18 +197,12 @@ pub(super) fn victim(line: &str) -> Option<Culprit> {
     if let Some(constraint) = line.strip_prefix("oom-kill:") {
         // `…,task=NAME,pid=1,uid=0`: the name may contain anything.
         let (before, pid) = constraint.rsplit_once(",pid=")?;
-        return culprit(after(before, &[",task="]), pid);
+        return culprit(after(before, [",task="]), pid);
     }
-    let killed = after(line, &["Killed process "])?;
-    let name = after(killed, &["("]).unwrap_or_default();
+    let killed = after(line, ["Killed process "])?;
+    let name = after(killed, ["("]).unwrap_or_default();
     let end = name.rfind(") total-vm:").or_else(|| name.rfind(')'));
     culprit(end.map(|end| &name[..end]), killed)
-}
-
-/// What follows these marks, each after the one before.
-fn after<'a>(line: &'a str, marks: &[&str]) -> Option<&'a str> {
-    let rest = |rest: &'a str, mark: &&str| rest.split_once(mark).map(|(_, rest)| rest);
-    marks.iter().try_fold(line, rest)
 }
 
 /// The thread of this name, with the ID that `pid` begins with.

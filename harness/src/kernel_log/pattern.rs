@@ -109,13 +109,16 @@ pub(super) fn is_ignored<'a>(
 }
 
 fn contains(line: &str, pattern: &str) -> bool {
-    let mut rest = Some(line);
-    for part in pattern.split('*') {
-        rest = rest
-            .and_then(|rest| rest.split_once(part))
-            .map(|(_, rest)| rest);
-    }
-    rest.is_some()
+    after(line, pattern.split('*')).is_some()
+}
+
+/// What follows these marks, each after the one before.
+pub(super) fn after<'a, 'm>(
+    line: &'a str,
+    marks: impl IntoIterator<Item = &'m str>,
+) -> Option<&'a str> {
+    let rest = |rest: &'a str, mark: &'m str| rest.split_once(mark).map(|(_, rest)| rest);
+    marks.into_iter().try_fold(line, rest)
 }
 
 #[cfg(test)]
