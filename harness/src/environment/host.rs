@@ -28,7 +28,7 @@ pub fn probe(root: &Root) -> Host {
         microcode: of_cpu("microcode").unwrap_or_default(),
         command_line: read("/proc/cmdline"),
         memory: memory(&Root::host(), "MemTotal").unwrap_or(0),
-        free_hugepages: hugepages(|there| there("free_hugepages")),
+        free_hugepages: hugepages().map(|(size, _, free)| (size, free)).collect(),
         kvm_problem: kvm_problem(root),
         modules: modules(root),
         taint: 0,
@@ -59,19 +59,19 @@ fn kvm_problem(root: &Root) -> Option<String> {
 
 /// Those in use of each size, in bytes.
 pub fn hugepages_in_use() -> BTreeMap<u64, u64> {
-    hugepages(|there| Some(there("nr_hugepages")?.saturating_sub(there("free_hugepages")?)))
+    let in_use = |(size, all, free): (u64, u64, u64)| (size, all.saturating_sub(free));
+    hugepages().map(in_use).collect()
 }
 
-/// For each size of hugepages, in bytes, what `value` makes of the files that tell of it.
-fn hugepages(value: impl Fn(&dyn Fn(&str) -> Option<u64>) -> Option<u64>) -> BTreeMap<u64, u64> {
+/// Each size of hugepages, in bytes; how many there are, and how many of them are free.
+fn hugepages() -> impl Iterator<Item = (u64, u64, u64)> {
     let pools = Root::host().names(HUGEPAGES).into_iter();
-    let values = pools.filter_map(|pool| {
+    pools.filter_map(|pool| {
         let kib = pool.strip_prefix("hugepages-")?.strip_suffix("kB")?;
-        let kib: u64 = kib.parse().ok()?;
-        let there = |file: &str| read(&format!("{HUGEPAGES}/{pool}/{file}")).parse().ok();
-        Some((kib * 1024, value(&there)?))
-    });
-    values.collect()
+        let count = |file: &str| read(&format!("{HUGEPAGES}/{pool}/{file}")).parse().ok();
+        let size = kib.parse::<u64>().ok()? * 1024;
+        Some((size, count("nr_hugepages")?, count("free_hugepages")?))
+    })
 }
 
 /// The parameters of the loaded `kvm*` modules, as /sys/module shows them; those that cannot be read are left out.
