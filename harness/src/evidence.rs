@@ -204,11 +204,10 @@ impl Stream {
 
 /// Whether a line that begins so is nothing but text for people.
 fn is_plain(first: u8) -> bool {
-    let may_be_more = matches!(
+    !matches!(
         first,
         0..=b' ' | 0x7f | b'#' | b'1' | b'B' | b'K' | b'R' | b'T' | b'U' | b'n' | b'o' | b'u'
-    );
-    !may_be_more
+    )
 }
 
 /// A line without escape sequences and NULs, which a terminal does not show.

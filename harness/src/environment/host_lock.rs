@@ -78,14 +78,14 @@ impl HostLock {
         }
         let of_root = queue::of_root(&self.root);
         let queues = Queue::open_all(&self.root).unwrap_or_default();
-        let is_roots = queues.iter().any(|queue| queue.path == of_root);
-        (!is_roots).then(|| {
-            let (own, of_root) = (queue::of_user(&self.root), of_root.display());
-            let own = own.display();
-            format!(
-                "in {own}: other users' runs are not seen, unless one of root has made {of_root}"
-            )
-        })
+        if queues.iter().any(|queue| queue.path == of_root) {
+            return None;
+        }
+        let (own, of_root) = (queue::of_user(&self.root), of_root.display());
+        Some(format!(
+            "in {}: other users' runs are not seen, unless one of root has made {of_root}",
+            own.display()
+        ))
     }
 
     fn problem(&self) -> Option<&String> {

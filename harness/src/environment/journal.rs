@@ -1,9 +1,9 @@
 //! The journal: what the host was before it was changed, kept where it outlives a killed runner, and no reboot.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::XattrFlags;
 use rustix::process::geteuid;
@@ -258,12 +258,12 @@ fn understand(bytes: &[u8]) -> Result<HostJournal, String> {
 /// If it cannot be made, or somebody else could write into it.
 pub(super) fn directory(root: &Root) -> io::Result<PathBuf> {
     let directory = root.path(DIRECTORY);
-    let mut builder = DirBuilder::new();
-    match builder
-        .mode(0o755)
-        .recursive(!root.is_host())
-        .create(&directory)
-    {
+    // A host without /run gets none.
+    let make: fn(&Path) -> io::Result<()> = match root.is_host() {
+        true => file::make_directory,
+        false => file::make_directories,
+    };
+    match make(&directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
