@@ -416,6 +416,22 @@ fn what_cannot_be_restored_is_said_with_the_command_and_the_journal_stays() {
 }
 
 #[test]
+fn a_file_that_cannot_be_put_back_is_said_with_the_command_and_the_journal_stays() {
+    let host = FakeHost::arm();
+    let path = "/proc/sys/kernel/numa_balancing";
+    let there = file(&host, &path[1..]);
+    let script = format!("mv {there} {there}.gone");
+    let ran = run_with(&host, &[&format!("{path}=0")], &["sh", "-c", &script]);
+    let says = format!("{path} was 1 and reads nothing; to do it by hand: echo 1 > {path}\n");
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.ends_with(&says), "{}", ran.stderr);
+    fs::rename(format!("{there}.gone"), &there).unwrap();
+    assert!(host.run(&["restore"]).stdout.starts_with("restored: "));
+    assert_eq!(host.get(&path[1..]), "1");
+    assert!(host.is_left_alone());
+}
+
+#[test]
 fn a_journal_that_is_damaged_or_newer_is_shown_and_nothing_is_touched() {
     let host = FakeHost::amd();
     for (text, why) in [
