@@ -167,11 +167,12 @@ impl Parts {
         // What a later part of a run has done again comes before what it did again.
         for (source, label) in self.sources.values().zip(labels).rev() {
             let to = label.map_or(root.to_owned(), |label| root.join(label));
+            file::make_directories(&to).with_context(|| format!("make {}", to.display()))?;
             outputs.copy(source, &to);
             // What its place printed stands beside all hosts.
             let run = source.journal.ancestors().nth(2);
             if let Some(run) = run.filter(|_| source.part.place.is_some()) {
-                outputs.put_once(run, Path::new(CONSOLES), root);
+                outputs.put_once(run.join(CONSOLES), root.join(CONSOLES));
             }
         }
         self.problems.extend(outputs.problems);
@@ -212,61 +213,65 @@ impl Outputs {
         let tops = cases.filter_map(|case| case.segments().next());
         let tops = tops.map(|top| PathBuf::from(top.into_owned()));
         for place in LOGS.iter().map(PathBuf::from).chain(tops) {
-            self.put_once(from, &place, to);
+            self.put_once(from.join(&place), to.join(&place));
         }
     }
 
-    fn put_once(&mut self, from: &Path, place: &Path, to: &Path) {
-        if self.done.insert((from.join(place), to.join(place))) {
-            self.put(from, place, to);
+    fn put_once(&mut self, from: PathBuf, to: PathBuf) {
+        let ends = (from, to);
+        if !self.done.contains(&ends) {
+            self.put(&ends.0, &ends.1);
+            self.done.insert(ends);
         }
     }
 
-    /// Puts a file, or all files in a directory and below it, to the same place below `to`. Links to other files are left
-    /// alone; one in the place of a directory is told.
-    fn put(&mut self, from: &Path, place: &Path, to: &Path) {
-        let path = from.join(place);
-        if !path.is_symlink() && path.is_dir() {
-            for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
-                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-                if is_file || entry.path().is_dir() {
-                    self.put(from, &place.join(entry.file_name()), to);
-                }
-            }
-        } else if let Err(error) = put(from, place, to) {
-            let path = path.display();
+    /// Puts a file, or all files in a directory and below it, somewhere else. A case may have put links in the way: those to
+    /// files are left alone, one in the place of a directory is told, and none is followed.
+    fn put(&mut self, from: &Path, to: &Path) {
+        let put = match from.symlink_metadata() {
+            Ok(found) if found.is_dir() => self.put_all(from, to),
+            Ok(found) if found.is_file() => put_file(from, to),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            _ => file::open(from).map(drop),
+        };
+        if let Err(error) = put {
+            let path = from.display();
             self.problems.push(format!("left out: {path}: {error}"));
         }
     }
+
+    fn put_all(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        file::make_directories(to)?;
+        for entry in fs::read_dir(from)? {
+            let (entry, path) = entry.map(|entry| (entry.file_type(), entry.path()))?;
+            if entry?.is_file() || path.is_dir() {
+                self.put(&path, &to.join(path.file_name().unwrap_or_default()));
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Puts the file at `place` below `from` to the same place below `to`, with a number behind its name where another one is
-/// there. A case may have put links in the way: none is followed.
-fn put(from: &Path, place: &Path, to: &Path) -> io::Result<()> {
-    let mut opened = match file::open_beneath(from, place) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
-    };
-    file::make_directories(to)?;
-    file::make_below(to, place.parent().unwrap_or(place))?;
-    let target = to.join(place);
+/// Puts a file somewhere else, with a number behind its name where another one is there.
+fn put_file(from: &Path, to: &Path) -> io::Result<()> {
     let numbered = (1_u32..).map(|number| {
-        let mut path = target.clone().into_os_string();
+        let mut path = to.as_os_str().to_owned();
         path.push(format!(".{number}"));
         PathBuf::from(path)
     });
-    for path in std::iter::once(target.clone()).chain(numbered) {
-        match fs::hard_link(from.join(place), &path) {
+    for path in std::iter::once(to.to_owned()).chain(numbered) {
+        match fs::hard_link(from, &path) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if file::is_at(&opened, &path)
-                    || file::read(&from.join(place))? == file::read(&path)?
+                if file::is_at(&file::open(from)?, &path) || file::read(from)? == file::read(&path)?
                 {
                     return Ok(());
                 }
             }
             // Another file system.
-            Err(_) => return io::copy(&mut opened, &mut file::create_new(&path)?).map(drop),
+            Err(_) => {
+                return io::copy(&mut file::open(from)?, &mut file::create_new(&path)?).map(drop);
+            }
         }
     }
     Ok(())

@@ -90,15 +90,15 @@ impl<'a> Reported<'a> {
 
     /// Why the run was not finished; empty where it was.
     fn not_finished(&self) -> String {
+        if self.state.finished {
+            return String::new();
+        }
         let not_run = self.state.of_kind(Status::NoRun);
         let (suspects, others): (Vec<_>, Vec<_>) = not_run.partition(|outcome| outcome.suspect);
         let (suspects, others) = (suspects.len(), others.len());
-        match self.state.finished {
-            true => String::new(),
-            false => format!(
-                "no: the runner was gone before its end; {suspects} cases ran then, or may have, and {others} had not run"
-            ),
-        }
+        format!(
+            "no: the runner was gone before its end; {suspects} cases ran then, or may have, and {others} had not run"
+        )
     }
 
     /// The end of what a step of a case printed to `stream` (`stdout` or `stderr`): at most `limit` bytes of harmless text

@@ -92,7 +92,7 @@ impl Page<'_> {
             places = vec![format!("{} {what}", places.len())];
         }
         let name = (failure[0].suite.as_str(), failure[0].variant.as_str());
-        let others = self.cases[&name].iter();
+        let others = self.cases[&name].values().flatten();
         let others = others.filter(|other| failure.iter().all(|one| one.name != other.name));
         let counts = Counts::of_all(others.map(|other| other.kind()));
         for kind in counts.there() {
@@ -183,9 +183,8 @@ impl Page<'_> {
     }
 
     /// The iterations of a case in a column.
-    fn inside(&self, name: Name<'_>, at: Column<'_>) -> Vec<&Outcome> {
-        let outcomes = self.cases[&name].iter().copied();
-        outcomes.filter(|one| column(one) == at).collect()
+    fn inside<'a>(&'a self, name: Name<'a>, at: Column<'a>) -> &'a [&'a Outcome] {
+        self.cases[&name].get(&at).map_or(&[], Vec::as_slice)
     }
 
     /// Rows with the same statuses.
@@ -202,7 +201,7 @@ impl Page<'_> {
                 @for &(suite, variant) in names {
                     tr.case.(worst) {
                         th scope="row" { span { (text(suite)) span.soft { "::" (text(variant)) } } }
-                        @for at in &self.columns { (self.cell(&self.inside((suite, variant), *at))) }
+                        @for at in &self.columns { (self.cell(self.inside((suite, variant), *at))) }
                     }
                 }
             }
