@@ -68,13 +68,28 @@ impl Executor {
 
     /// Runs the case at this place to its end, whatever happens.
     pub(super) fn run_to_end(&self, place: usize) -> Outcome {
+        self.come(place, |ticket, facts| self.run(place, ticket, facts))
+    }
+
+    /// Leaves out the case at this place, for this reason. It counts as over all the same: its suite's other cases and those of
+    /// other environments wait for it.
+    pub(super) fn leave_out(&self, place: usize, why: &str) -> Outcome {
+        self.come(place, |_, _| Err(Obstacle::Ignored(why.to_owned())))
+    }
+
+    /// Has the case at this place come, `run`, and leave its environment and its suite.
+    fn come<'s>(
+        &'s self,
+        place: usize,
+        run: impl FnOnce(&Ticket<'s>, &mut Facts) -> Result<(), Obstacle>,
+    ) -> Outcome {
         let case = &self.cases[place];
         let ticket = self.gate.ticket(case);
         let suite = self.suites.of_case(case);
         let started_ms = now_ms();
         let mut facts = Facts::default();
         guarded(&mut facts, |facts| {
-            facts.obstacle = self.run(place, &ticket, facts).err();
+            facts.obstacle = run(&ticket, facts).err();
         });
         if let Some(command) = suite.leave() {
             guarded(&mut facts, |facts| self.tear_down(case, command, facts));

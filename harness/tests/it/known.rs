@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Fixture, Ran, Status, lines_with};
+use crate::support::fake_host::FakeHost;
+use crate::support::{Fixture, Ran, Status, lines_with, wait_for};
 
 /// A selftest that fails with this assertion.
 fn asserts(expression: &str, message: &str) -> String {
@@ -164,6 +165,42 @@ fn an_unexpected_pass_is_told_and_fails_where_that_is_strict() {
         fixture.verdict("b_test::default"),
         (Status::Failed, reason.to_owned())
     );
+}
+
+/// A known flaky case that has passed needs no other repetition: those are left out, and nobody waits for them for ever.
+#[test]
+fn a_flaky_failure_that_passed_again_is_over_for_its_suite_and_for_other_environments() {
+    for (tear_down, code) in [("true", 0), ("[ $(wc -l < ../suite) -lt 6 ]", 101)] {
+        let suite = format!(
+            "setup = \"echo up >> ../suite\"\nteardown = \"echo down >> ../suite; {tear_down}\"\n\
+            [[test]]\nname = \"flips\"\nselftest = \"flips_test\"\n"
+        );
+        // It fails once in each environment.
+        let fixture = Fixture::new()
+            .selftest(
+                "flips_test",
+                "echo run >> ../runs; [ $(wc -l < ../runs) -gt 2 ] || exit 7",
+            )
+            .file("suite.toml", &suite)
+            .file(
+                "known.toml",
+                "[[known]]\ncase = \"*\"\nexpect = \"flaky\"\nfailure = \"exit code 7\"\nreason = \"races\"\n",
+            );
+        let host = FakeHost::amd();
+        let before = host.state();
+        let mut command = fixture.command(&["--selftests", "selftests", "--output", "run"]);
+        command.args(["--config", "suite.toml", "--known", "known.toml", "suite::"]);
+        command.args(["--environment", "host", "--set", "tdp=off"]);
+        command.env("KVM_TESTS_ROOT", host.path(""));
+        let mut run = command.env("PATH", host.search()).spawn().unwrap();
+        wait_for("the run has ended", || run.try_wait().unwrap().is_some());
+        assert_eq!(run.wait().unwrap().code(), Some(code));
+        assert_eq!((host.state(), host.is_left_alone()), (before, true));
+        let trace = fs::read_to_string(fixture.path().join("suite")).unwrap();
+        assert_eq!(trace, "up\ndown\n".repeat(4));
+        let runs = fs::read_to_string(fixture.path().join("runs")).unwrap();
+        assert_eq!(runs, "run\n".repeat(4));
+    }
 }
 
 #[test]
