@@ -187,6 +187,16 @@ impl Command {
             Self::Shell(line) => line.clone(),
         }
     }
+
+    /// Whether it passes an option: `-x`, perhaps among others (`-vx`), or `--x`.
+    pub fn has_option(&self, option: &str) -> bool {
+        let line = self.line();
+        let mut words = line.split_whitespace();
+        words.any(|word| match (word.strip_prefix('-'), &option[1..]) {
+            (Some(letters), letter) if !letters.starts_with('-') => letters.contains(letter),
+            _ => word.starts_with(option),
+        })
+    }
 }
 
 /// What a case needs of the host, the key `requires`. Unmet, it is listed, and ignored with the reason.
