@@ -7,7 +7,6 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::log::{Parts, write_run_json};
-use crate::model::state::Share;
 use crate::model::text::one_line;
 use crate::report::write_all;
 use crate::show::print;
@@ -53,7 +52,7 @@ pub fn merge(options: &MergeOptions) -> anyhow::Result<ExitCode> {
     print(&summary(&state, &options.out))?;
     let has_failed = state.counts().failures() > 0
         || !state.finished
-        || state.latest().into_iter().any(Share::has_ended_badly)
+        || state.has_ended_badly()
         || !parts.problems.is_empty();
     Ok(ExitCode::from(if has_failed { EXIT_FAILED } else { 0 }))
 }

@@ -46,13 +46,6 @@ pub struct Share {
 }
 
 impl Share {
-    /// Whether it fails the run, whatever became of its cases: by its kernel log, or by a host that is not as before.
-    pub fn has_ended_badly(&self) -> bool {
-        self.end.as_ref().is_some_and(|end| {
-            end.kernel.has_failed(self.part.host.taint) || !end.not_restored.is_empty()
-        })
-    }
-
     fn has_ended_at_place(&self) -> bool {
         let end = self.end.as_ref();
         self.part.place.is_some() && end.is_some_and(|end| end.died.is_none())
@@ -222,6 +215,20 @@ impl State {
         self.outcomes
             .retain(|outcome| !again.contains(&outcome.name));
         self.index();
+    }
+
+    /// Whether it has failed, whatever became of its cases: by a splat of nobody's, by its kernel log, or by a host that is not
+    /// as before. A later part may have put that back, and nothing else.
+    pub fn has_ended_badly(&self) -> bool {
+        let ends = self.parts.iter();
+        let mut ends = ends.filter_map(|share| Some((&share.part, share.end.as_ref()?)));
+        let mut latest = self
+            .latest()
+            .into_iter()
+            .filter_map(|share| share.end.as_ref());
+        !self.splats.is_empty()
+            || ends.any(|(part, end)| end.kernel.has_failed(part.host.taint))
+            || latest.any(|end| !end.not_restored.is_empty())
     }
 
     /// The parts that no later one has gone on after.

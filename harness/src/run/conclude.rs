@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::begin::{Begun, Ready};
 use crate::compare::{Comparison, ComparisonFormat, Side};
 use crate::log::{Member, Recorder, fold, write_run_json};
-use crate::model::state::{Share, State};
+use crate::model::state::State;
 use crate::model::text::one_line;
 use crate::plan::Selection;
 use crate::report;
@@ -86,11 +86,7 @@ pub(super) fn conclude(
         Some(baseline) => is_worse_than(run, &state, begun, baseline, &display),
         None => false,
     };
-    // A place that has died of a splat counts, although another one has gone on.
-    let is_bad = state.latest().into_iter().any(Share::has_ended_badly)
-        || run.options.has_places() && !state.splats.is_empty()
-        || !is_kept
-        || written.is_err();
+    let is_bad = state.has_ended_badly() || !is_kept || written.is_err();
     let earlier = run.earlier.as_ref().filter(|_| interrupted_by.is_none());
     if let Some((code, why)) = earlier.and_then(|earlier| earlier.answer(&state, is_bad)) {
         display.print(&format!("\nbisect: {}\n", one_line(&why)));

@@ -199,6 +199,29 @@ fn a_splat_of_nobody_fails_no_case_but_the_run() {
 }
 
 #[test]
+fn a_splat_of_nobody_fails_also_a_run_that_was_gone_on_with_and_one_that_was_merged() {
+    let fixture = host()
+        .selftest("a_test", &script("warn 1 systemd; exit 0"))
+        .selftest(
+            "b_test",
+            "[ -e ../go ] || { touch ../begun.b; exec sleep 1000; }",
+        );
+    let run = fixture.start(&["--test-threads", "1", "--format", "terse"]);
+    wait_for("the second one runs", || begun(fixture.path()) == 1);
+    kill_process(Pid::from_child(&run), Signal::INT).unwrap();
+    assert_eq!(end(&fixture, run).code, Some(130));
+    let resumed = Ran::of(fixture.command(&["--resume", "run"]).output().unwrap());
+    assert_eq!(resumed.code, Some(101), "{}", resumed.stdout);
+    assert!(
+        resumed.stdout.contains("2 PASSED of 2 cases"),
+        "{}",
+        resumed.stdout
+    );
+    let mut merge = fixture.program(&["merge", "merged", "run"]);
+    assert_eq!(merge.output().unwrap().status.code(), Some(101));
+}
+
+#[test]
 fn of_an_oom_kill_the_victim_is_told_and_not_who_asked_for_memory() {
     let lines = "say \"greedy invoked oom-killer: gfp_mask=0x1, order=0, oom_score_adj=0\"\n\
         say \"CPU: 0 PID: 1 Comm: greedy Not tainted\"\n\
