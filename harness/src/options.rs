@@ -194,7 +194,7 @@ pub struct Options {
 
     /// For `git bisect run`: run what failed in this earlier run. The exit status is 0 where all of it passes, 1 where some
     /// of it fails as it did there, and 125 otherwise: skipped, another failure, could not be run
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["list", "rerun", "baseline"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["list", "rerun", "baseline", "shard", "dry_run"])]
     pub git_bisect: Option<PathBuf>,
     /// Run only this part of the cases: K/N, of N parts of about one size, or environment=NAME. Every machine splits alike;
     /// `kvm-tests merge` makes one run of the parts

@@ -69,7 +69,8 @@ pub fn run(
         bail!("{}", discovered.nothing_matches(&selection));
     }
     let results = begin::default_results(options.stream)?;
-    let earlier = Earlier::choose(&options, &results.directory, &mut cases)?;
+    let asked = (&discovered, &selection);
+    let earlier = Earlier::choose(&options, &results.directory, asked, &mut cases)?;
     let planned = narrowed::narrow(&options, planned, &discovered, &mut cases)?;
     if let Some(said) = only_said(&options, &root, &discovered, planned.as_ref(), &cases) {
         return said;

@@ -79,9 +79,13 @@ impl Selection {
         {
             return false;
         }
-        let name = case.name.to_string();
+        self.has_name(&case.name.to_string())
+    }
+
+    /// Whether its filters ask for a case of this name.
+    pub fn has_name(&self, name: &str) -> bool {
         let matches = |filter: &String| match self.exact {
-            true => name == *filter || name::listed(&name) == *filter,
+            true => name == *filter || name::listed(name) == *filter,
             false => name.contains(filter.as_str()),
         };
         (self.filters.is_empty() || self.filters.iter().any(matches))

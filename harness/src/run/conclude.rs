@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::begin::{Begun, Ready};
+use super::earlier::Earlier;
 use crate::compare::{Comparison, ComparisonFormat, Side};
 use crate::log::{Member, Recorder, fold, write_run_json};
 use crate::model::state::State;
@@ -86,8 +87,13 @@ pub(super) fn conclude(
         Some(baseline) => is_worse_than(run, &state, begun, baseline, &display),
         None => false,
     };
-    let is_bad = state.has_ended_badly() || !is_kept || written.is_err();
     let earlier = run.earlier.as_ref().filter(|_| interrupted_by.is_none());
+    let vanished = earlier.and_then(Earlier::vanished);
+    let told = vanished
+        .iter()
+        .map(|line| format!("\n{}\n", one_line(line)));
+    told.for_each(|line| display.print(&line));
+    let is_bad = state.has_ended_badly() || !is_kept || written.is_err() || vanished.is_some();
     if let Some((code, why)) = earlier.and_then(|earlier| earlier.answer(&state, is_bad)) {
         display.print(&format!("\nbisect: {}\n", one_line(&why)));
         return Ok(ExitCode::from(code));

@@ -12,6 +12,7 @@ use crate::model::outcome::{Outcome, Status};
 use crate::model::state::State;
 use crate::model::text::{named, plural};
 use crate::options::Options;
+use crate::plan::{Discovered, Selection};
 
 /// What `git bisect run` takes for a good step, a bad one, and one of which nothing can be said.
 const GOOD: u8 = 0;
@@ -28,20 +29,23 @@ pub(super) struct Earlier {
     is_bisect: bool,
     /// What passed there, on each of its hosts that had it.
     passed: HashSet<String>,
+    /// What failed there, is asked for, and is not here.
+    missing: Vec<String>,
     /// The cases that do not run because of it, and how many do.
     left_out: Vec<String>,
     chosen: usize,
 }
 
 impl Earlier {
-    /// Leaves of `cases` those that are to run after the run that `options` name, where they name one; `latest` is that in
-    /// the directory of all `results`.
+    /// Leaves of `cases`, those of `discovered` that `selection` asks for, the ones that are to run after the run that `options`
+    /// name, where they name one; `latest` is that in the directory of all `results`.
     ///
     /// # Errors
     /// There is no such run, or nothing to run after it.
     pub(super) fn choose(
         options: &Options,
         results: &Path,
+        (discovered, selection): (&Discovered, &Selection),
         cases: &mut Vec<Case>,
     ) -> anyhow::Result<Option<Self>> {
         let Some(run) = options.git_bisect.as_ref().or(options.rerun.as_ref()) else {
@@ -61,9 +65,15 @@ impl Earlier {
             state,
             place,
             is_bisect: options.git_bisect.is_some(),
+            missing: Vec::new(),
             left_out: Vec::new(),
             chosen: 0,
         };
+        let here = discovered.names(&Selection::everything());
+        let failed = earlier.failed().map(Outcome::listed_there);
+        let missing =
+            failed.filter(|name| selection.has_name(name) && !here.iter().any(|one| one == name));
+        earlier.missing = missing.map(str::to_owned).collect();
         let left_out = cases.iter().filter(|case| !earlier.wants(case));
         earlier.left_out = left_out.map(|case| case.name.to_string()).collect();
         cases.retain(|case| earlier.wants(case));
@@ -103,11 +113,23 @@ impl Earlier {
         }
     }
 
-    /// How the case that is listed so failed: it ran, and found something.
-    fn failed_as(&self, listed: &str) -> impl Iterator<Item = &Outcome> {
+    /// What failed there: it ran, and found something.
+    fn failed(&self) -> impl Iterator<Item = &Outcome> {
         let outcomes = self.state.outcomes.iter();
-        let failed = outcomes.filter(|one| matches!(one.status, Status::Failed | Status::TimedOut));
-        failed.filter(move |one| one.listed_there() == listed)
+        outcomes.filter(|one| matches!(one.status, Status::Failed | Status::TimedOut))
+    }
+
+    /// How the case that is listed so failed there.
+    fn failed_as(&self, listed: &str) -> impl Iterator<Item = &Outcome> {
+        self.failed()
+            .filter(move |one| one.listed_there() == listed)
+    }
+
+    /// That some of what failed there cannot have been run here: for `--rerun` a failure.
+    pub(super) fn vanished(&self) -> Option<String> {
+        let is_any = !self.is_bisect && !self.missing.is_empty();
+        let (names, place) = (named(&self.missing, NAMED), self.place.display());
+        is_any.then(|| format!("VANISHED: failed in {place}, and is not here: {names}"))
     }
 
     /// For `git bisect run`, the exit status after a run that came to `state`, and why; `is_bad` says that something is wrong
@@ -121,16 +143,19 @@ impl Earlier {
         let mut others = state.outcomes.iter().filter(not_passed);
         let told =
             |one: &Outcome| format!("{}: {} {}", one.name, one.status.as_str(), one.first_line());
-        let answer = match (others.clone().find(is_same), others.next()) {
-            (Some(same), _) => (BAD, format!("bad: the same failure: {}", told(same))),
-            (None, Some(other)) => (UNTESTABLE, format!("cannot be tested: {}", told(other))),
-            (None, None) if is_bad => (
-                UNTESTABLE,
-                "cannot be tested: the run failed beside its cases".to_owned(),
-            ),
-            (None, None) => (GOOD, "good: what failed passes".to_owned()),
-        };
-        self.is_bisect.then_some(answer)
+        if !self.is_bisect {
+            return None;
+        }
+        let same = others.clone().find(is_same);
+        if let Some(same) = same {
+            return Some((BAD, format!("bad: the same failure: {}", told(same))));
+        }
+        let missing = self.missing.first();
+        let why = others.next().map(told);
+        let why = why.or_else(|| Some(format!("{}: it is not there", missing?)));
+        let why = why.or_else(|| is_bad.then(|| "the run failed beside its cases".to_owned()));
+        let why = why.map(|why| (UNTESTABLE, format!("cannot be tested: {why}")));
+        Some(why.unwrap_or((GOOD, "good: what failed passes".to_owned())))
     }
 }
 

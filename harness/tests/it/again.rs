@@ -291,6 +291,9 @@ fn a_step_that_cannot_start_is_neither_good_nor_bad() {
         &["--git-bisect", "bad", "no_such_case"],
         // It did not fail there.
         &["--git-bisect", "bad", "passes_test"],
+        // Nothing may run at all.
+        &["--git-bisect", "bad", "--shard", "1/9"],
+        &["--git-bisect", "bad", "--dry-run"],
     ] {
         let ran = fixture.run(words);
         assert_eq!(ran.code, Some(125), "{words:?}{}", ran.stdout);
@@ -301,4 +304,29 @@ fn a_step_that_cannot_start_is_neither_good_nor_bad() {
     let ran = fixture.run(&[&bisect[..], &["--retry-failed", "1"]].concat());
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     assert_eq!(names(&fixture), ["fails_test::default"]);
+}
+
+#[test]
+fn what_failed_and_is_not_there_any_more_is_not_fine() {
+    let fixture = Fixture::new()
+        .selftest("gone_test", "exit 1")
+        .selftest("mended_test", "exit 1");
+    fixture.run(&["--output", "bad"]);
+    fs::remove_file(fixture.path().join("selftests/gone_test")).unwrap();
+    let fixture = fixture.selftest("mended_test", "exit 0");
+    for (option, code, said) in [
+        (
+            "--git-bisect",
+            125,
+            "bisect: cannot be tested: gone_test::default: it is not there",
+        ),
+        ("--rerun", 101, "is not here: gone_test::default"),
+    ] {
+        let ran = fixture.run(&[option, "bad", "--overwrite"]);
+        assert_eq!(ran.code, Some(code), "{}", ran.stderr);
+        assert_eq!(lines_with(&ran.stdout, said).len(), 1, "{}", ran.stdout);
+        // It was not asked for.
+        let ran = fixture.run(&[option, "bad", "--overwrite", "mended"]);
+        assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    }
 }
