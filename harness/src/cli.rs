@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 
 use anyhow::Context;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::commands;
-use crate::options::Options;
+use crate::options::{self, Options};
 
 /// What the program `kvm-tests` is asked to do.
 #[derive(Debug, Parser)]
@@ -75,10 +75,9 @@ pub enum ProgramCommand {
 /// # Errors
 /// Wrong usage; also, as clap has it, a call for `--help`.
 pub fn parse_test_target(args: &[OsString]) -> Result<Options, clap::Error> {
-    let command = Options::augment_args(clap::Command::new("kvm"))
+    let command = options::command()
         .about("Runs the Linux kernel's KVM selftests as cargo test's trials")
-        .override_usage("cargo test -- [OPTIONS] [FILTER]...")
-        .args_override_self(true);
+        .override_usage("cargo test -- [OPTIONS] [FILTER]...");
     let options = Options::from_arg_matches(&command.try_get_matches_from(args)?)?;
     Ok(Options {
         given: args.get(1..).unwrap_or_default().to_vec(),

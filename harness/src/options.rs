@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::parser::ValueSource;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::MadeUp;
@@ -17,6 +18,52 @@ use crate::show::{Color, Format, Levels, Rule};
 ///
 /// The same as upstream's `settings` file for these selftests.
 pub const DEFAULT_TIMEOUT_S: u64 = 120;
+
+/// The options that say which cases a run has. One that is missing here makes `compare` call cases vanished that were not
+/// selected; one too many would hide those that have vanished.
+const SELECTING: [&str; 19] = [
+    "filters",
+    "exact",
+    "skip",
+    "tag",
+    "skip_tag",
+    "quick",
+    "changed",
+    "kernel_tree",
+    "ignored",
+    "include_ignored",
+    "config",
+    "environment",
+    "set",
+    "param",
+    "rerun",
+    "git_bisect",
+    "shard",
+    "plan",
+    "tests",
+];
+
+/// The options of a run, or of the test target.
+pub fn command() -> clap::Command {
+    Options::augment_args(clap::Command::new("kvm")).args_override_self(true)
+}
+
+/// Of the options that a run was given, those that say which cases it has, with their values, in any order.
+pub fn selecting(given: &[OsString]) -> Vec<(&'static str, Vec<OsString>)> {
+    let args = std::iter::once("kvm".into()).chain(given.iter().cloned());
+    // Another version may have written them.
+    let Ok(matches) = command().ignore_errors(true).try_get_matches_from(args) else {
+        return Vec::new();
+    };
+    let is_given = |option: &&str| matches.value_source(option) == Some(ValueSource::CommandLine);
+    let values = |option| {
+        let values = matches.get_raw(option).into_iter().flatten();
+        let mut values = Vec::from_iter(values.map(ToOwned::to_owned));
+        values.sort();
+        (option, values)
+    };
+    SELECTING.into_iter().filter(is_given).map(values).collect()
+}
 
 /// Guests of this host that the cases run in, instead of in this host.
 #[derive(Debug, Clone, Default, Args)]
@@ -371,5 +418,28 @@ impl InstalledTest {
     /// Its name as kselftest-list.txt has it.
     pub fn name(&self) -> String {
         format!("{}:{}", self.collection, self.test)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_value_of_an_option_is_taken_for_a_filter() {
+        let of = |given: &[&str]| selecting(&Vec::from_iter(given.iter().map(OsString::from)));
+        let options = command();
+        let ids = options
+            .get_arguments()
+            .map(|option| option.get_id().as_str());
+        let ids = Vec::from_iter(ids);
+        assert!(SELECTING.iter().all(|option| ids.contains(option)));
+        let with_value = options.get_arguments();
+        let with_value = with_value.filter(|option| option.get_action().takes_values());
+        for option in with_value.filter_map(|option| Some((option.get_id(), option.get_long()?))) {
+            let mut found = of(&["a", &format!("--{}", option.1), "7"]);
+            found.retain(|(found, _)| option.0 != found);
+            assert_eq!(found, of(&["a"]), "{option:?}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -13,15 +14,10 @@ use crate::model::event::Part;
 use crate::model::outcome::{Counts, Outcome};
 use crate::model::state::State;
 use crate::model::time::{SLOWER_FACTOR, is_slower_by, of_seconds};
+use crate::options;
 
 /// The version of the JSON; raised with every change that an older reader would get wrong.
 const SCHEMA_VERSION: u32 = 1;
-
-/// The options that select no cases, with a value and without: where results are kept, what is shown, how fast it goes.
-const WITH_VALUE: &str = "--output --selftests --test-threads --timeout --report --format --color --logfile --baseline \
-                          --shuffle-seed -Z";
-const WITHOUT_VALUE: &str = "--overwrite --nocapture --no-capture --show-output --quiet -q --shuffle --fail-fast \
-                             -Zunstable-options";
 
 /// A run to compare.
 #[derive(Debug, Clone)]
@@ -91,7 +87,9 @@ impl<'a> Comparison<'a> {
     pub fn of(old: &'a Side, new: &'a Side, slower: Option<f64>) -> Self {
         let has_hosts = [old, new].iter().any(|side| side.state.hosts().len() > 1);
         let (mut was, mut is) = (old.cases(has_hosts), new.cases(has_hosts));
-        let alike = selection(&old.state) == selection(&new.state);
+        let selected = [old, new].map(|side| selection(&side.state));
+        let alike = selected[0] == selected[1];
+        let selected = selected.map(|options| !options.is_empty());
         let mut comparison = Self {
             schema_version: SCHEMA_VERSION,
             worse: false,
@@ -109,10 +107,10 @@ impl<'a> Comparison<'a> {
         let names: BTreeSet<Cow<'a, str>> = was.keys().chain(is.keys()).cloned().collect();
         for name in names {
             match (was.remove(&name), is.remove(&name)) {
-                (Some(old), None) if new.has_left_out(old[0], alike) => {
+                (Some(old), None) if new.has_left_out(old[0], alike, selected[1]) => {
                     comparison.not_compared.old_only += 1;
                 }
-                (None, Some(new)) if old.has_left_out(new[0], alike) => {
+                (None, Some(new)) if old.has_left_out(new[0], alike, selected[0]) => {
                     comparison.not_compared.new_only += 1;
                 }
                 (old, new) => {
@@ -186,33 +184,19 @@ impl Side {
     }
 
     /// Whether this run has not a case of the other because it was not selected; `alike` says whether both had the same
-    /// selection. A run that selected nothing in particular had all on the host as it was.
-    fn has_left_out(&self, case: &Outcome, alike: bool) -> bool {
+    /// selection, `has_selected` whether this one had any. One that had none had all on the host as it was.
+    fn has_left_out(&self, case: &Outcome, alike: bool, has_selected: bool) -> bool {
         match &self.left_out {
             Some(names) => names.contains(case.listed_there()),
-            None if selection(&self.state).is_empty() => case.environment.is_some() && !alike,
-            None => !alike,
+            None => !alike && (has_selected || case.environment.is_some()),
         }
     }
 }
 
-/// The options of a run that say which cases it is to have, sorted.
-fn selection(state: &State) -> Vec<String> {
-    let options = state.first().into_iter().flat_map(|part| &part.options);
-    let mut options = options.map(|option| option.to_string_lossy().into_owned());
-    let mut selection = Vec::new();
-    while let Some(option) = options.next() {
-        let name = option.split('=').next().unwrap_or_default();
-        let is_in = |names: &str| names.split(' ').any(|one| one == name);
-        if is_in(WITH_VALUE) || (state.is_merged() && name == "--shard") {
-            // The value may be a word of its own.
-            if name == option {
-                options.next();
-            }
-        } else if !is_in(WITHOUT_VALUE) {
-            selection.push(option);
-        }
-    }
-    selection.sort();
+/// The options of a run that say which cases it is to have.
+fn selection(state: &State) -> Vec<(&str, Vec<OsString>)> {
+    let first = state.first();
+    let mut selection = first.map_or_else(Vec::new, |part| options::selecting(&part.options));
+    selection.retain(|(option, _)| *option != "shard" || !state.is_merged());
     selection
 }

@@ -202,15 +202,20 @@ fn what_was_not_selected_in_one_of_the_runs_is_counted() {
         std::slice::from_ref(&a),
     );
     let less = selecting(&[], std::slice::from_ref(&a));
+    let how = "--retry-failed 2 --time-limit 5m --max-fail 3 --known k.toml --iterations=2";
+    let how = Vec::from_iter(how.split(' '));
+    let otherwise = selecting(&how, std::slice::from_ref(&a));
     let more = selecting(&["--environment=shadow"], &[a, inside]);
     let text = |old: &Value, new: &Value| printed(old, new, "text");
     let left_out =
         |count: &str| format!("\n\nNOT COMPARED\n  {count} run only\n\nNothing changed.\n");
     assert!(text(&all, &some).ends_with(&left_out("1 selected in the old")));
-    assert!(
-        text(&all, &less)
-            .ends_with("\n\nVANISHED\n  b::default: was PASSED\n\nIt got WORSE: vanished.\n")
-    );
+    for less in [&less, &otherwise] {
+        assert!(
+            text(&all, less)
+                .ends_with("\n\nVANISHED\n  b::default: was PASSED\n\nIt got WORSE: vanished.\n")
+        );
+    }
     assert!(
         text(&less, &all).ends_with("\n\nAPPEARED\n  b::default: PASSED\n\nNothing got worse.\n")
     );
