@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::case::{CaseChange, ChangeKind, Tally};
-use super::difference::{RunDifference, between};
+use super::difference::{RunDifference, between, trouble};
 use crate::model::case::name::on_host;
 use crate::model::event::Part;
 use crate::model::outcome::{Counts, Outcome};
@@ -41,6 +41,8 @@ pub struct Comparison<'a> {
     pub(super) new: Head<'a>,
     /// In what they differ before any case.
     pub(super) differences: Vec<RunDifference>,
+    /// What is wrong with the new run beside its cases, and was not with the old one.
+    pub(super) trouble: Vec<String>,
     /// Every case that fails, or that is not as it was, by name.
     pub(super) changes: Vec<CaseChange<'a>>,
     /// The names of all others: they pass, or are skipped, as before.
@@ -96,6 +98,7 @@ impl<'a> Comparison<'a> {
             old: old.head(),
             new: new.head(),
             differences: between(&old.state, &new.state),
+            trouble: trouble(&old.state, &new.state),
             changes: Vec::new(),
             unchanged: Vec::new(),
             not_compared: NotCompared::default(),
@@ -120,6 +123,7 @@ impl<'a> Comparison<'a> {
             }
         }
         comparison.worse = comparison.changes.iter().any(|change| change.worse)
+            || !comparison.trouble.is_empty()
             || (slower.is_some() && !comparison.slower.is_empty());
         comparison
     }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::model::event::Part;
 use crate::model::host::Modules;
+use crate::model::outcome::signature::normalised;
 use crate::model::state::State;
 use crate::model::text::printable;
 
@@ -53,6 +54,33 @@ pub(super) fn between(old: &State, new: &State) -> Vec<RunDifference> {
         }
     }
     found
+}
+
+/// What is wrong beside the cases of `new`, and was not in `old`: splats that are no case's own, a kernel log that is not
+/// complete, a host that is not as it was. Numbers in it do not matter, and a splat of a case is known, too.
+pub(super) fn trouble(old: &State, new: &State) -> Vec<String> {
+    let mut known = BTreeSet::from_iter(beside(old).iter().map(|line| normalised(line)));
+    let of_cases = old.outcomes.iter().flat_map(|outcome| &outcome.splats);
+    known.extend(of_cases.map(|splat| normalised(&splat.title)));
+    let mut lines = beside(new);
+    lines.retain(|line| known.insert(normalised(line)));
+    lines
+}
+
+/// What is wrong with a run beside its cases.
+fn beside(state: &State) -> Vec<String> {
+    let mut lines = Vec::from_iter(state.splats.iter().map(|splat| splat.title.clone()));
+    let ended = state.latest().into_iter();
+    for (part, end) in ended.filter_map(|share| Some((&share.part, share.end.as_ref()?))) {
+        let is_unseen = end.kernel.has_unseen(part.host.taint);
+        let unseen = "a kernel splat that only the taint mask tells of";
+        lines.extend(is_unseen.then(|| unseen.to_owned()));
+        let problem = end.kernel.problem.iter();
+        lines.extend(problem.map(|why| format!("the kernel's log is not complete: {why}")));
+        let not_restored = end.not_restored.iter();
+        lines.extend(not_restored.map(|what| format!("the host is not as it was: {what}")));
+    }
+    lines
 }
 
 fn vendor<'s>(state: &'s State, host: Option<&str>) -> Option<&'s str> {

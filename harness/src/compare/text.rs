@@ -36,6 +36,9 @@ const KINDS: [(ChangeKind, &str); 8] = [
     (ChangeKind::Appeared, "Appeared"),
 ];
 
+/// The heading over what is wrong with the new run beside its cases.
+const TROUBLE: &str = "New trouble beside the cases";
+
 /// For a terminal: without escape sequences, short where little changed.
 pub(super) fn terminal(comparison: &Comparison<'_>) -> String {
     let mut text = block(&runs(comparison, TERMINAL), "");
@@ -160,6 +163,9 @@ fn sections(
     });
     let heading = format!("Slower by a factor of {} or more", comparison.slower_factor);
     sections.insert(5, (heading, slower.collect()));
+    let trouble = comparison.trouble.iter();
+    let trouble = trouble.flat_map(|line| wrapped("", 4, &flat(line), width));
+    sections.insert(0, (TROUBLE.to_owned(), trouble.collect()));
     let same = comparison
         .of_kind(ChangeKind::SameFailure)
         .filter(|_| with_same);
@@ -185,6 +191,8 @@ pub(super) fn verdict(comparison: &Comparison<'_>) -> String {
     let worse = KINDS.iter().filter(|(kind, _)| is_worse(*kind));
     // In a sentence the name goes without saying.
     let reasons = worse.map(|(_, heading)| heading.replace(" under the same name", ""));
+    let trouble = (!comparison.trouble.is_empty()).then(|| TROUBLE.to_owned());
+    let reasons = trouble.into_iter().chain(reasons);
     let mut reasons: Vec<_> = reasons.map(|reason| reason.to_lowercase()).collect();
     if comparison.slower_is_worse && !comparison.slower.is_empty() {
         reasons.push("slower".to_owned());

@@ -36,6 +36,9 @@ pub struct Signature {
     /// What the kernel complained of because of it, [`normalised`].
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub splats: BTreeSet<String>,
+    /// What else was wrong, such as its tear-down, [`normalised`]; only where there is an assertion.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub beside: BTreeSet<String>,
     /// The reason, [`normalised`]; only where there is no assertion.
     pub reason: Option<String>,
 }
@@ -59,6 +62,14 @@ impl Signature {
             expression: flat(&assertion.expression),
             message: normalised(&assertion.message),
         });
+        // These only repeat how it ended.
+        let tells = |line: &&String| match outcome.exit {
+            Some(Exit::Timeout) => !line.starts_with("timeout of "),
+            Some(exit) => **line != exit.to_string(),
+            None => true,
+        };
+        let beside = outcome.beside.iter().filter(|_| assertion.is_some());
+        let beside = beside.filter(tells).map(|line| normalised(line));
         let subtests = outcome.subtests.iter();
         let failed = subtests.filter(|subtest| subtest.result == SubtestResult::NotOk);
         Self {
@@ -76,6 +87,7 @@ impl Signature {
                 .iter()
                 .map(|splat| normalised(&splat.title))
                 .collect(),
+            beside: beside.collect(),
             reason: assertion.is_none().then(|| normalised(&reason(outcome))),
             assertion,
         }

@@ -129,11 +129,62 @@ fn a_failure_is_the_same_whatever_its_lines_and_numbers() {
         ),
         with(
             &old,
+            json!({"beside": ["its tear-down failed: exit code 1"]}),
+        ),
+        with(
+            &old,
             json!({"subtests": [{"name": "one", "result": "not_ok", "reason": null}]}),
         ),
     ] {
         assert_eq!(kind(other), "different_failure");
     }
+    // What only repeats how it ended is part of no other failure.
+    let hung = with(&old, json!({"exit": "timeout", "status": "TIMED_OUT"}));
+    let beside = |line: &str| with(&hung, json!({"beside": [line]}));
+    let both = [
+        beside("timeout of 5 s: did not end in its time; threads: main running"),
+        beside("timeout of 9 s: did not end in its time"),
+    ];
+    assert_eq!(change(&both[..1], &both[1..]).0, "same_failure");
+}
+
+#[test]
+fn new_trouble_beside_the_cases_is_worse_and_named() {
+    let good = run(&[passed("a::default")]);
+    let with_splat = |title: &str| {
+        let splat = json!({"name": "WARNING", "title": title, "at_us": 1, "lines": [], "while_running": []});
+        with(&good, json!({"splats": [splat]}))
+    };
+    let ended = |members: Value| {
+        let mut run = good.clone();
+        let end = &run["parts"][0]["end"];
+        run["parts"][0]["end"] = with(end, members);
+        run
+    };
+    let bad = with_splat("WARNING: CPU: 1 PID: 7 at kvm.c:12 kvm_reset+0x1");
+    let text = printed(&good, &bad, "text");
+    let told = "
+
+NEW TROUBLE BESIDE THE CASES
+  WARNING: CPU: 1 PID: 7 at kvm.c:12 kvm_reset+0x1
+
+It got WORSE: new trouble beside the cases.
+";
+    assert!(text.ends_with(told), "{text}");
+    assert!(printed(&good, &bad, "b4").contains(r#""status": "fail""#));
+    let is_worse = |old: &Value, new: &Value| json_of(old, new, &[])["worse"] == true;
+    let again = with_splat("WARNING: CPU: 0 PID: 99 at kvm.c:13 kvm_reset+0x2");
+    let other = with_splat("WARNING: CPU: 0 PID: 99 at kvm.c:13 kvm_free+0x2");
+    assert!(!is_worse(&bad, &again) && is_worse(&bad, &other) && !is_worse(&bad, &good));
+    // A case had it before.
+    let owned = with(&passed("a::default"), json!({"splats": bad["splats"]}));
+    assert!(!is_worse(&run(&[owned]), &again));
+    let moved = ended(json!({"not_restored": ["kvm_intel.ept: Y, was N"]}));
+    assert!(is_worse(&good, &moved) && !is_worse(&moved, &moved));
+    let kernel = json!({
+        "owned": 0, "stray": 0, "of_others": 0, "ignored": 0, "lost": 0, "problem": null, "taint": 512,
+    });
+    assert!(is_worse(&good, &ended(json!({"kernel": kernel}))));
 }
 
 #[test]
