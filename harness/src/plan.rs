@@ -80,8 +80,12 @@ pub fn discover(
     };
     discovered.is_narrowed = !options.kselftest.tests.is_empty();
     check_tags(options, &discovered)?;
-    keep_concerned(options, &mut discovered, target)?;
     discovered.asked_for = choose(options, &discovered.definitions, environments)?;
+    // What is there no more of a plan, or of a run that is gone on with, is told in another way.
+    if options.plan.is_none() && options.resume.is_none() {
+        discovered.unknown_names = discovered.unknown_names(options);
+    }
+    keep_concerned(options, &mut discovered, target)?;
     Ok(discovered)
 }
 
@@ -216,6 +220,7 @@ fn assemble(
         changed: Vec::new(),
         known: KnownFailures::new(users.known, host),
         is_narrowed: false,
+        unknown_names: Vec::new(),
         host: host.clone(),
     })
 }

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::commands;
 use crate::embedded::Embedded;
@@ -64,10 +64,7 @@ pub fn run(
         return list(&discovered, selection, &options);
     }
     let places = fleet::places(&options, embedded, &discovered)?;
-    let (mut cases, filtered_out) = discovered.select(&selection, options.iterations);
-    if cases.is_empty() && !options.bench && resumed.is_none() {
-        bail!("{}", discovered.nothing_matches(&selection));
-    }
+    let (mut cases, filtered_out) = select(&options, &discovered, &selection)?;
     let results = begin::default_results(options.stream)?;
     let asked = (&discovered, &selection);
     let earlier = Earlier::choose(&options, &results.directory, asked, &mut cases)?;
@@ -106,6 +103,21 @@ pub fn run(
         places => placed::execute(&run, begun, signals, places)?,
     };
     conclude::conclude(&run, ended, &begun, baseline)
+}
+
+/// The cases that are asked for, and the number of all others.
+fn select(
+    options: &Options,
+    discovered: &Discovered,
+    selection: &Selection,
+) -> anyhow::Result<(Vec<Case>, usize)> {
+    let (cases, others) = discovered.select(selection, options.iterations);
+    if cases.is_empty() && !options.bench && options.resume.is_none() {
+        bail!("{}", discovered.nothing_matches(selection));
+    }
+    let unknown = &discovered.unknown_names;
+    ensure!(unknown.is_empty(), "{}", unknown.join("\n"));
+    Ok((cases, others))
 }
 
 /// What is said where nothing is to run.
@@ -157,7 +169,10 @@ fn list(
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             return Err(error).context("print the list");
         }
-        _ => {}
+        _ => discovered
+            .unknown_names
+            .iter()
+            .for_each(|line| eprintln!("{line}")),
     }
     Ok(ExitCode::SUCCESS)
 }

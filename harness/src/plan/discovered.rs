@@ -1,7 +1,7 @@
 //! What there is to run: every case in every environment, and what of it the user asked for.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,12 +10,14 @@ use serde_json::json;
 
 use super::changed::Concern;
 use super::known::KnownFailures;
-use super::selection::Selection;
+use super::selection::{Selection, names_of};
 use super::selftests;
 use crate::environment::{Definition, Definitions, HOST};
-use crate::model::case::Case;
+use crate::model::case::{Case, name};
 use crate::model::host::Host;
+use crate::model::problem::{excerpt, nearest};
 use crate::model::text::plural;
+use crate::options::Options;
 use crate::show::Format;
 
 /// What there is to run.
@@ -45,6 +47,8 @@ pub struct Discovered {
     pub(super) known: KnownFailures,
     /// Only some of the cases are here: none of them need be a known failure's.
     pub(super) is_narrowed: bool,
+    /// What is to be said of each whole name that is asked for (`--exact`) and that no case has.
+    pub unknown_names: Vec<String>,
     /// The machine that they are for.
     pub host: Host,
 }
@@ -136,6 +140,42 @@ impl Discovered {
 
     fn selected_of_left_out(&self, selection: &Selection) -> impl Iterator<Item = &Case> {
         self.left_out.iter().filter(|case| selection.has(case))
+    }
+
+    /// What is to be said of each whole name in `options` that no case has, be it left out otherwise or not.
+    pub(super) fn unknown_names(&self, options: &Options) -> Vec<String> {
+        // A name that stands alone matches nothing then.
+        if !options.exact || options.filters.len() < 2 {
+            return Vec::new();
+        }
+        let counted = |case: &Case| {
+            let count = case.iterations.saturating_mul(options.iterations);
+            (case.name.to_string(), count)
+        };
+        let counts: HashMap<_, _> = (self
+            .cases(&Selection::new(options))
+            .map(|case| counted(&case)))
+        .chain(self.left_out.iter().map(counted))
+        .collect();
+        let is_known = |name: String| {
+            let listed = name::listed(&name);
+            let number = name[listed.len()..].rsplit('_').next();
+            let number = number.and_then(|number| number.parse().ok()).unwrap_or(1);
+            let count = counts.get(listed);
+            count.is_some_and(|&count| name == listed || count > 1 && (1..=count).contains(&number))
+        };
+        let filters = options.filters.iter();
+        let unknown = filters.filter(|filter| !names_of(filter).into_iter().any(is_known));
+        let line = |filter: &String| {
+            let near = nearest(name::listed(filter), counts.keys().map(String::as_str));
+            let near = near.map(|near| format!("did you mean `{near}`?"));
+            let hint = near.unwrap_or_else(|| "`--list` shows their names".to_owned());
+            format!(
+                "--exact: no case has the name `{}`; {hint}",
+                excerpt(filter)
+            )
+        };
+        unknown.map(line).collect()
     }
 
     /// The environments of this run.

@@ -130,7 +130,7 @@ impl Selection {
 
 /// The names that a filter may stand for: `/` may be written for `::`, and a selftest is known as the kernel's tree has
 /// it (`x86/get-reg-list.sh`), now or before it was renamed.
-fn names_of(filter: &str) -> Vec<String> {
+pub(super) fn names_of(filter: &str) -> Vec<String> {
     let directories = Arch::ALL.iter().flat_map(|arch| arch.directories());
     let mut prefixes =
         directories.filter_map(|directory| filter.strip_prefix(*directory)?.strip_prefix('/'));

@@ -74,6 +74,41 @@ fn a_filter_that_matches_nothing_is_no_success() {
 }
 
 #[test]
+fn each_whole_name_must_be_that_of_a_case() {
+    let fixture = three().file("quiet.toml", "features = { nested = false }\n");
+    let run = |words: &str| {
+        let known = "--config quiet.toml --exact dirty_log_test::default shipped::gone";
+        let words = format!("{known} dirty_ring_test::default {words}");
+        fixture.run(&Vec::from_iter(words.split_whitespace()))
+    };
+    let said = "\
+error: --exact: no case has the name `dirty_lgo_test::default`; did you mean `dirty_log_test::default`?
+error: --exact: no case has the name `moon`; `--list` shows their names
+error: --exact: no case has the name `other_test::default::iteration_3`; did you mean `other_test::default`?
+";
+    let other = "other_test::default::iteration";
+    let ran = run(&format!(
+        "dirty_lgo_test::default moon {other}_3 {other}_2 --iterations 2"
+    ));
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), said));
+    assert_eq!(run("moon --shard 1/2").code, Some(2));
+    assert!(!fixture.results().exists());
+    // Cases that another option leaves out are there, and so are those of environments.
+    for more in [
+        "",
+        "--skip dirty_ring_test::default",
+        "quiet::dirty_log_test::default",
+        "dirty_log_test::default::iteration_2 --iterations 2",
+    ] {
+        let ran = run(more);
+        assert_eq!(ran.code, Some(101), "{more}: {}", ran.stderr);
+    }
+    let listed = run("moon --list");
+    let note = "--exact: no case has the name `moon`; `--list` shows their names\n";
+    assert_eq!((listed.code, listed.stderr.as_str()), (Some(0), note));
+}
+
+#[test]
 fn a_variant_that_was_left_out_is_no_run_when_it_is_named() {
     let fixture = three();
     let ran = fixture.run(&["--exact", "shipped::gone"]);
