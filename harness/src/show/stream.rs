@@ -46,7 +46,8 @@ impl Telling {
             Event::Repeated(outcome) => outcome.repetitions.last(),
             _ => None,
         };
-        let place = ended.map(|outcome| outcome.case_name().place());
+        // A repetition has a place of its own.
+        let place = ended.map(|outcome| outcome.name.split("::").collect::<PathBuf>());
         for place in place.iter().flat_map(|place| place.ancestors()) {
             self.directory(place, out)?;
         }

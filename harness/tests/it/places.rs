@@ -57,9 +57,14 @@ fn output(fixture: &Fixture, place: &str) -> Vec<u8> {
 fn a_run_at_a_place_is_like_one_here() {
     let (fixture, expected) = of_every_kind();
     let at_place = ["--config", "suite.toml", "--place", "sh -c {}"];
-    let ran = fixture.run(&at_place);
+    let again = ["--retry-failed", "2"];
+    let ran = fixture.run(&[&at_place[..], &again].concat());
     assert_eq!(ran.code, Some(101), "{}", ran.stderr);
     assert_eq!(statuses(&fixture), expected);
+    for repetition in ["retry_1", "retry_2"] {
+        let place = format!("fail_test/default/{repetition}/command.stderr");
+        assert_eq!(output(&fixture, &place), b"why\n");
+    }
     assert_eq!(
         output(&fixture, "fail_test/default/command.stdout"),
         b"out\n"
