@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use signal_hook::low_level::signal_name;
 
-use self::known::{KnownFailure, SUBTEST_IS_WRONG};
+use self::known::{Expectation, KnownFailure, SUBTEST_IS_WRONG};
 use super::case::name::{CaseName, on_host};
 use super::text;
 
@@ -556,6 +556,13 @@ impl Outcome {
     pub fn first_line(&self) -> &str {
         let reason = self.reason.as_deref().unwrap_or_default();
         reason.lines().next().unwrap_or_default()
+    }
+
+    /// Whether it is a failure that is known to come and go, and is repeated therefore.
+    pub fn is_flaky(&self) -> bool {
+        let known = self.known.as_ref();
+        self.kind() == OutcomeKind::Known
+            && known.is_some_and(|known| known.expect == Expectation::Flaky)
     }
 
     /// The name of its case.

@@ -9,8 +9,7 @@ use quick_xml::writer::ElementWriter;
 use signal_hook::low_level::signal_name;
 
 use super::reported::{Reported, account, name_in_suite};
-use crate::model::case::name::CaseName;
-use crate::model::outcome::{Counts, Exit, Outcome, OutcomeKind, Splat, Status, Step};
+use crate::model::outcome::{Counts, Exit, Outcome, OutcomeKind, Status, Step};
 use crate::model::text::{printable, printable_within};
 use crate::model::time::timestamp;
 
@@ -30,8 +29,7 @@ type Attribute = (&'static str, String);
 /// # Errors
 /// It cannot be written.
 pub(super) fn write(run: &Reported<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let splats: Vec<_> = run.state.splats.iter().zip(1..).map(of_splat).collect();
-    let outcomes = run.state.outcomes.iter().chain(&splats);
+    let outcomes = run.outcomes();
     let mut suites: BTreeMap<(Option<&str>, Option<&str>), Vec<&Outcome>> = BTreeMap::new();
     for outcome in outcomes.clone() {
         let suite = suites.entry((outcome.host.as_deref(), outcome.environment.as_deref()));
@@ -59,24 +57,6 @@ pub(super) fn write(run: &Reported<'_>, out: &mut dyn Write) -> io::Result<()> {
         Ok(())
     })?;
     xml.into_inner().write_all(b"\n")
-}
-
-/// What a splat that is no case's own is told as: what reads JUnit knows no failures but those of cases.
-fn of_splat((splat, number): (&Splat, usize)) -> Outcome {
-    let name = CaseName {
-        host: splat.host.clone(),
-        ..CaseName::new("kernel", format!("splat_{number}"))
-    };
-    let reason = format!(
-        "{}\n{}\n{}",
-        splat.title,
-        splat.when(),
-        splat.lines.join("\n")
-    );
-    Outcome {
-        status: Status::Failed,
-        ..Outcome::no_run(&name, u64::MAX, &reason)
-    }
 }
 
 /// The cases of an environment; `counts` are those of the run.

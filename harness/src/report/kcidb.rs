@@ -19,7 +19,7 @@ pub(super) fn document(run: &Reported<'_>, origin: &str, build_id: &str) -> Valu
         false => format!("{origin}:{}", text(id)),
     };
     let (checkout, build) = (id(&host.kernel), id(build_id));
-    let tests = run.state.outcomes.iter().map(|outcome| {
+    let tests = run.outcomes().map(|outcome| {
         let mut test = test(run, outcome);
         let Part {
             started_ms, host, ..

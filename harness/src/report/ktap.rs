@@ -30,7 +30,7 @@ type SuiteKey<'a> = ([Option<&'a str>; 2], &'a str);
 /// It cannot be written.
 pub(super) fn write(run: &Reported<'_>, out: &mut dyn Write) -> io::Result<()> {
     let mut suites: BTreeMap<SuiteKey<'_>, Vec<&Outcome>> = BTreeMap::new();
-    for outcome in &run.state.outcomes {
+    for outcome in run.outcomes() {
         let before = [&outcome.host, &outcome.environment].map(Option::as_deref);
         let suite = suites.entry((before, &outcome.suite));
         suite.or_default().push(outcome);

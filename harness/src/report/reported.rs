@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use crate::model::case::name::of_iteration;
+use crate::model::case::name::{CaseName, of_iteration};
 use crate::model::case::quoted;
 use crate::model::event::Part;
 use crate::model::file;
@@ -23,6 +23,8 @@ pub(super) struct Reported<'a> {
     pub(super) part: &'a Part,
     /// Where the outputs lie.
     pub(super) directory: &'a Path,
+    /// What failed beside the cases: who reads a report of another form knows no failures but those of cases.
+    beside: Vec<Outcome>,
 }
 
 impl<'a> Reported<'a> {
@@ -31,7 +33,13 @@ impl<'a> Reported<'a> {
             state,
             part: state.first().context("find how the run began")?,
             directory,
+            beside: beside(state),
         })
+    }
+
+    /// What became of every case, and what failed beside them.
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = &Outcome> + Clone {
+        self.state.outcomes.iter().chain(&self.beside)
     }
 
     /// The part that began first on this host: it knows it.
@@ -147,4 +155,40 @@ pub(super) fn name_in_suite(outcome: &Outcome) -> String {
         Some(number) => of_iteration(&outcome.variant, number),
         None => outcome.variant.clone(),
     }
+}
+
+/// Splats that are no case's own, and what else has a run fail whose cases do not, told as cases of the kernel and the host.
+fn beside(state: &State) -> Vec<Outcome> {
+    let failure = |host: &Option<String>, suite: &str, variant: String, reason: &str| {
+        let name = CaseName {
+            host: host.clone(),
+            ..CaseName::new(suite, variant)
+        };
+        Outcome {
+            status: Status::Failed,
+            ..Outcome::no_run(&name, u64::MAX, reason)
+        }
+    };
+    let splats = state.splats.iter().zip(1..).map(|(splat, number)| {
+        let (title, when, lines) = (&splat.title, splat.when(), splat.lines.join("\n"));
+        let reason = format!("{title}\n{when}\n{lines}");
+        failure(&splat.host, "kernel", format!("splat_{number}"), &reason)
+    });
+    let ends = state.parts.iter().zip(1..);
+    let ends = ends.filter_map(|(share, number)| Some((&share.part, share.end.as_ref()?, number)));
+    let logs = ends.filter(|(part, end, _)| end.kernel.has_failed(part.host.taint));
+    let logs = logs.filter(|(_, end, _)| end.kernel.stray == 0);
+    let logs = logs.map(|(part, end, number)| {
+        let unseen = "a splat that only the taint mask tells of";
+        let reason = end.kernel.problem.as_deref().unwrap_or(unseen);
+        failure(&part.label, "kernel", format!("log_{number}"), reason)
+    });
+    let latest = state.latest().into_iter();
+    let left = latest.filter_map(|share| {
+        let problems = &share.end.as_ref()?.not_restored;
+        let reason = format!("not as it was {}", problems.join("\n"));
+        let is_left = !problems.is_empty();
+        is_left.then(|| failure(&share.part.label, "host", "restored".to_owned(), &reason))
+    });
+    splats.chain(logs).chain(left).collect()
 }

@@ -12,9 +12,7 @@ use crate::model::time::timestamp;
 /// The results; outputs are named where the run lies in `data`, the test's directory.
 pub(super) fn document(run: &Reported<'_>, data: Option<&Path>) -> Value {
     let place = data.and_then(|data| run.directory.strip_prefix(data).ok());
-    run.state
-        .outcomes
-        .iter()
+    run.outcomes()
         .map(|outcome| result(outcome, place))
         .collect()
 }

@@ -72,6 +72,8 @@ struct Seen {
     ended: Counts,
     /// How many ends were shown.
     shown: usize,
+    /// What is known to be flaky and has failed: it is told when no repetition can make another failure of it any more.
+    held: Vec<Outcome>,
     /// The failures that libtest tells again at the end.
     failures: Vec<String>,
     slower: Vec<String>,
@@ -148,14 +150,12 @@ impl Display {
             Event::StepStarted { case, step, .. } if *step <= Step::Selftest => {
                 self.started(screen, seen, case);
             }
+            Event::Finished(outcome) if outcome.is_flaky() => seen.held.push((**outcome).clone()),
             Event::Finished(outcome) => self.ended(screen, seen, outcome),
             Event::Repeated(outcome) => {
-                // It was known, and is so no more.
-                if outcome.kind().is_failure() && !seen.failures.contains(&outcome.name) {
-                    seen.ended.remove(OutcomeKind::Known);
-                    seen.ended.add(outcome.kind());
-                    seen.failures.push(outcome.name.clone());
-                }
+                let mut held = seen.held.iter_mut();
+                let held = held.find(|held| held.name == outcome.name);
+                held.into_iter().for_each(|held| held.clone_from(outcome));
                 let repetition = outcome.repetitions.last();
                 let line =
                     repetition.map(|one| format!("AGAIN {}", failure(one).trim_end_matches(": ")));
@@ -228,14 +228,19 @@ impl Display {
                 return screen.write(|out| stream.end(out));
             }
             screen.end_live();
+            for outcome in std::mem::take(&mut seen.held) {
+                self.ended(screen, seen, &outcome);
+            }
             // Where it was interrupted, libtest would not get to them.
             let is_told_below = screen.is_joined || state.interrupted_by().is_some();
             let failures = seen.failures.iter().filter(|_| !is_told_below);
             let failures: Vec<_> = failures.filter_map(|name| state.outcome(name)).collect();
             let (filtered_out, time) = (self.setup.filtered_out, self.setup.begun.elapsed());
+            let has_failed = state.counts().failures() > 0 || state.has_ended_badly();
+            let counts = (seen.ended, has_failed);
             screen.print(&match self.setup.format {
-                Format::Ktap => ktap_stream::end(seen.ended),
-                _ => self.libtest.end(seen.ended, &failures, filtered_out, time),
+                Format::Ktap => ktap_stream::end(seen.ended, &state.splats),
+                _ => self.libtest.end(counts, &failures, filtered_out, time),
             });
             let summary = Summary {
                 state,
@@ -327,7 +332,7 @@ impl Display {
                     case: &expected,
                     results: &self.setup.results,
                     log: self.setup.log.as_deref(),
-                    is_begun: was_started && self.is_alone(),
+                    is_begun: was_started && self.is_alone() && outcome.repetitions.is_empty(),
                 };
                 screen.write(|out| block.write(out));
             }

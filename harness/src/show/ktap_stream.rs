@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::model::case::NO_TIMEOUT;
 use crate::model::file;
-use crate::model::outcome::{Counts, Exit, Outcome, OutcomeKind, Status};
+use crate::model::outcome::{Counts, Exit, Outcome, OutcomeKind, Splat, Status};
 use crate::model::text::one_line;
 use crate::show::output::{STREAMS, copy_lines};
 use crate::show::remaining::Expected;
@@ -19,8 +19,8 @@ pub(super) fn begin(total: usize) -> String {
     format!("TAP version 13\n1..{total}\n")
 }
 
-/// After the last case.
-pub(super) fn end(counts: Counts) -> String {
+/// After the last case; what fails the run beside these is told in comments.
+pub(super) fn end(counts: Counts, splats: &[Splat]) -> String {
     let [pass, xfail, xpass, skip, error] = [
         OutcomeKind::Passed,
         OutcomeKind::Known,
@@ -30,8 +30,10 @@ pub(super) fn end(counts: Counts) -> String {
     ]
     .map(|kind| counts.of(kind));
     let fail = counts.failures() - error;
+    let splat = |one: &Splat| format!("# KERNEL SPLAT: {}\n", one_line(&one.title));
+    let splats: String = splats.iter().map(splat).collect();
     format!(
-        "# Totals: pass:{pass} fail:{fail} xfail:{xfail} xpass:{xpass} skip:{skip} error:{error}\n"
+        "{splats}# Totals: pass:{pass} fail:{fail} xfail:{xfail} xpass:{xpass} skip:{skip} error:{error}\n"
     )
 }
 
@@ -199,7 +201,7 @@ mod tests {
             block.write(&mut stream).unwrap();
         }
         stream.extend_from_slice(
-            end(Counts::of_all(outcomes.iter().map(|one| one.status))).as_bytes(),
+            end(Counts::of_all(outcomes.iter().map(|one| one.status)), &[]).as_bytes(),
         );
         let expected = r"TAP version 13
 1..7

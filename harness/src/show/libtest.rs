@@ -88,10 +88,11 @@ impl Libtest {
         }
     }
 
-    /// After the last case: what failed, but for JSON, and how many there were.
+    /// After the last case: what failed, but for JSON, and how many there were; `has_failed` says that the run has, perhaps by
+    /// something else than these cases.
     pub(super) fn end(
         &self,
-        counts: Counts,
+        (counts, has_failed): (Counts, bool),
         failures: &[&Outcome],
         filtered_out: usize,
         time: Duration,
@@ -100,16 +101,16 @@ impl Libtest {
         let passed = counts.of(OutcomeKind::Passed) + counts.of(OutcomeKind::Xpass);
         let ignored = counts.of(OutcomeKind::Skipped) + counts.of(OutcomeKind::Known);
         if self.format == Format::Json {
-            let event = if failed > 0 { "failed" } else { "ok" };
+            let event = if has_failed { "failed" } else { "ok" };
             let line = json!({
                 "type": "suite", "event": event, "passed": passed, "failed": failed, "ignored": ignored,
                 "measured": 0, "filtered_out": filtered_out, "exec_time": seconds,
             });
             return format!("{line}\n");
         }
-        let result = match failed {
-            0 => self.coloured(GREEN, "ok"),
-            _ => self.coloured(RED, "FAILED"),
+        let result = match has_failed {
+            false => self.coloured(GREEN, "ok"),
+            true => self.coloured(RED, "FAILED"),
         };
         let counted = format!("{passed} passed; {failed} failed; {ignored} ignored; 0 measured");
         let rest = format!("{filtered_out} filtered out; finished in {seconds:.2}s");
@@ -234,7 +235,7 @@ mod tests {
             .iter()
             .map(|one| libtest.ended(one))
             .collect::<String>();
-        text += &libtest.end(counts(), &failures, 9, Duration::from_millis(66));
+        text += &libtest.end((counts(), true), &failures, 9, Duration::from_millis(66));
         let expected = "
 running 5 tests
 test a::passes    ... ok
@@ -272,7 +273,10 @@ test result: FAILED. 1 passed; 3 failed; 1 ignored; 0 measured; 9 filtered out; 
         assert_eq!(text, expected);
         let passed = Counts::of_all([Status::Passed]);
         let expected = "\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\n";
-        assert_eq!(libtest.end(passed, &[], 0, Duration::ZERO), expected);
+        assert_eq!(
+            libtest.end((passed, false), &[], 0, Duration::ZERO),
+            expected
+        );
         assert_eq!(libtest.title(1, None), "\nrunning 1 test\n");
     }
 
@@ -337,7 +341,7 @@ test a::never     ... \x1b[31mFAILED\x1b[0m (NO_RUN: no such file)
             .iter()
             .map(|one| libtest.ended(one))
             .collect::<String>();
-        text += &libtest.end(counts(), &[], 9, Duration::from_millis(500));
+        text += &libtest.end((counts(), true), &[], 9, Duration::from_millis(500));
         let expected = r#"{"event":"started","shuffle_seed":7,"test_count":5,"type":"suite"}
 {"event":"started","name":"a::passes","type":"test"}
 {"event":"ok","exec_time":0.5,"name":"a::passes","type":"test"}

@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Fixture, Ran, Status, events, wait_for};
+use crate::support::{Fixture, Ran, Status, events, lines_with, wait_for};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -192,9 +192,45 @@ fn a_splat_of_nobody_fails_no_case_but_the_run() {
     assert!(splat["title"].as_str().unwrap().ends_with(TITLE));
     assert_eq!(while_running(splat), ["a_test::default"]);
     assert_eq!(lines(splat), 4);
-    for report in ["junit.xml", "report.html"] {
+    for report in ["junit.xml", "results.ktap", "report.html"] {
         let report = fs::read_to_string(fixture.results().join(report)).unwrap();
         assert!(report.contains("virt/kvm/x.c:7"), "{report}");
+    }
+    let ktap = fs::read_to_string(fixture.results().join("results.ktap")).unwrap();
+    assert!(ktap.contains("\nnot ok 2 kernel\n"), "{ktap}");
+    for (form, failed) in [
+        ("tmt", "\"result\": \"fail\""),
+        ("kcidb", "\"status\": \"FAIL\""),
+    ] {
+        let kcidb = ["--origin", "us", "--build-id", "b"].iter();
+        let ids = kcidb.filter(|_| form == "kcidb").copied();
+        let words: Vec<_> = ["report", "run", "--format", form]
+            .into_iter()
+            .chain(ids)
+            .collect();
+        let mut report = fixture.program(&words);
+        let report = Ran::of(report.output().unwrap());
+        assert_eq!(
+            lines_with(&report.stdout, failed).len(),
+            1,
+            "{}{}",
+            report.stdout,
+            report.stderr
+        );
+    }
+    assert!(
+        ran.stdout
+            .contains("test result: FAILED. 1 passed; 0 failed;"),
+        "{}",
+        ran.stdout
+    );
+    // As it goes on, and in the forms for programs.
+    for (format, told) in [
+        ("json", "\"event\":\"failed\""),
+        ("ktap", "# KERNEL SPLAT: WARNING: CPU: 0"),
+    ] {
+        let ran = fixture.run(&["--format", format, "--overwrite"]);
+        assert_eq!(lines_with(&ran.stdout, told).len(), 1, "{}", ran.stdout);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Known failures: what is known does not fail the run, and anything else does.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -192,6 +193,7 @@ fn a_flaky_failure_that_passed_again_is_over_for_its_suite_and_for_other_environ
         command.args(["--config", "suite.toml", "--known", "known.toml", "suite::"]);
         command.args(["--environment", "host", "--set", "tdp=off"]);
         command.env("KVM_TESTS_ROOT", host.path(""));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut run = command.env("PATH", host.search()).spawn().unwrap();
         wait_for("the run has ended", || run.try_wait().unwrap().is_some());
         assert_eq!(run.wait().unwrap().code(), Some(code));
@@ -232,6 +234,40 @@ fn a_flaky_failure_is_run_again_until_it_passes_and_another_one_then_fails() {
             "{line}: {}",
             ran.stdout
         );
+    }
+}
+
+/// Who reads lines as they come must not take for known what becomes a failure in its repetitions.
+#[test]
+fn a_flaky_failure_is_told_when_its_repetitions_have_shown_what_it_is() {
+    for (format, told) in [
+        ("ktap", "not ok 2 selftests: kvm: c_test # exit=1"),
+        ("json", "\"event\":\"failed\",\"exec_time\""),
+        ("pretty", "test c_test::default ... FAILED"),
+    ] {
+        let fixture = Fixture::new()
+            .selftest("a_test", "exit 0")
+            .selftest("c_test", "[ -e ../again ] && exit 3; touch ../again; echo flip; exit 1")
+            .file(
+                "k.toml",
+                "[[known]]\ncase = \"*\"\nexpect = \"flaky\"\nfailure = \"flip\"\nreason = \"races\"\n",
+            );
+        let ran = fixture.run(&[
+            "--known",
+            "k.toml",
+            "--format",
+            format,
+            "--test-threads",
+            "1",
+        ]);
+        assert_eq!(ran.code, Some(101));
+        let of_case = lines_with(&ran.stdout, "c_test");
+        let ended: Vec<_> = of_case.iter().filter(|line| line.contains(told)).collect();
+        assert_eq!(ended.len(), 1, "{}", ran.stdout);
+        let known = of_case
+            .iter()
+            .any(|line| line.contains("XFAIL") || line.contains("ignored"));
+        assert!(!known, "{}", ran.stdout);
     }
 }
 
