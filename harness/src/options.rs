@@ -231,7 +231,7 @@ pub struct Options {
     /// it: runs what is NO_RUN, and what ran when it died last and alone
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "filters", "exact", "skip", "tag", "skip_tag", "quick", "changed", "kernel_tree", "ignored", "include_ignored", "list", "shuffle", "shuffle_seed", "bench", "selftests", "kernel_src",
-        "config", "known", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations", "rerun", "git_bisect",
+        "config", "known", "environment", "set", "param", "dry_run", "output", "overwrite", "timeout", "iterations", "rerun", "git_bisect", "shard",
     ])]
     pub resume: Option<PathBuf>,
 

@@ -81,6 +81,17 @@ pub struct KselftestOptions {
     run: Vec<OsString>,
 }
 
+impl KselftestOptions {
+    /// Whether they leave to the run which tests it has, and how.
+    fn are_default(&self) -> bool {
+        let lists = [&self.test, &self.skip, &self.collection];
+        lists.into_iter().all(Vec::is_empty)
+            && !(self.summary || self.no_error_on_fail)
+            && self.per_test_log.is_none()
+            && self.override_timeout.is_none()
+    }
+}
+
 /// Does what `options` ask for. Where that is a run, returns the command line that means it for the test target.
 ///
 /// # Errors
@@ -168,9 +179,21 @@ fn command_line(
     tests: &[InstalledTest],
 ) -> anyhow::Result<Vec<OsString>> {
     let mut line: Vec<OsString> = ["kvm", "--format=ktap"].map(OsString::from).into();
-    // What is resumed knows its tests.
-    let is_resume = |option: &OsString| option.to_string_lossy().starts_with("--resume");
-    if !options.run.iter().any(is_resume) {
+    let has = |name: &str| {
+        let is_it = |option: &OsString| option.to_string_lossy().starts_with(name);
+        options.run.iter().any(is_it)
+    };
+    ensure!(
+        !has("--selftests"),
+        "--selftests: --tree says where the tests are"
+    );
+    if has("--resume") {
+        // What is resumed knows its tests.
+        ensure!(
+            options.are_default(),
+            "--resume: the run goes on with its own -t, -c, -S, -s, -p, -f and -o: leave them out"
+        );
+    } else {
         line.extend(["--selftests".into(), tree.into()]);
         for test in tests {
             line.push("--kselftest-test".into());

@@ -358,6 +358,18 @@ fn what_is_not_there_is_told_with_what_is_near_and_nothing_runs() {
             "kselftest-list.txt, the list of an installed tree: No such file",
         ),
         (&["--", "--config", "."], "cannot be used with"),
+        (
+            &["--", "--selftests", "."],
+            "--tree says where the tests are",
+        ),
+        (
+            &["-f", "--", "--resume", "x"],
+            "goes on with its own -t, -c",
+        ),
+        (
+            &["-t", "kvm:cpuid_test", "--", "--resume=x"],
+            "leave them out",
+        ),
     ] {
         let ran = kselftest(&fixture, arguments);
         assert!(ran.stderr.contains(told), "{arguments:?}: {}", ran.stderr);

@@ -283,6 +283,10 @@ fn what_cannot_be_resumed_is_refused_with_a_sentence_and_left_as_it_is() {
             "cannot be used with",
         ),
         (
+            &["--resume", "run", "--shard", "2/2"],
+            "cannot be used with",
+        ),
+        (
             &["--resume", "selftests"],
             "selftests is not the directory of a run",
         ),

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Fixture, Ran, Record, lines_with};
+use crate::support::{Fixture, Ran, Record, Status, lines_with};
 
 /// Twelve cases in a suite, of which each says its name, and two selftests.
 fn fixture() -> Fixture {
@@ -165,6 +165,17 @@ fn a_plan_runs_as_it_was_made_and_only_what_it_has() {
 }
 
 #[test]
+fn fail_fast_holds_although_the_plan_allows_for_more_failures() {
+    let fixture = fixture()
+        .selftest("a_test", "exit 1")
+        .selftest("b_test", "exit 1");
+    let made = plan(&fixture, &["_test", "--max-fail", "5"]);
+    let ended = run_plan(&fixture, &made, &["--fail-fast", "--test-threads", "1"]);
+    assert_eq!(ended.code, Some(101), "{}", ended.stderr);
+    assert_eq!(fixture.record().of_status(Status::NoRun).count(), 1);
+}
+
+#[test]
 fn a_plan_that_cannot_be_carried_out_is_refused_before_anything_runs() {
     let fixture = fixture().executable("others/a_test", "#!/bin/sh\nexit 1\n");
     let made = plan(&fixture, &[]);
@@ -184,6 +195,11 @@ fn a_plan_that_cannot_be_carried_out_is_refused_before_anything_runs() {
             &made,
             &["--selftests", "others"][..],
             "it is for other selftests: ",
+        ),
+        (
+            &made,
+            &["--kernel-src", "x"],
+            "there is no place for what is built",
         ),
         (&newer, &[], "it has schema version 99"),
         (&version, &[], "kvm-tests 9.9 made it, and this is "),
