@@ -66,6 +66,7 @@ pub enum ProgramCommand {
     /// Print the JSON schema of run.json, or of a journal's lines
     Schema {
         /// Which of them
+        #[arg(value_enum, default_value = "run")]
         of: commands::SchemaOf,
     },
 }

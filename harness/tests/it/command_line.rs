@@ -62,6 +62,18 @@ fn several_filters_exact_and_skip_choose_as_in_libtest() {
 }
 
 #[test]
+fn a_schema_is_that_of_run_json_where_no_other_is_asked_for() {
+    let fixture = Fixture::new();
+    let schema = |more: &[&str]| {
+        let mut program = fixture.program(&[&["schema"], more].concat());
+        Ran::of(program.output().unwrap())
+    };
+    let given = schema(&[]);
+    assert_eq!(given.code, Some(0), "{}", given.stderr);
+    assert_eq!(given.stdout, schema(&["run"]).stdout);
+}
+
+#[test]
 fn a_filter_that_matches_nothing_is_no_success() {
     let fixture = three();
     let ran = fixture.run(&["dirty_lgo"]);
