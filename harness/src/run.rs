@@ -111,8 +111,11 @@ fn select(
     discovered: &Discovered,
     selection: &Selection,
 ) -> anyhow::Result<(Vec<Case>, usize)> {
-    let (cases, others) = discovered.select(selection, options.iterations);
-    if cases.is_empty() && !options.bench && options.resume.is_none() {
+    let (mut cases, mut others) = discovered.select(selection, options.iterations);
+    if options.bench && !options.test {
+        // There are none.
+        others += std::mem::take(&mut cases).len();
+    } else if cases.is_empty() && options.resume.is_none() {
         bail!("{}", discovered.nothing_matches(selection));
     }
     let unknown = &discovered.unknown_names;

@@ -62,6 +62,16 @@ fn several_filters_exact_and_skip_choose_as_in_libtest() {
 }
 
 #[test]
+fn there_are_no_benchmarks_and_no_test_runs_for_one() {
+    let fixture = three();
+    let ran = fixture.run(&["--bench"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stdout.contains("running 0 tests\n"), "{}", ran.stdout);
+    assert!(names_run(&fixture).is_empty());
+    assert_eq!(fixture.run(&["--bench", "--test"]).code, Some(101));
+}
+
+#[test]
 fn a_schema_is_that_of_run_json_where_no_other_is_asked_for() {
     let fixture = Fixture::new();
     let schema = |more: &[&str]| {
