@@ -65,30 +65,44 @@ pub(super) fn display(
 /// What is said before anything runs.
 pub(super) fn header(run: &Ready<'_>, begun: &Begun, kernel_log: &KernelLog) -> Vec<String> {
     let mut lines = header_of(&begun.part);
-    let earlier = run.earlier.iter().map(Earlier::describe);
     let problem = match kernel_log.problem() {
         Some(why) => Some(format!("not followed, its splats fail no case: {why}")),
         None => environment::clear_warn_once(&run.root)
             .map(|why| format!("what warned once in this boot may not warn again: {why}")),
     };
     let lock = HostLock::new(&run.root).limit();
-    for (name, described) in [
-        ("selftests", run.discovered.sources.clone()),
-        ("changed", run.discovered.changed.clone()),
-        ("left out", run.discovered.describe_left_out()),
+    lines.extend(rows(of_cases(run)));
+    lines.extend(rows([
         ("environment", run.discovered.describe_environments()),
-        ("run again", earlier.collect()),
-        ("known", Vec::from_iter(run.discovered.describe_known())),
         ("stand-in", Vec::from_iter(run.root.announcement())),
         ("lock", Vec::from_iter(lock)),
         ("kernel log", Vec::from_iter(problem)),
         ("results", vec![begun.directory.display().to_string()]),
-    ] {
-        let described = described.into_iter();
-        lines.extend(described.map(|line| format!("  {name:<12} {line}")));
-    }
+    ]));
     lines.extend(begun.notes.iter().cloned());
     lines
+}
+
+/// What is said of the cases, wherever they are executed.
+pub(super) fn of_cases(run: &Ready<'_>) -> [(&'static str, Vec<String>); 5] {
+    let earlier = run.earlier.iter().map(Earlier::describe);
+    [
+        ("selftests", run.discovered.sources.clone()),
+        ("changed", run.discovered.changed.clone()),
+        ("left out", run.discovered.describe_left_out()),
+        ("run again", earlier.collect()),
+        ("known", Vec::from_iter(run.discovered.describe_known())),
+    ]
+}
+
+/// Lines, each of those that belong together with the same name before it.
+pub(super) fn rows<const N: usize>(
+    described: [(&'static str, Vec<String>); N],
+) -> impl Iterator<Item = String> {
+    described.into_iter().flat_map(|(name, lines)| {
+        let lines = lines.into_iter();
+        lines.map(move |line| format!("  {name:<12} {line}"))
+    })
 }
 
 fn answer(wish: Wish, recorder: &Weak<Recorder>, display: &Display) {

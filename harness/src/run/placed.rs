@@ -58,8 +58,7 @@ fn header(run: &Ready<'_>, begun: &Begun, places: &[Place]) -> Vec<String> {
     let cases = plural(run.cases.len(), "case");
     let (version, count) = (&begun.part.version, plural(places.len(), "place"));
     let mut lines = vec![format!("kvm-tests {version}: {cases} at {count}")];
-    let sources = run.discovered.sources.iter();
-    lines.extend(sources.map(|line| format!("  selftests    {line}")));
+    lines.extend(live::rows(live::of_cases(run)));
     for alike in places.chunk_by(|a, b| a.command == b.command) {
         let names: Vec<_> = alike.iter().map(|place| &*place.name).collect();
         let (names, place) = (names.join(", "), &alike[0]);

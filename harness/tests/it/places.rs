@@ -96,6 +96,18 @@ fn a_run_at_a_place_is_like_one_here() {
     fs::remove_file(fixture.results().join("run.json")).unwrap();
     assert_eq!(statuses(&fixture), expected);
     assert_eq!(fixture.run(&at_place).code, Some(101));
+    // What is said of the cases before they run is said here, too.
+    let known = "[[known]]\ncase = \"fail_test::*\"\nreason = \"old\"\n";
+    let fixture = fixture.file("k.toml", known);
+    let more = ["--known", "k.toml", "--rerun", "run"];
+    let ran = fixture.run(&[&at_place[..], &more].concat());
+    for row in ["  left out     ", "  run again    ", "  known        "] {
+        assert!(
+            !lines_with(&ran.stderr, row).is_empty(),
+            "{row}: {}",
+            ran.stderr
+        );
+    }
 }
 
 #[test]
