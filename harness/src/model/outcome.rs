@@ -531,6 +531,12 @@ impl Outcome {
         }
     }
 
+    /// The line that says how to repeat it by hand, the command as it is `shown`; none where no command is known.
+    pub fn reproduce_line(&self, shown: impl FnOnce(&str) -> String) -> Option<String> {
+        let command = Some(&*self.reproduce).filter(|command| !command.is_empty())?;
+        Some(format!("reproduce: {}", shown(command)))
+    }
+
     /// How often it failed, `failed 1 of 4`, where it was run again. What could not be run, or was skipped, says nothing.
     pub fn rate(&self) -> Option<String> {
         let all = self.repetitions.iter().map(|one| one.status);

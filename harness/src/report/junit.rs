@@ -142,8 +142,11 @@ fn not_passed(xml: &mut Writer<impl Write>, outcome: &Outcome, limit: usize) -> 
         (OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::NoRun, _) => None,
     };
     let kind = kind.unwrap_or(outcome.status.as_str()).to_owned();
-    let account = within(&account(outcome));
-    let account = format!("{account}\nreproduce: {}", within(&outcome.reproduce));
+    let account = [
+        Some(within(&account(outcome))),
+        outcome.reproduce_line(within),
+    ];
+    let account = Vec::from_iter(account.into_iter().flatten()).join("\n");
     let failure = element(xml, "failure", [message, ("type", kind)]);
     failure
         .write_text_content(BytesText::new(&account))

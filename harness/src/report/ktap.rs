@@ -108,7 +108,7 @@ fn of_case(outcome: &Outcome, names: &mut Names) -> Test {
     let mut test = Test::new(name, result, word, &outcome.message(), subtests);
     if outcome.status.is_failure() {
         let account = format!("{}: {}", outcome.status.as_str(), account(outcome));
-        let reproduce = format!("reproduce: {}", outcome.reproduce);
+        let reproduce = outcome.reproduce_line(|command| line(command, LINE));
         let lines = account.lines().map(|text| line(text, LINE)).zip(0..);
         let lines = lines.map(|(line, number)| {
             if number > 0 {
@@ -117,7 +117,7 @@ fn of_case(outcome: &Outcome, names: &mut Names) -> Test {
                 line
             }
         });
-        test.diagnostics = lines.chain([line(&reproduce, LINE)]).collect();
+        test.diagnostics = lines.chain(reproduce).collect();
     }
     test
 }

@@ -51,7 +51,8 @@ pub(super) fn details(outcome: &Outcome, results: &Path) -> Vec<String> {
         lines.extend(path.map(|path| format!("{label} {path}")));
     }
     // A shell command may have several lines, and is to be copied.
-    let reproduce = format!("reproduce: {}", printable(outcome.reproduce.as_bytes()));
+    let reproduce = outcome.reproduce_line(|command| printable(command.as_bytes()));
+    let reproduce = reproduce.unwrap_or_default();
     lines.extend(reproduce.lines().map(str::to_owned));
     lines
 }

@@ -162,11 +162,10 @@ impl Libtest {
             }
             OutcomeKind::Passed | OutcomeKind::Xpass => String::new(),
             OutcomeKind::Failed | OutcomeKind::TimedOut | OutcomeKind::NoRun => {
-                let reproduce = printable_within(outcome.reproduce.as_bytes(), REPRODUCE_LIMIT);
-                format!(
-                    "{}: {reason}\nreproduce: {reproduce}\n",
-                    outcome.status.as_str()
-                )
+                let shown = |command: &str| printable_within(command.as_bytes(), REPRODUCE_LIMIT);
+                let reproduce = outcome.reproduce_line(shown).map(|line| line + "\n");
+                let reproduce = reproduce.unwrap_or_default();
+                format!("{}: {reason}\n{reproduce}", outcome.status.as_str())
             }
         };
         let is_failure = outcome.kind().is_failure();

@@ -146,6 +146,20 @@ fn four_shards_merged_are_the_run_in_one_piece() {
     // A part that is not there owes its cases.
     let merged = merge(&fixture, &["less", "part1", "part2", "part4"]);
     assert_eq!(merged.code, Some(101));
+    // Nothing is known of how to run them.
+    let junit = fs::read_to_string(fixture.path().join("less/junit.xml")).unwrap();
+    for text in [&merged.stdout, &junit] {
+        assert!(
+            text.contains("the plan has it, and no part brought it"),
+            "{text}"
+        );
+        assert!(
+            !text
+                .lines()
+                .any(|line| line.trim_end().ends_with("reproduce:")),
+            "{text}"
+        );
+    }
     let missing = record_of_shard(&fixture, "part3");
     let not_run = Record::read(&fixture.path().join("less")).unwrap();
     let not_run = not_run.of_status(Status::NoRun).map(|one| {

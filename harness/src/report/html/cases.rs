@@ -70,7 +70,7 @@ impl Page<'_> {
                         p { "left behind: " code { (text(&leak.command)) } " (pid " (leak.pid) ")" }
                     }
                     @for one in failure.iter().take(NAMED) { p.facts { (text(&one.name)) ": " (self.facts(one)) } }
-                    pre.command { (text(&outcome.reproduce)) }
+                    @if !outcome.reproduce.is_empty() { pre.command { (text(&outcome.reproduce)) } }
                     (self.outputs(outcome))
                 }
             }
