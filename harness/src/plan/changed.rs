@@ -147,7 +147,13 @@ fn changed_paths(tree: &Path, revision: &str) -> anyhow::Result<Vec<String>> {
         .with_context(|| format!("--changed: {shown} is no git checkout"))?;
     let diff = ["diff", "--name-only", "-z", "--no-renames", "--relative"];
     let diff = [&diff[..], &["--end-of-options", revision, "--"]].concat();
-    let paths = git(tree, &diff).with_context(|| format!("--changed {revision}: {shown}"))?;
+    let about = || format!("--changed {revision}: {shown}");
+    let mut paths = git(tree, &diff).with_context(about)?;
+    // What is not committed: new files, too.
+    if !revision.contains("..") {
+        let new = ["ls-files", "--others", "--exclude-standard", "-z"];
+        paths.append(&mut git(tree, &new).with_context(about)?);
+    }
     let paths = paths
         .split(|&byte| byte == 0)
         .filter(|path| !path.is_empty());

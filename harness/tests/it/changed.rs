@@ -137,6 +137,16 @@ fn a_patch_series_chooses_the_selftests_that_it_concerns_and_says_why() {
         lines_with(&ran.stderr, "  changed      1 file in HEAD~1..").len(),
         1
     );
+
+    // New files, too, but those that git ignores.
+    commit(&fixture, &[]);
+    let new = "linux/tools/testing/selftests/kvm/own_test.c";
+    let fixture = fixture
+        .file(new, "")
+        .file("linux/.gitignore", "*.o\n")
+        .file("linux/tools/testing/selftests/kvm/dirty_log_test.o", "");
+    assert_eq!(listed(&fixture, &["--changed", "HEAD"]).0, ["own_test"]);
+    assert_eq!(listed(&fixture, &["--changed", "HEAD~1.."]).0.len(), 4);
 }
 
 #[test]
