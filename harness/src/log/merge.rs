@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, bail};
 
@@ -160,6 +162,21 @@ impl Parts {
             let written = file::replace(&path, |file| file.write_all(line));
             written.with_context(|| format!("write {}", path.display()))?;
         }
+        // The outputs are many, and the journals long.
+        let (outputs, state) = thread::scope(|scope| {
+            let outputs = scope.spawn(|| self.outputs(root));
+            let state = fold(root);
+            (outputs.join(), state)
+        });
+        let outputs = outputs.unwrap_or_else(|panic| resume_unwind(panic))?;
+        self.problems.extend(outputs.problems);
+        let mut state = state?;
+        state.close();
+        Ok(state)
+    }
+
+    /// Puts what the cases of all sources have printed into the directory `root`.
+    fn outputs(&self, root: &Path) -> anyhow::Result<Outputs> {
         let sources = self.sources.values();
         let parts = sources.map(|source| (&source.part, source.cases.as_slice()));
         let labels = labels(&parts.collect::<Vec<_>>());
@@ -175,10 +192,7 @@ impl Parts {
                 outputs.put_once(run.join(CONSOLES), root.join(CONSOLES));
             }
         }
-        self.problems.extend(outputs.problems);
-        let mut state = fold(root)?;
-        state.close();
-        Ok(state)
+        Ok(outputs)
     }
 }
 
