@@ -67,26 +67,11 @@ pub(super) fn trouble(old: &State, new: &State) -> Vec<String> {
     lines
 }
 
-/// What is wrong with a run beside its cases.
+/// What is wrong with a run beside its cases, a line each.
 fn beside(state: &State) -> Vec<String> {
-    let mut lines = Vec::from_iter(state.splats.iter().map(|splat| splat.title.clone()));
-    let ended = state.parts.iter();
-    for (part, end) in ended.filter_map(|share| Some((&share.part, share.end.as_ref()?))) {
-        let is_unseen = end.kernel.has_unseen(part.host.taint);
-        let unseen = "a kernel splat that only the taint mask tells of";
-        lines.extend(is_unseen.then(|| unseen.to_owned()));
-        let problem = end.kernel.problem.iter();
-        lines.extend(problem.map(|why| format!("the kernel's log is not complete: {why}")));
-    }
-    // A later part may have put the host back.
-    let ended = state.latest().into_iter();
-    let not_restored = ended.filter_map(|share| Some(&share.end.as_ref()?.not_restored));
-    lines.extend(
-        not_restored
-            .flatten()
-            .map(|what| format!("the host is not as it was {what}")),
-    );
-    lines
+    let troubles = state.beside().into_iter();
+    let lines = troubles.map(|trouble| trouble.what.lines().take(1).collect());
+    lines.collect()
 }
 
 fn vendor<'s>(state: &'s State, host: Option<&str>) -> Option<&'s str> {

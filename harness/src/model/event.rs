@@ -251,11 +251,6 @@ impl KernelEnd {
         let seen = self.owned + self.stray + self.of_others + self.ignored;
         seen == 0 && host::tells_of_splat(before, self.taint)
     }
-
-    /// Whether it fails the run, whatever became of its cases; the taint mask was `before`.
-    pub fn has_failed(&self, before: u64) -> bool {
-        self.stray > 0 || self.has_unseen(before) || self.problem.is_some()
-    }
 }
 
 /// What outlives processes and was made on the host while a part ran.

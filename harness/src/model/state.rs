@@ -45,6 +45,23 @@ pub struct Share {
     pub end: Option<PartEnd>,
 }
 
+/// What has a run fail whose cases do not.
+#[derive(Debug)]
+pub struct Trouble<'a> {
+    /// The host, in a run of several.
+    pub host: Option<&'a str>,
+    /// What it is of, and of which kind: `kernel`, `splat`.
+    pub kind: [&'static str; 2],
+    /// It in words, perhaps of several lines.
+    pub what: String,
+}
+
+impl<'a> Trouble<'a> {
+    fn new(host: Option<&'a str>, kind: [&'static str; 2], what: String) -> Self {
+        Self { host, kind, what }
+    }
+}
+
 impl Share {
     fn has_ended_at_place(&self) -> bool {
         let end = self.end.as_ref();
@@ -217,18 +234,45 @@ impl State {
         self.index();
     }
 
-    /// Whether it has failed, whatever became of its cases: by a splat of nobody's, by its kernel log, or by a host that is not
-    /// as before. A later part may have put that back, and nothing else.
+    /// Whether it has failed, whatever became of its cases.
     pub fn has_ended_badly(&self) -> bool {
-        let ends = self.parts.iter();
-        let mut ends = ends.filter_map(|share| Some((&share.part, share.end.as_ref()?)));
-        let mut latest = self
-            .latest()
-            .into_iter()
-            .filter_map(|share| share.end.as_ref());
-        !self.splats.is_empty()
-            || ends.any(|(part, end)| end.kernel.has_failed(part.host.taint))
-            || latest.any(|end| !end.not_restored.is_empty())
+        !self.beside().is_empty()
+    }
+
+    /// What has it fail, whatever became of its cases: splats of nobody's, a kernel log that is not complete, a host that is
+    /// not as before.
+    pub fn beside(&self) -> Vec<Trouble<'_>> {
+        let splats = self.splats.iter().map(|splat| {
+            let (title, when, lines) = (&splat.title, splat.when(), splat.lines.join("\n"));
+            let what = format!("{title}\n{when}\n{lines}");
+            Trouble::new(splat.host.as_deref(), ["kernel", "splat"], what)
+        });
+        let mut found: Vec<_> = splats.collect();
+        for share in &self.parts {
+            let (part, Some(end)) = (&share.part, &share.end) else {
+                continue;
+            };
+            let host = part.label.as_deref();
+            let unseen = "a kernel splat that only the taint mask tells of";
+            let unseen = end
+                .kernel
+                .has_unseen(part.host.taint)
+                .then(|| unseen.to_owned());
+            let problem = end.kernel.problem.iter();
+            let problem = problem.map(|why| format!("the kernel's log is not complete: {why}"));
+            let is_lost = end.kernel.stray > 0 && self.splats.is_empty();
+            let lost = is_lost.then(|| "a kernel splat that is not in the journal".to_owned());
+            let log = problem.chain(unseen).chain(lost);
+            found.extend(log.map(|what| Trouble::new(host, ["kernel", "log"], what)));
+        }
+        // A later part may have put the host back.
+        for share in self.latest() {
+            let left = share.end.iter().flat_map(|end| &end.not_restored);
+            let left = left.map(|what| format!("the host is not as it was {what}"));
+            let host = share.part.label.as_deref();
+            found.extend(left.map(|what| Trouble::new(host, ["host", "restored"], what)));
+        }
+        found
     }
 
     /// The parts that no later one has gone on after.

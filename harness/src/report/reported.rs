@@ -1,5 +1,6 @@
 //! A run to report on, and what all reports say of it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -157,38 +158,21 @@ pub(super) fn name_in_suite(outcome: &Outcome) -> String {
     }
 }
 
-/// Splats that are no case's own, and what else has a run fail whose cases do not, told as cases of the kernel and the host.
+/// What has a run fail beside its cases, told as cases: `kernel::splat_1`.
 fn beside(state: &State) -> Vec<Outcome> {
-    let failure = |host: &Option<String>, suite: &str, variant: String, reason: &str| {
+    let mut counts = BTreeMap::<_, usize>::new();
+    let failures = state.beside().into_iter().map(|trouble| {
+        let number = counts.entry((trouble.host, trouble.kind)).or_default();
+        *number += 1;
+        let [suite, kind] = trouble.kind;
         let name = CaseName {
-            host: host.clone(),
-            ..CaseName::new(suite, variant)
+            host: trouble.host.map(str::to_owned),
+            ..CaseName::new(suite, format!("{kind}_{number}"))
         };
         Outcome {
             status: Status::Failed,
-            ..Outcome::no_run(&name, u64::MAX, reason)
+            ..Outcome::no_run(&name, u64::MAX, &trouble.what)
         }
-    };
-    let splats = state.splats.iter().zip(1..).map(|(splat, number)| {
-        let (title, when, lines) = (&splat.title, splat.when(), splat.lines.join("\n"));
-        let reason = format!("{title}\n{when}\n{lines}");
-        failure(&splat.host, "kernel", format!("splat_{number}"), &reason)
     });
-    let ends = state.parts.iter().zip(1..);
-    let ends = ends.filter_map(|(share, number)| Some((&share.part, share.end.as_ref()?, number)));
-    let logs = ends.filter(|(part, end, _)| end.kernel.has_failed(part.host.taint));
-    let logs = logs.filter(|(_, end, _)| end.kernel.stray == 0);
-    let logs = logs.map(|(part, end, number)| {
-        let unseen = "a splat that only the taint mask tells of";
-        let reason = end.kernel.problem.as_deref().unwrap_or(unseen);
-        failure(&part.label, "kernel", format!("log_{number}"), reason)
-    });
-    let latest = state.latest().into_iter();
-    let left = latest.filter_map(|share| {
-        let problems = &share.end.as_ref()?.not_restored;
-        let reason = format!("not as it was {}", problems.join("\n"));
-        let is_left = !problems.is_empty();
-        is_left.then(|| failure(&share.part.label, "host", "restored".to_owned(), &reason))
-    });
-    splats.chain(logs).chain(left).collect()
+    failures.collect()
 }
