@@ -37,8 +37,8 @@ struct Page<'a> {
     earlier: Option<&'a (State, PathBuf)>,
     /// The host as it was, and then the environments as they came; so for each host, where there are several.
     columns: Vec<Column<'a>>,
-    /// What became of each case in all environments and iterations, by suite and variant.
-    cases: BTreeMap<(&'a str, &'a str), BTreeMap<Column<'a>, Vec<&'a Outcome>>>,
+    /// What became of each case in all environments and iterations, by suite and variant: sorted by column.
+    cases: BTreeMap<(&'a str, &'a str), Vec<&'a Outcome>>,
     /// Failures that are one; what is new comes first.
     failures: Vec<Vec<&'a Outcome>>,
     /// The element that says more about a failure, by the case's name.
@@ -98,8 +98,10 @@ impl<'a> Page<'a> {
                 page.columns.push(column);
             }
             let name = (outcome.suite.as_str(), outcome.variant.as_str());
-            let columns = page.cases.entry(name).or_default();
-            columns.entry(column).or_default().push(outcome);
+            page.cases.entry(name).or_default().push(outcome);
+        }
+        for outcomes in page.cases.values_mut() {
+            outcomes.sort_by_key(|outcome| column(outcome));
         }
         page.columns
             .sort_by_key(|(host, environment)| (*host, environment.is_some()));

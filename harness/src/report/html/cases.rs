@@ -92,7 +92,7 @@ impl Page<'_> {
             places = vec![format!("{} {what}", places.len())];
         }
         let name = (failure[0].suite.as_str(), failure[0].variant.as_str());
-        let others = self.cases[&name].values().flatten();
+        let others = self.cases[&name].iter();
         let others = others.filter(|other| failure.iter().all(|one| one.name != other.name));
         let counts = Counts::of_all(others.map(|other| other.kind()));
         for kind in counts.there() {
@@ -184,7 +184,10 @@ impl Page<'_> {
 
     /// The iterations of a case in a column.
     fn inside<'a>(&'a self, name: Name<'a>, at: Column<'a>) -> &'a [&'a Outcome] {
-        self.cases[&name].get(&at).map_or(&[], Vec::as_slice)
+        let all = self.cases[&name].as_slice();
+        let begin = all.partition_point(|one| column(one) < at);
+        let end = all.partition_point(|one| column(one) <= at);
+        &all[begin..end]
     }
 
     /// Rows with the same statuses.
