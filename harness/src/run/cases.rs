@@ -69,9 +69,9 @@ impl RunningCases<'_> {
             let failed = state.outcomes.iter().filter(has_failed);
             failed.map(|one| (one.name.clone(), one.clone())).collect()
         });
-        let times = |case: &Case| match failed.get(&case.name.to_string())?.known.as_deref() {
-            None => Some(self.run.options.retry_failed),
-            Some(known) => (known.expect == Expectation::Flaky).then_some(FLAKY_TIMES),
+        let times = |case: &Case| match failed.get(&case.name.to_string())? {
+            one if one.is_flaky() => Some(FLAKY_TIMES),
+            one => one.known.is_none().then_some(self.run.options.retry_failed),
         };
         let cases = self.run.cases.iter();
         let again = cases.flat_map(|case| repetitions(case, times(case).unwrap_or(0)));
