@@ -14,7 +14,6 @@ mod verdict;
 pub use environments::Gate;
 pub use executor::{Executor, without_run};
 pub use left_behind::Traces;
-
 pub use schedule::{repeat, repetitions, run_trials};
 pub use semaphore::{Demand, Semaphore};
 pub use signals::{LIMITS, Signals, Watch, end_with_input, signal_for};

@@ -1,4 +1,5 @@
-//! Where a case becomes a trial of libtest-mimic, whose threads run them. What it prints goes nowhere.
+//! When cases run: each as a trial of libtest-mimic, whose threads run them (what it prints goes nowhere), and then, one after
+//! the other, the repetitions of what failed.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

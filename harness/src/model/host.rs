@@ -14,9 +14,8 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
 use super::case::Requires;
-use super::value::{Count, Size};
-use crate::model::problem::{excerpt, hint};
-use crate::model::value::Text;
+use super::problem::{excerpt, hint};
+use super::value::{Count, Size, Text};
 
 /// The parameters of modules, by their names.
 pub type Modules = BTreeMap<String, BTreeMap<String, String>>;

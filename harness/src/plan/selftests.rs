@@ -417,8 +417,9 @@ fn ends(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
 
     fn put(root: &Path, path: &str, text: &str, mode: u32) {
         let path = root.join(path);
